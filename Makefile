@@ -1,0 +1,77 @@
+# Two commands do everything: `make paper` and `make test`. `make help` lists the rest.
+
+PROFILE ?= demo
+DATA    ?=
+WEIGHTS ?=
+OUT     ?= .
+DEVICE  ?=
+SET     ?=
+
+# A run is named by its profile and, with scans of one's own, by their folder or table.
+RUN     := $(PROFILE)$(if $(DATA),-$(basename $(notdir $(patsubst %/,%,$(DATA)))))
+BUILD   := $(patsubst ./%,%,$(OUT)/build/$(RUN))
+FIGURES := $(patsubst ./%,%,$(OUT)/figures/$(RUN))
+
+# Inside the conda environment of environment.yml that one is used; otherwise .venv is made.
+ifeq ($(CONDA_DEFAULT_ENV),instance-saliency)
+PYTHON := python
+STAMP  :=
+else
+PYTHON := .venv/bin/python
+STAMP  := .venv/.complete
+endif
+
+NOTEBOOKS := $(basename $(notdir $(sort $(wildcard notebooks/[0-9][0-9]_*.py))))
+CHAIN     := $(if $(WEIGHTS),$(filter-out 02_training,$(NOTEBOOKS)),$(NOTEBOOKS))
+EXECUTED  := $(CHAIN:%=$(BUILD)/%.ipynb)
+
+.DELETE_ON_ERROR:
+.PHONY: help env paper chain test lint lab clean
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
+	@echo
+	@echo "make paper takes PROFILE=$(PROFILE) (smoke, demo, paper), DATA=<BIDS folder or scans table>, WEIGHTS=<file.safetensors>,"
+	@echo "OUT=<folder>, DEVICE=<cpu, cuda>, SET=\"name=value notebook.name=value\""
+
+env: $(STAMP) ## build the environment if it is missing or older than pyproject.toml
+.venv/.complete: pyproject.toml
+	@python3 -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version if sys.version_info < (3, 11) else 0)'
+	python3 -m venv .venv
+	.venv/bin/python -m pip install --quiet --upgrade pip
+	.venv/bin/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+paper: $(STAMP) ## run the numbered notebooks and write every figure and table into figures/<profile>/
+	@$(PYTHON) -m lib.runner resolve --profile $(PROFILE) --build $(BUILD) --figures $(FIGURES) --set \
+	  $(if $(DATA),data=$(abspath $(DATA))) $(if $(WEIGHTS),weights=$(abspath $(WEIGHTS))) $(if $(DEVICE),device=$(DEVICE)) $(SET)
+	@$(MAKE) --no-print-directory chain
+	@echo "figures and tables: $(FIGURES)"
+
+chain: $(EXECUTED)
+
+$(BUILD)/%.ipynb: notebooks/%.py $(BUILD)/parameters/%.json
+	@$(PYTHON) -m lib.runner run $< --build $(BUILD) --figures $(FIGURES)
+
+# What a notebook reads was written by the numbers before it.
+SPLIT      := $(BUILD)/01_data_split.ipynb
+TRAINED    := $(if $(WEIGHTS),$(WEIGHTS),$(BUILD)/02_training.ipynb)
+EVALUATION := $(BUILD)/03_evaluation.ipynb
+$(SPLIT): $(wildcard $(DATA))
+$(BUILD)/02_training.ipynb: $(SPLIT)
+$(EVALUATION): $(SPLIT) $(TRAINED)
+$(BUILD)/04_gradient_distributions.ipynb $(BUILD)/05_synthetic_lesions.ipynb $(BUILD)/06_context_radius.ipynb: $(EVALUATION)
+-include $(wildcard $(BUILD)/dependencies/*.d)
+
+test: $(STAMP) ## unit tests, and the whole chain in the smoke profile
+	$(PYTHON) -m pytest
+
+lint: $(STAMP) ## ruff: style and format
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+
+lab: $(STAMP) ## open JupyterLab with the percent scripts as notebooks
+	$(PYTHON) -m jupyter lab notebooks
+
+clean: ## remove what runs have built (not the environment, not figures/)
+	rm -rf build
