@@ -1,0 +1,38 @@
+"""The paper's loss: normalised Dice + focal, on the lesion class."""
+
+import torch
+from monai.losses import FocalLoss
+from torch import nn
+
+
+class NormalisedDiceFocalLoss(nn.Module):
+    """0.5 x (1 - nDSC) + 1.0 x focal loss (Spagnolo et al. 2024, methods).
+
+    nDSC = 2 TP / (2 TP + k FP + FN) with probabilities, for each patch, where k = (1 - r) P / (r (V - P)), P annotated
+    voxels of V, and k = 1 where P = 0. `load` is r, the effective lesion load. The focal loss is that of the binary
+    problem: the lesion probability is the sigmoid of the difference of the two logits.
+    """
+
+    def __init__(self, load=0.001, gamma=2.0, dice_weight=0.5, focal_weight=1.0):
+        super().__init__()
+        self.load, self.dice_weight, self.focal_weight = load, dice_weight, focal_weight
+        self.focal = FocalLoss(gamma=gamma)
+
+    def forward(self, logits, lesions):
+        """logits: (B, 2, X, Y, Z); lesions: (B, 1, X, Y, Z), 0 or 1. Returns a scalar."""
+        log_odds = logits[:, 1:] - logits[:, :1]
+        ndsc = normalised_dice(torch.sigmoid(log_odds), lesions.to(logits.dtype), self.load)
+        return self.dice_weight * (1 - ndsc.mean()) + self.focal_weight * self.focal(log_odds, lesions)
+
+
+def normalised_dice(probability, lesions, load=0.001):
+    """nDSC with probabilities. probability, lesions: (B, 1, X, Y, Z). Returns (B,); 1 where both are empty."""
+    probability, lesions = probability.flatten(1), lesions.flatten(1)
+    annotated, voxels = lesions.sum(1), lesions.shape[1]
+    k = (1 - load) * annotated / (load * (voxels - annotated).clamp(min=1))
+    k = torch.where(annotated > 0, k, torch.ones_like(k))
+    true_positive = (probability * lesions).sum(1)
+    false_positive = (probability * (1 - lesions)).sum(1)
+    false_negative = annotated - true_positive
+    denominator = 2 * true_positive + k * false_positive + false_negative
+    return torch.where(denominator > 0, 2 * true_positive / denominator.clamp(min=1e-12), torch.ones_like(denominator))

@@ -1,0 +1,48 @@
+"""Maps as NIfTI: whole ones in the space of the input scan, and small ones cut to where they are not zero."""
+
+import nibabel as nib
+import numpy as np
+from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
+from scipy import ndimage
+
+from lib.provenance import write_atomically
+
+
+def save_map(array, like, path):
+    """Write a map (X, Y, Z) in RAS as NIfTI in the orientation, grid and affine of the scan file `like`."""
+    reference = nib.load(like)
+    to_input = ornt_transform(axcodes2ornt("RAS"), io_orientation(reference.affine))
+    _write(apply_orientation(np.asarray(array), to_input), reference.affine, path)
+
+
+def load_map(path):
+    """Read a map that `save_map` wrote, in RAS: (X, Y, Z)."""
+    return np.asanyarray(nib.as_closest_canonical(nib.load(path)).dataobj)
+
+
+def save_cut(array, affine, path):
+    """Write a map (C, X, Y, Z) in RAS as NIfTI (x, y, z, C), without loss cut to its box of non-zero values.
+
+    The affine (4, 4) of the whole map is shifted to the box, so that viewers show it in its place. A map of zeros keeps
+    one voxel.
+    """
+    box = ndimage.find_objects((array != 0).any(0).astype(np.uint8)) or [(slice(0, 1),) * 3]
+    shifted = np.array(affine, float)
+    shifted[:3, 3] = nib.affines.apply_affine(affine, [axis.start for axis in box[0]])
+    _write(np.moveaxis(array[(slice(None), *box[0])], 0, -1), shifted, path)
+
+
+def load_cut(path, affine, shape):
+    """Read a map that `save_cut` wrote into the whole grid again: (C, X, Y, Z), zero outside the box."""
+    image = nib.load(path)
+    start = np.rint(nib.affines.apply_affine(np.linalg.inv(affine), image.affine[:3, 3])).astype(int)
+    values = np.moveaxis(image.get_fdata(dtype=np.float32), -1, 0)
+    whole = np.zeros((len(values), *shape), np.float32)
+    whole[(slice(None), *(slice(low, low + size) for low, size in zip(start, values.shape[1:], strict=True)))] = values
+    return whole
+
+
+def _write(data, affine, path):
+    image = nib.Nifti1Image(data, affine)
+    image.header.set_xyzt_units("mm")
+    write_atomically(path, lambda file: nib.save(image, file))
