@@ -88,6 +88,6 @@ def _apply(resolved, section, name, value, source):
             value = float(value)
         if type(value) is not type(default):
             wanted, got = type(default).__name__, type(value).__name__
-            return f"{source}: {notebook}.{name} must be a {wanted} like {default!r}, not the {got} {value!r}"
+            return f"{source}: {notebook}.{name} must be of type {wanted} like {default!r}, not {got}: {value!r}"
         resolved[notebook][name] = value
     return None

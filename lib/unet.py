@@ -48,7 +48,9 @@ def record_threshold(path, threshold):
 def recorded_threshold(description, path):
     """Threshold that came with weights. Raises ValueError if none was recorded."""
     if description.get("threshold") is None:
-        raise ValueError(f"{Path(path).with_suffix('.json')} has no threshold: evaluate the weights on validation scans first")
+        raise ValueError(
+            f"{Path(path).with_suffix('.json')} has no threshold: evaluate the weights on validation scans first"
+        )
     return float(description["threshold"])
 
 

@@ -1,0 +1,226 @@
+"""Statistical figures: each function takes a run's tidy tables and returns one figure at print size."""
+
+from contextlib import redirect_stdout
+from io import StringIO
+
+import numpy as np
+import starbars
+from matplotlib.ticker import MaxNLocator
+
+from lib.panels import draw_projections
+from lib.style import (
+    DOUBLE_COLUMN_MM,
+    KIND_COLOURS,
+    KINDS,
+    SPLIT_COLOURS,
+    label_panels,
+    new_figure,
+    plot_band,
+    styled,
+)
+
+METHODS = {"smoothgrad_max": "SmoothGrad max", "smoothgrad_mean": "SmoothGrad mean", "grad_cam": "Grad-CAM++"}
+UNITS = {"smoothgrad_max": "logit per z-score", "smoothgrad_mean": "logit per z-score", "grad_cam": "a.u."}
+COUNTS = ("TP", "FP", "FN")
+SCORES = (("ndsc", "nDSC", "#004488"), ("dice", "Dice", "#bb5566"))
+
+
+@styled
+def cohort(scans, lesions, frequency, affine, brain=None):
+    """Lesion load and lesion size in each split, and where the lesions lie.
+
+    scans, lesions: tables 01_scans and 01_lesions.  frequency: (X, Y, Z) number of scans with a lesion in the voxel.
+    affine: (4, 4), RAS and along the axes, in mm.  brain: (X, Y, Z) bool, outlined on the maps.
+    """
+    fig = new_figure(DOUBLE_COLUMN_MM, 116)
+    upper, lower = fig.subfigures(2, 1, height_ratios=(5, 7))
+    load, size = upper.subplots(1, 2)
+    splits = [split for split in SPLIT_COLOURS if (scans["split"] == split).any()]
+    bins = np.geomspace(lesions["volume_mm3"].min(), lesions["volume_mm3"].max() * 1.01, 25)
+    jitter = np.random.default_rng(0)
+    for place, split in enumerate(splits):
+        colour, here = SPLIT_COLOURS[split], scans[scans["split"] == split]
+        volumes = lesions.loc[lesions["split"] == split, "volume_mm3"]
+        load.plot(place + jitter.uniform(-0.2, 0.2, len(here)), here["lesion_volume_ml"], "o", color=colour, alpha=0.8)
+        load.hlines(here["lesion_volume_ml"].median(), place - 0.35, place + 0.35, color="black", zorder=3)
+        share = np.full(len(volumes), 100 / max(len(volumes), 1))
+        size.hist(
+            volumes, bins, weights=share, histtype="step", color=colour, lw=1.2, label=f"{split}, n = {len(volumes)}"
+        )
+    counts = scans.groupby("split").agg(scans=("scan", "size"), patients=("subject", "nunique"))
+    names = [f"{s}\n{counts.scans[s]} scans\n{counts.patients[s]} patients" for s in splits]
+    load.set(xticks=range(len(splits)), xticklabels=names, xlim=(-0.6, len(splits) - 0.4), ylabel="lesion load (ml)")
+    load.set_yscale("symlog", linthresh=0.1)  # a scan may have no lesion
+    load.set_ylim(-0.02, max(2 * scans["lesion_volume_ml"].max(), 1))
+    load.yaxis.set_major_formatter("{x:g}")
+    size.set(xscale="log", xlabel="lesion volume (mm³)", ylabel="lesions of the split (%)")
+    size.legend()
+    maps = draw_projections(lower, frequency, affine, brain)
+    label_panels([load, size, *maps])
+    return fig
+
+
+@styled
+def training(loss, validation):
+    """Loss, validation scores with the best step, and learning rate.  Tables 02_loss and 02_validation."""
+    fig = new_figure(DOUBLE_COLUMN_MM, 58)
+    left, middle, right = fig.subplots(1, 3, width_ratios=(3, 3, 2))
+    window = max(len(loss) // 50, 1)
+    smooth = loss["loss"].rolling(window, center=True, min_periods=1).mean()
+    left.plot(loss["step"], loss["loss"], color="0.75", lw=0.4, label="each step")
+    left.plot(loss["step"], smooth, color="black", label=f"mean of {window} steps")
+    left.set(xlabel="training step", ylabel="training loss")
+    best = validation.loc[validation["ndsc"].idxmax()]
+    for column, name, colour in SCORES:
+        middle.plot(validation["step"], validation[column], "o-", ms=2, color=colour, label=name)
+    middle.axvline(
+        best["step"], color="0.6", lw=0.6, ls="--", label=f"best: step {best['step']:.0f}, nDSC {best['ndsc']:.2f}"
+    )
+    middle.set(xlabel="training step", ylabel="validation score", ylim=(0, 1))
+    right.plot(loss["step"], 1000 * loss["learning_rate"], color="black")
+    right.set(xlabel="training step", ylabel="learning rate (10⁻³)", ylim=(0, None))
+    left.legend(loc="upper right")
+    middle.legend(loc="lower right")
+    for ax in (left, middle, right):
+        ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
+    label_panels((left, middle, right))
+    return fig
+
+
+@styled
+def detection(detection, metrics, curve, threshold):
+    """Detection against lesion volume, test metrics and the choice of the threshold.
+
+    detection, metrics, curve: tables 03_detection (finite volume edges above 0), 03_metrics and 03_threshold.
+    threshold: the lesion probability chosen on the validation scans; without a validation, curve has no row.
+    """
+    edges = detection[["volume_low_mm3", "volume_high_mm3"]]
+    if not (np.isfinite(edges) & (edges > 0)).all(axis=None):
+        raise ValueError(f"volume edges must be finite and above 0 mm³ for a log axis, got {edges.to_numpy().tolist()}")
+    chosen_here = len(curve) > 0
+    fig = new_figure(DOUBLE_COLUMN_MM, 62)
+    left, middle, *right = fig.subplots(1, 2 + chosen_here, width_ratios=(4, 3, 3)[: 2 + chosen_here])
+    low, high = edges.to_numpy(float).T
+    centre = np.sqrt(low * high)
+    fraction = detection["fraction"].to_numpy(float)
+    above, below = detection["high"] - fraction, fraction - detection["low"]
+    left.errorbar(
+        centre, fraction, yerr=[below.clip(0), above.clip(0)], fmt="o-", color=KIND_COLOURS["TP"], elinewidth=0.8
+    )
+    left.hlines(fraction, low, high, color=KIND_COLOURS["TP"], lw=0.6)
+    for x, n in zip(centre, detection["annotated"], strict=True):
+        left.annotate(f"{n:.0f}", (x, 1.09), ha="center", va="center", fontsize=6)
+    left.set_title("annotated lesions in each bin", fontsize=6)
+    left.set(xscale="log", xlim=(low.min(), high.max()), ylim=(0, 1.15), yticks=np.linspace(0, 1, 6))
+    left.set(xlabel="annotated lesion volume (mm³)", ylabel="detected lesions (fraction)")
+
+    counts = metrics[metrics["metric"].isin(COUNTS)].set_index("metric")["value"]
+    rates = metrics[~metrics["metric"].isin(COUNTS)].reset_index(drop=True)
+    middle.hlines(rates.index, rates["low"], rates["high"], color="0.5", lw=1)
+    middle.plot(rates["value"], rates.index, "o", color="black")
+    for row, value in rates["value"].items():
+        middle.annotate(f"{value:.2f}", (1.02, row), xycoords=("axes fraction", "data"), va="center", fontsize=6)
+    middle.set(
+        yticks=rates.index, yticklabels=rates["metric"], xlim=(0, 1), ylim=(len(rates) - 0.5, -0.5), xlabel="test value"
+    )
+    middle.set_title(", ".join(f"{name} {counts[name]:.0f}" for name in COUNTS if name in counts))
+
+    for ax in right:
+        for column, name, colour in SCORES:
+            ax.plot(curve["threshold"], curve[column], "o-", ms=2, color=colour, label=name)
+        ax.axvline(threshold, color="0.6", lw=0.6, ls="--", label=f"chosen: {threshold:.2f}")
+        ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="threshold on lesion probability", ylabel="validation score")
+        ax.legend(loc="lower center")
+    label_panels((left, middle, *right))
+    return fig
+
+
+def _method_axes(fig, table):
+    """Axes by (method, sequence): SmoothGrad methods in rows, sequences in columns at one scale, Grad-CAM++ beside."""
+    present = set(table["method"])
+    rows = [method for method in ("smoothgrad_max", "smoothgrad_mean") if method in present]
+    grid = fig.add_gridspec(max(len(rows), 1), 2 * bool(rows) + ("grad_cam" in present))
+    axes = {}
+    for row, method in enumerate(rows):
+        axes[method, "FLAIR"] = fig.add_subplot(grid[row, 0])
+        axes[method, "MPRAGE"] = fig.add_subplot(grid[row, 1], sharey=axes[method, "FLAIR"])
+    if "grad_cam" in present:
+        axes["grad_cam", "both"] = fig.add_subplot(grid[:, -1])
+    return axes
+
+
+def _panel_title(method, sequence):
+    return METHODS[method] if sequence == "both" else f"{METHODS[method]}, {sequence}"
+
+
+@styled
+def peaks(saliency, tests):
+    """Distribution of the peak saliency of each kind of lesion, with Holm-adjusted tests between kinds.
+
+    saliency, tests: tables 04_saliency and 04_tests.  A kind without lesions leaves its place empty.
+    """
+    axes = _method_axes(
+        fig := new_figure(DOUBLE_COLUMN_MM, 66 * max(saliency["method"].nunique() - 1, 1) + 12), saliency
+    )
+    jitter = np.random.default_rng(0)
+    for (method, sequence), ax in axes.items():
+        rows = saliency[(saliency["method"] == method) & (saliency["sequence"] == sequence)].dropna(subset="peak")
+        for place, kind in enumerate(KINDS):
+            values = rows.loc[rows["kind"] == kind, "peak"].to_numpy()
+            if values.size > 4 and np.ptp(values) > 0:
+                (body,) = ax.violinplot(values, [place], widths=0.85, showextrema=False)["bodies"]
+                body.set(facecolor=KIND_COLOURS[kind], alpha=0.3)
+            if values.size > 1:
+                ax.hlines(np.median(values), place - 0.3, place + 0.3, color="black", zorder=3)
+            ax.plot(place + jitter.uniform(-0.15, 0.15, values.size), values, "o", ms=1.5, color=KIND_COLOURS[kind])
+        n = (
+            rows.groupby("kind")
+            .agg(lesions=("peak", "size"), patients=("subject", "nunique"))
+            .reindex(KINDS, fill_value=0)
+        )
+        ax.set(xticks=range(4), xticklabels=[f"{k}\n{n.lesions[k]} ({n.patients[k]})" for k in KINDS], xlim=(-0.6, 3.6))
+        ax.axhline(0, color="0.7", lw=0.6, zorder=0)
+        ax.set_ylabel(f"peak saliency ({UNITS[method]})")
+    tall = {"grad_cam": 0.125 if len(axes) > 3 else 0.34}
+    bars = {key: ax.inset_axes((0, 1, 1, tall.get(key[0], 0.34)), xlim=(-0.6, 3.6)) for key, ax in axes.items()}
+    fig.supxlabel(
+        "n lesions (n patients) under each kind; black line: median. Mann-Whitney U, Holm-adjusted p: "
+        "ns > 0.05, * ≤ 0.05, ** ≤ 0.01, *** ≤ 0.001, **** ≤ 0.0001",
+        fontsize=6,
+    )
+    label_panels(bars.values())
+    fig.draw_without_rendering()  # the bars are spaced in pixels of the final layout
+    for (method, sequence), ax in bars.items():
+        rows = tests[(tests["method"] == method) & (tests["sequence"] == sequence)].dropna(subset="p_holm")
+        pairs = [(KINDS.index(a), KINDS.index(b), p) for a, b, p in rows[["a", "b", "p_holm"]].itertuples(index=False)]
+        ax.set(title=_panel_title(method, sequence), ylim=(-1, 0))
+        ax.axis("off")
+        text = 6 / 72 * fig.dpi / ax.bbox.height  # height of the type in axes
+        with redirect_stdout(StringIO()):  # starbars 3.1.1 prints its axis limits
+            starbars.draw_annotation(
+                pairs, ax=ax, fontsize=6, line_width=0.6, tip_length=0.05, text_distance=0.5 * text
+            )
+        ax.set_ylim(0, max([1] + [label.get_position()[1] + text for label in ax.texts]))
+    return fig
+
+
+@styled
+def profile(profile):
+    """Mean saliency against the signed distance from the lesion border, with patient-bootstrap bands.  Table 04_profile."""
+    axes = _method_axes(fig := new_figure(DOUBLE_COLUMN_MM, 52 * max(profile["method"].nunique() - 1, 1) + 12), profile)
+    for (method, sequence), ax in axes.items():
+        rows = profile[(profile["method"] == method) & (profile["sequence"] == sequence)]
+        for kind in KINDS:
+            here = rows[rows["kind"] == kind].sort_values("distance_mm")
+            if len(here):
+                label = f"{kind}, {here['lesions'].max():.0f} lesions of {here['patients'].max():.0f} patients"
+                plot_band(ax, here, "distance_mm", "mean", "low", "high", color=KIND_COLOURS[kind], label=label)
+        ax.axhline(0, color="0.7", lw=0.6, zorder=0)
+        ax.axvline(0, color="0.3", lw=0.6, ls="--", zorder=0)
+        ax.annotate("inside", (-0.02, 1), xycoords=("data", "axes fraction"), ha="right", va="top", fontsize=6)
+        ax.set(xlabel="distance from lesion border (mm)", ylabel=f"mean saliency ({UNITS[method]})")
+        ax.set_title(_panel_title(method, sequence))
+    label_panels(axes.values())
+    lines = {line.get_label(): line for ax in axes.values() for line in ax.get_legend_handles_labels()[0]}
+    fig.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=4, title="bands: 95 % patient bootstrap")
+    return fig

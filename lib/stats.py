@@ -1,0 +1,118 @@
+"""Intervals that respect patients, pairwise tests with effect sizes, and the radius of a plateau."""
+
+import warnings
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+from scipy.stats import mannwhitneyu, rankdata
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import proportion_confint
+
+
+def bootstrap_patients(table, statistic, *, subject="subject", n_resamples=2000, level=0.95, generator):
+    """Value of a statistic and its percentile interval under resampling of whole patients: (value, low, high).
+
+    table: one row a lesion, scan or patient, the patient named in column `subject`; all rows of a drawn
+    patient are taken together.  statistic: DataFrame -> float or array, of rows whose `subject` is
+    numbered by draw, so that a patient drawn twice counts as two.  Resamples in which the statistic is
+    NaN are left out of the interval.  With one patient the interval is NaN, NaN: nothing tells how patients vary.
+    Raises ValueError if the table is empty or a row has no patient.
+    """
+    if len(table) == 0 or table[subject].isna().any():
+        raise ValueError(f"table has {len(table)} rows, {table[subject].isna().sum()} without {subject}: name each")
+    table = table.astype(dict.fromkeys(table.select_dtypes("str"), object))  # taken twice as fast
+    value = np.asarray(statistic(table), float)
+    patients = list(table.groupby(subject).indices.values())
+    if len(patients) == 1:
+        return _plain(value), _plain(value * np.nan), _plain(value * np.nan)
+
+    sizes = np.array([len(rows) for rows in patients])
+    resampled = np.empty((n_resamples, *value.shape))
+    for i in range(n_resamples):
+        draw = generator.integers(len(patients), size=len(patients))
+        sample = table.take(np.concatenate([patients[p] for p in draw]))
+        sample[subject] = np.repeat(np.arange(len(draw)), sizes[draw])
+        resampled[i] = statistic(sample)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "All-NaN slice encountered")
+        low, high = np.nanquantile(resampled, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return _plain(value), _plain(low), _plain(high)
+
+
+def bootstrap_mean(table, columns, *, subject="subject", n_resamples=2000, level=0.95, generator):
+    """Mean of columns over the rows of a table, with the intervals of `bootstrap_patients`: three arrays (columns,).
+
+    The same resampling of whole patients, all resamples at once: a mean needs only each patient's sums and counts. NaN
+    is left out of mean and count.
+    """
+    patients = table[columns].astype(float).groupby(table[subject])
+    sums, counts = patients.sum().to_numpy(), patients.count().to_numpy()
+    with np.errstate(invalid="ignore"):
+        mean = sums.sum(0) / counts.sum(0)
+        if len(sums) == 1:
+            return mean, mean * np.nan, mean * np.nan
+        drawn = generator.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=n_resamples)
+        resampled = (drawn @ sums) / (drawn @ counts)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "All-NaN slice encountered")
+        low, high = np.nanquantile(resampled, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return mean, low, high
+
+
+def pairwise_tests(table, value, group, groups):
+    """Two-sided Mann-Whitney U test of every pair of groups, Holm-corrected over the pairs, with Cliff's delta.
+
+    table: columns `value` (NaN is left out) and `group`.  Returns one row a pair: a, b, n_a, n_b, U (of a), p,
+    p_holm, cliffs_delta (positive where a is larger); NaN where a group is empty. The tests take rows as
+    independent; lesions of one patient are not, so give a patient-clustered interval beside them.
+    """
+    samples = {name: table.loc[table[group] == name, value].dropna().to_numpy(float) for name in groups}
+    rows = []
+    for a, b in combinations(groups, 2):
+        x, y = samples[a], samples[b]
+        u, p = mannwhitneyu(x, y, alternative="two-sided") if len(x) and len(y) else (np.nan, np.nan)
+        rows.append((a, b, len(x), len(y), u, p, np.nan, cliffs_delta(x, y)))
+    tests = pd.DataFrame(rows, columns=["a", "b", "n_a", "n_b", "U", "p", "p_holm", "cliffs_delta"])
+    tested = tests["p"].notna()
+    if tested.any():
+        tests.loc[tested, "p_holm"] = multipletests(tests.loc[tested, "p"], method="holm")[1]
+    return tests
+
+
+def cliffs_delta(x, y):
+    """P(x > y) - P(x < y) over all pairs of the 1-D samples x and y, by ranks; NaN if one is empty."""
+    if len(x) == 0 or len(y) == 0:
+        return np.nan
+    u = rankdata(np.concatenate([x, y]))[: len(x)].sum() - len(x) * (len(x) + 1) / 2
+    return 2 * u / (len(x) * len(y)) - 1
+
+
+def proportion_interval(k, n, level=0.95):
+    """Wilson interval (low, high) of k of n, numbers or arrays; NaN where n is 0."""
+    k, n = np.asarray(k, float), np.asarray(n, float)
+    low, high = proportion_confint(k, np.where(n > 0, n, np.nan), alpha=1 - level, method="wilson")
+    return _plain(low), _plain(high)
+
+
+def plateau_radius(radius, response, fraction=0.95):
+    """Smallest radius from which on the response is at least fraction of its plateau; NaN if the plateau is <= 0.
+
+    radius (increasing) and response: 1-D, equal length.  The plateau is the mean response over the last quarter of
+    the radii (at least one), which count as having reached it; the result is one of the given radii.
+    Raises ValueError if lengths differ, there is none, or radii do not increase.
+    """
+    radius, response = np.asarray(radius, float), np.asarray(response, float)
+    if radius.shape != response.shape or radius.size == 0 or (np.diff(radius) <= 0).any():
+        raise ValueError(f"radius {radius} and response {response}: give increasing radii with one response each")
+    start = len(radius) - max(1, len(radius) // 4)
+    plateau = response[start:].mean()
+    if not plateau > 0:
+        return np.nan
+    below = np.flatnonzero(~(response[:start] >= fraction * plateau))
+    return float(radius[below[-1] + 1]) if below.size else float(radius[0])
+
+
+def _plain(array):
+    """A float for a single number, else the array."""
+    return float(array) if np.ndim(array) == 0 else np.asarray(array)

@@ -1,0 +1,196 @@
+"""Lesions inserted into a scan, removed from it and moved within it.
+
+Images are (2, X, Y, Z): FLAIR and MPRAGE, z-scored, background exactly 0. No function changes its input or the
+background, and whatever lies away from the lesion stays bit-identical.
+"""
+
+import numpy as np
+from scipy import ndimage, signal
+
+from lib.lesions import STRUCTURE
+
+EDGE_SD_MM = 0.7  # blur of a lesion's border, from FLAIR across the annotated borders of Lesjak et al. 2017, patient 07
+RIM_MM = 1.0  # how far a lesion's blurred border reaches beyond its annotation: a tenth of the contrast is left there
+BLEND_MM = 3.0  # from here on the scan is left as it is
+LEVEL_SD_MM = 4.0  # kernel of the local white-matter level
+SUBSAMPLES = 7  # points per voxel and axis at which a ball is sampled
+
+
+def insert_lesion(image, centre, diameter_mm, contrast, spacing_mm):
+    """A ball of extra signal, added to the scan so that its texture and noise stay.
+
+    centre: 3 voxel coordinates, fractions allowed.  contrast: z-scores added to (FLAIR, MPRAGE) in the middle of the
+    ball. Each voxel takes the fraction of it that the ball fills (partial volume), blurred as borders of real lesions
+    are: about half the contrast at the border, and less than all of it in the middle of a ball below 4 mm.
+    Returns the image and the mask (X, Y, Z) of the voxels at least half filled, before the blur.
+    Raises ValueError if the centre is not in the brain or no voxel is half filled.
+    """
+    centre, spacing = np.asarray(centre, float), np.asarray(spacing_mm, float)
+    brain = (image != 0).any(axis=0)
+    nearest = tuple(np.round(centre).astype(int))
+    if any(i < 0 or i >= n for i, n in zip(nearest, brain.shape, strict=True)) or not brain[nearest]:
+        raise ValueError(f"lesion centre {nearest} is not in the brain: choose a voxel of white matter")
+    reach = (diameter_mm / 2 + 4 * EDGE_SD_MM) / spacing + 1
+    low = np.maximum(np.floor(centre - reach), 0).astype(int)
+    high = np.minimum(np.ceil(centre + reach) + 1, brain.shape).astype(int)
+    box = tuple(map(slice, low, high))
+
+    points = (np.arange(SUBSAMPLES) + 0.5) / SUBSAMPLES - 0.5
+    axes = [((np.arange(*box[i].indices(n))[:, None] + points).ravel() - centre[i]) * spacing[i]
+            for i, n in enumerate(brain.shape)]  # fmt: skip
+    x, y, z = np.meshgrid(*axes, indexing="ij", sparse=True)
+    inside = x**2 + y**2 + z**2 <= (diameter_mm / 2) ** 2
+    filled = inside.reshape([n for size in high - low for n in (size, SUBSAMPLES)]).mean(axis=(1, 3, 5))
+    alpha = ndimage.gaussian_filter(filled, EDGE_SD_MM / spacing, mode="constant")
+
+    mask = np.zeros_like(brain)
+    mask[box] = (filled >= 0.5) & brain[box]
+    if not mask.any():
+        raise ValueError(f"a lesion of {diameter_mm} mm fills no voxel of {tuple(spacing_mm)} mm: make it larger")
+    result = image.copy()
+    for values, added in zip(result, contrast, strict=True):
+        values[box] += np.where(values[box] != 0, added * alpha, 0)
+    return result, mask
+
+
+def remove_lesion(image, lesion, healthy, channels, spacing_mm, generator):
+    """Replace a lesion by healthy white matter in some channels: local level, and noise like that around it.
+
+    lesion, healthy: (X, Y, Z) bool.  channels: indices of the sequences to change, e.g. (0,) for FLAIR.
+    The lesion and its blurred border are replaced altogether; the white matter around them, and what lies between both,
+    less and less up to BLEND_MM, at constant variance. Other tissue beyond the border keeps its values.
+    Level and noise come from healthy voxels (those inside, not at the border of healthy tissue) beyond BLEND_MM. The
+    noise is Gaussian, with the standard deviation of their residual and its correlation between neighbours.
+    Raises ValueError if the lesion is empty or no healthy voxel is near.
+    """
+    box, keep, reference = _surroundings(lesion, healthy, spacing_mm)
+    result = image.copy()
+    for channel in channels:
+        values = image[channel][box].astype(float)
+        level = _level(values, reference, spacing_mm)
+        noise = _noise(values - level, reference, spacing_mm, generator)
+        filled = level + keep * (values - level) + np.sqrt(1 - keep**2) * noise
+        result[channel][box] = np.where((keep < 1) & (values != 0), filled, values)
+    return result
+
+
+def move_lesion(image, lesion, offset, healthy, spacing_mm, generator):
+    """Cut a lesion out (`remove_lesion`, both channels) and put it `offset` voxels away.
+
+    What is moved is the difference from the local white-matter level, the lesion's own texture included; it replaces
+    that difference at the new place. There, only the lesion's voxels and healthy white matter around them change.
+    Returns the image and the moved mask.  Raises ValueError if the moved lesion leaves the brain.
+    """
+    box, keep, reference = _surroundings(lesion, healthy, spacing_mm)
+    target = np.argwhere(lesion) + np.asarray(offset)
+    inside = ((target >= 0) & (target < lesion.shape)).all()
+    if not inside or (image[(slice(None), *target.T)] == 0).any():
+        raise ValueError(f"offset {tuple(offset)} moves the lesion out of the brain: choose another one")
+    moved = np.zeros_like(lesion)
+    moved[tuple(target.T)] = True
+
+    result = remove_lesion(image, lesion, healthy, range(len(image)), spacing_mm, generator)
+    weight = _shifted(keep, lesion.shape, box, offset, 1.0)
+    weight[~(moved | healthy)] = 1
+    new_box, _, new_reference = _surroundings(moved, healthy, spacing_mm)
+    weight = weight[new_box]
+    for before, after in zip(image, result, strict=True):
+        own = before[box] - _level(before[box].astype(float), reference, spacing_mm)
+        own = _shifted(own, lesion.shape, box, offset, 0.0)[new_box]
+        values = after[new_box].astype(float)
+        level = _level(values, new_reference, spacing_mm)
+        placed = level + weight * (values - level) + np.sqrt(1 - weight**2) * own
+        after[new_box] = np.where((weight < 1) & (values != 0), placed, values)
+    return result, moved
+
+
+def place_next_to_grey_matter(lesion, white, grey, generator):
+    """Offset (3 voxels) that brings a lesion to the border of the cortex or of a deep nucleus, or None.
+
+    Drawn uniformly from all offsets at which every voxel of the lesion is white matter, one at least has a grey-matter
+    neighbour (18-connectivity), and the place it was cut from is at least 4 voxels away.
+    """
+    white = white & ~ndimage.binary_dilation(lesion, STRUCTURE, iterations=4)
+    place = ndimage.find_objects(lesion.astype(np.uint8))[0]
+    shape = np.pad(lesion[place], 1)
+    ring = ndimage.binary_dilation(shape, STRUCTURE) & ~shape
+
+    def count(tissue, pattern):
+        return signal.correlate(tissue.astype(np.float32), pattern.astype(np.float32), mode="valid", method="fft")
+
+    fits = count(white, shape) > shape.sum() - 0.5
+    starts = np.argwhere(fits & (count(grey, ring) > 0.5))
+    if not len(starts):
+        return None
+    start = starts[generator.integers(len(starts))] + 1
+    return tuple(int(new - old.start) for new, old in zip(start, place, strict=True))
+
+
+def healthy_sites(white, n, margin_mm, spacing_mm, generator):
+    """Up to n voxel centres, at least margin_mm inside white matter and 2 * margin_mm apart, drawn at random.
+
+    Returns (n, 3) int; fewer rows where white matter has no room for more.
+    """
+    depth = ndimage.distance_transform_edt(np.pad(white, 1), sampling=spacing_mm)[1:-1, 1:-1, 1:-1]
+    candidates = np.argwhere(depth >= margin_mm)
+    sites = []
+    while len(sites) < n and len(candidates):
+        site = candidates[generator.integers(len(candidates))]
+        sites.append(site)
+        apart = np.linalg.norm((candidates - site) * spacing_mm, axis=1)
+        candidates = candidates[(apart >= 2 * margin_mm) & (apart > 0)]
+    return np.array(sites, dtype=int).reshape(-1, 3)
+
+
+def _surroundings(lesion, healthy, spacing_mm):
+    """Box around a lesion and, in it, the share of itself that each voxel keeps and the healthy voxels of reference."""
+    if not lesion.any():
+        raise ValueError("the lesion has no voxel: give a mask with at least one")
+    margin = np.ceil((BLEND_MM + 3 * LEVEL_SD_MM) / np.asarray(spacing_mm)).astype(int)
+    place = ndimage.find_objects(lesion.astype(np.uint8))[0]
+    box = tuple(slice(max(s.start - m, 0), s.stop + m) for s, m in zip(place, margin, strict=True))
+    distance = ndimage.distance_transform_edt(~lesion[box], sampling=spacing_mm)
+    reference = ndimage.binary_erosion(healthy[box]) & (distance > BLEND_MM)
+    if not reference.any():
+        raise ValueError(f"no healthy voxel within {BLEND_MM + 3 * LEVEL_SD_MM:g} mm of the lesion: check the mask")
+    keep = np.clip((distance - RIM_MM) / (BLEND_MM - RIM_MM), 0, 1)
+    white = ndimage.binary_closing(lesion[box] | healthy[box], iterations=2)
+    keep[(distance > RIM_MM) & ~white] = 1
+    return box, keep, reference
+
+
+def _level(values, healthy, spacing_mm):
+    """Local mean over the healthy voxels (normalised convolution, Knutsson and Westin 1993).
+
+    Far from every healthy voxel it tends to their mean.
+    """
+    sd = LEVEL_SD_MM / np.asarray(spacing_mm)
+    total = ndimage.gaussian_filter(np.where(healthy, values, 0), sd, mode="constant")
+    weight = ndimage.gaussian_filter(healthy.astype(float), sd, mode="constant")
+    return (total + 1e-3 * values[healthy].mean()) / (weight + 1e-3)
+
+
+def _noise(residual, healthy, spacing_mm, generator):
+    """Gaussian noise with the local standard deviation of the healthy residual and its smoothness along each axis."""
+    residual = np.where(healthy, residual, 0)
+    variance = max(np.mean(residual[healthy] ** 2), np.finfo(float).tiny)
+    widths = []
+    for axis in range(3):
+        pairs = np.moveaxis(residual, axis, 0), np.moveaxis(healthy, axis, 0)
+        count = max((pairs[1][1:] & pairs[1][:-1]).sum(), 1)
+        correlation = (pairs[0][1:] * pairs[0][:-1]).sum() / count / variance
+        widths.append(0.5 / np.sqrt(-np.log(np.clip(correlation, 1e-6, 0.95))))  # of a Gaussian: exp(-1 / 4 sd^2)
+    noise = ndimage.gaussian_filter(generator.standard_normal(residual.shape), widths)
+    return noise / noise.std() * np.sqrt(_level(residual**2, healthy, spacing_mm))
+
+
+def _shifted(values, shape, box, offset, fill):
+    """A box of values in a volume of that shape, moved by an offset; what leaves the volume is lost."""
+    volume = np.full(shape, fill)
+    sources, targets = [], []
+    for length, place, step, size in zip(values.shape, box, offset, shape, strict=True):
+        first = place.start + step
+        sources.append(slice(max(-first, 0), max(min(length, size - first), 0)))
+        targets.append(slice(max(first, 0), max(min(first + length, size), 0)))
+    volume[tuple(targets)] = values[tuple(sources)]
+    return volume

@@ -1,0 +1,85 @@
+"""Healthy tissue of one scan: white and grey matter estimated from the MPRAGE, and true-negative volumes in it."""
+
+import numpy as np
+from scipy import ndimage, signal
+from skimage.filters import threshold_multiotsu
+
+from lib.lesions import STRUCTURE
+
+NEIGHBOURHOOD = 51  # voxels a side, over which the local white-matter level is taken
+RIM = 2  # voxels below the brain's surface that are never white matter: dura, vessels, partial volume
+DARKER, BRIGHTER = 1 / 3, 2 / 3  # limits of white matter around its local level, in units of its contrast to grey
+
+
+def white_matter(image, brain, lesions_any):
+    """Healthy white matter, estimated from the MPRAGE of one scan.
+
+    image: (2, X, Y, Z) z-scored FLAIR and MPRAGE.  brain, lesions_any: (X, Y, Z) bool, the latter annotated
+    or predicted.  Returns (X, Y, Z) bool: the brightest of three Otsu classes gives the local white-matter
+    level; voxels near it are kept if they are away from the brain's rim and neither lesion nor next to one;
+    of these, opened, the largest connected part. Deep grey matter is excluded where the MPRAGE shows it
+    darker than white matter, which is not so in much of the thalamus. All sizes are in voxels, for about 1 mm.
+    Raises ValueError if brain and image differ in shape or fewer than three intensities are left to classify.
+    """
+    healthy, level = _relative_level(image, brain, lesions_any)
+    inner = ndimage.binary_erosion(ndimage.binary_fill_holes(brain), iterations=RIM)
+    return _largest(ndimage.binary_opening(healthy & inner & (level > -DARKER) & (level < BRIGHTER)))
+
+
+def grey_matter(image, brain, lesions_any):
+    """Healthy grey matter, cortical and deep; arguments and errors as in `white_matter`, with which it shares no voxel.
+
+    Opening removes most of the thin partial-volume layer between white matter and ventricles.
+    """
+    healthy, level = _relative_level(image, brain, lesions_any)
+    return _largest(ndimage.binary_opening(healthy & (level <= -DARKER) & (level > -1.5)))
+
+
+def sample_healthy(lesion, allowed, generator):
+    """Volume of healthy tissue (TN): the lesion's shape moved to where all its voxels are allowed.
+
+    lesion, allowed: (X, Y, Z) bool.  Returns (X, Y, Z) bool, uniform over all valid translations, or None if
+    there is none.  Raises ValueError if the lesion is empty or shapes differ.
+    """
+    if np.shape(lesion) != np.shape(allowed):
+        raise ValueError(f"lesion is {np.shape(lesion)} but allowed is {np.shape(allowed)}")
+    if not np.any(lesion):
+        raise ValueError("lesion has no voxel: give the mask of one instance")
+    shape = lesion[ndimage.find_objects(lesion.astype(np.uint8))[0]]
+    covered = signal.correlate(allowed.astype(float), shape.astype(float), mode="valid", method="fft")
+    corners = np.argwhere(covered > shape.sum() - 0.5)
+    if len(corners) == 0:
+        return None
+    corner = corners[generator.integers(len(corners))]
+    healthy = np.zeros(np.shape(allowed), bool)
+    healthy[tuple(slice(c, c + n) for c, n in zip(corner, shape.shape, strict=True))] = shape
+    return healthy
+
+
+def _relative_level(image, brain, lesions_any):
+    """Voxels to classify, and the MPRAGE relative to the local white matter: 0 there, about -1 in grey matter."""
+    if not np.shape(image)[1:] == np.shape(brain) == np.shape(lesions_any):
+        raise ValueError(f"image is {np.shape(image)}, brain {np.shape(brain)}, lesions_any {np.shape(lesions_any)}")
+    healthy = brain & ~ndimage.binary_dilation(lesions_any, STRUCTURE)
+    if np.unique(image[1][healthy]).size < 3:
+        raise ValueError("brain without lesions holds fewer than three MPRAGE intensities: check mask and image")
+    low, high = np.percentile(image[1][brain], (1, 99))
+    box = ndimage.find_objects(brain.astype(np.uint8))[0]
+    mprage = np.full(brain.shape, low)
+    mprage[box] = ndimage.median_filter(np.where(brain, image[1], low)[box], 3)
+
+    csf_grey, grey_white = threshold_multiotsu(np.clip(mprage[healthy], low, high), 3)
+    white = healthy & (mprage > grey_white) & (mprage <= high)
+    contrast = np.median(mprage[white]) - np.median(mprage[healthy & (mprage > csf_grey) & ~white])
+    for _ in range(2):  # the second pass leaves darker deep grey matter and vessels out of the local level
+        share = ndimage.uniform_filter(white.astype(float), NEIGHBOURHOOD, mode="constant")
+        total = ndimage.uniform_filter(np.where(white, mprage, 0.0), NEIGHBOURHOOD, mode="constant")
+        level = np.where(share > 1e-3, (mprage - total / np.maximum(share, 1e-3)) / contrast, -np.inf)
+        white = healthy & (level > -DARKER) & (level < BRIGHTER)
+    return healthy, level
+
+
+def _largest(mask):
+    """The largest face-connected component of mask."""
+    labels, n = ndimage.label(mask)
+    return labels == np.argmax(np.bincount(labels.ravel())[1:]) + 1 if n else mask

@@ -1,0 +1,106 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 1 · Data and split
+#
+# Finds the scans, checks every one of them, and splits them **by patient** into training, validation and test.
+#
+# **Reads** a BIDS folder or a scans table (`data`); without one, the embedded synthetic cohort, which is made here once.
+# **Writes** the list of scans with their split for the notebooks that follow, and tables and a figure of the cohort.
+
+# %%
+import numpy as np
+import pandas as pd
+
+from lib import cohort, phantom, plots, scans
+from lib.paths import Run
+
+# %% tags=["parameters"]
+build = "build/demo"  # intermediate files of this run
+figures = "figures/demo"  # tables and figures of this run
+data = ""  # BIDS folder or scans table (TSV); empty: the synthetic cohort
+weights = ""  # weights trained before: every scan is a test scan then
+fractions = [0.55, 0.15, 0.3]  # share of patients for training, validation, test
+seed = 0
+subjects = 28  # synthetic cohort: patients
+two_sessions = 4  # synthetic cohort: patients with two sessions
+spacing_mm = 1.0  # synthetic cohort: voxel size
+
+# %%
+run = Run("01_data_split", globals())
+generator = np.random.default_rng(seed)
+
+# %% [markdown]
+# ## The scans
+# The synthetic cohort is written to disk in BIDS layout and is read from there exactly as any other data is.
+
+# %%
+if data:
+    source = data
+else:
+    source = run.cohort
+    phantom.make_cohort(source, n_subjects=subjects, n_two_sessions=two_sessions, seed=seed, spacing_mm=spacing_mm)
+table = scans.find_scans(source)
+table[["scan", "subject", "session"]].head()
+
+# %% [markdown]
+# Every file is read and checked before anything is computed. Errors stop here, all together; warnings do not.
+
+# %%
+facts, warnings = scans.check_scans(table)
+print("\n".join(warnings) or "no warnings")
+
+# %% [markdown]
+# ## The split
+# All sessions of one patient stay together. Patients are dealt to the splits in the order of their lesion load, so that each
+# split spans the whole range of it.
+
+# %%
+shares = [0.0, 0.0, 1.0] if weights else fractions
+load_ml = facts.groupby("subject")["lesion_volume_ml"].mean()
+split = scans.split_patients(load_ml, shares, generator)
+facts.insert(3, "split", facts["subject"].map(split))
+run.save_scans(table.assign(split=facts["split"]))
+run.save_table(facts, "scans").head()
+
+# %%
+summary = facts.groupby("split").agg(
+    patients=("subject", "nunique"),
+    scans=("scan", "size"),
+    lesions=("lesions", "sum"),
+    lesion_volume_ml=("lesion_volume_ml", "sum"),
+    median_load_ml=("lesion_volume_ml", "median"),
+)
+summary = summary.reindex([name for name in scans.SPLITS if name in summary.index])
+run.save_table(summary.reset_index(), "split")
+
+# %% [markdown]
+# ## The lesions
+# One row a lesion instance (18-connected component of the annotation).
+
+# %%
+volumes = []
+for row in table.to_dict("records"):
+    annotated, _, affine = scans.load_masks(row)
+    volumes.append(cohort.instance_volumes(annotated, affine).assign(scan=row["scan"]))
+lesions = pd.concat(volumes, ignore_index=True).merge(facts[["scan", "subject", "split"]], on="scan")
+lesions = run.save_table(lesions[["scan", "subject", "split", "label", "volume_mm3"]], "lesions")
+lesions.groupby("split")["volume_mm3"].describe(percentiles=[0.1, 0.25, 0.5, 0.75, 0.9]).round(1)
+
+# %% [markdown]
+# **Figure.** Lesion load of each scan and volume of each lesion, by split; number of scans with a lesion at each place, in
+# the scans' own world coordinates (a common space only where the scans were registered to one; the synthetic cohort is).
+
+# %%
+frequency, brain, affine = cohort.frequency_map(map(scans.load_masks, table.to_dict("records")), grid_mm=2.0)
+run.save_figure(plots.cohort(facts, lesions, frequency, affine, brain), "cohort")

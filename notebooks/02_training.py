@@ -1,0 +1,106 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 2 · Training
+#
+# Trains the paper's 3D U-Net (size and number of steps by profile) with the paper's loss, patch sampling and augmentation,
+# and keeps the weights with the best validation nDSC. An interrupted training goes on from its last checkpoint.
+#
+# **Reads** the scans and their split (notebook 1).
+# **Writes** the weights (safetensors) with a JSON that describes them, the training curves as tables, and a figure.
+
+# %%
+import pandas as pd
+import torch
+
+from lib import plots, training, unet
+from lib.paths import Run
+from lib.provenance import digest
+
+# %% tags=["parameters"]
+build = "build/demo"  # intermediate files of this run
+figures = "figures/demo"  # tables and figures of this run
+seed = 0
+device = "cpu"
+channels = [16, 32, 64, 128]  # feature maps of each level; the paper's: 32, 64, 128, 256, 512
+strides = [2, 2, 2]  # down-sampling between levels; the paper's: 2, 2, 2, 2
+patch_size = 96  # voxels
+scans_per_step = 2
+patches_per_scan = 1
+steps = 1400
+learning_rate = 2e-3
+weight_decay = 1e-5
+validate_every = 200  # steps
+validation_threshold = 0.3  # on the lesion probability, as in the paper
+cached_scans = 32  # scans kept in memory by each worker
+workers = 1  # processes that prepare patches
+
+# %%
+run = Run("02_training", globals())
+torch.manual_seed(seed)
+
+# %% [markdown]
+# ## The network
+
+# %%
+architecture = {"name": "unet", "channels": channels, "strides": strides}
+model = unet.build(**architecture).to(device)
+print(f"{sum(weight.numel() for weight in model.parameters()):,} weights")
+
+# %% [markdown]
+# ## Patches
+# Each batch is a function of the seed and the step alone: lesion-centred and background patches 4 to 1, then flips, quarter turns,
+# small affine transforms, and a random scale and shift of the intensities.
+
+# %%
+scans = run.scans()
+rows = {split: table.to_dict("records") for split, table in scans.groupby("split")}
+batches = training.PatchBatches(
+    rows["train"], steps=steps, patch_size=patch_size, scans_per_step=scans_per_step, patches_per_scan=patches_per_scan,
+    seed=seed, cached_scans=cached_scans,
+)  # fmt: skip
+len(rows["train"]), len(rows["validation"])
+
+# %% [markdown]
+# ## Training
+# 0.5 x normalised Dice + focal loss. Validation is a sliding-window prediction of every validation scan.
+
+# %%
+loss, validation = training.train(
+    model, batches, rows["validation"], run.checkpoint,
+    settings=[run.parameters, digest(run.scans_file)], learning_rate=learning_rate, weight_decay=weight_decay,
+    validate_every=validate_every, validation_threshold=validation_threshold, patch_size=patch_size, workers=workers,
+)  # fmt: skip
+
+# %%
+loss = run.save_table(pd.DataFrame(loss), "loss")
+validation = run.save_table(pd.DataFrame(validation), "validation")
+validation
+
+# %% [markdown]
+# ## The weights
+# The threshold is picked in notebook 3, on the validation scans.
+
+# %%
+best = validation.loc[validation["ndsc"].idxmax()]
+unet.save_weights(
+    model, run.weights(), architecture=architecture, threshold=None, patch_size=patch_size, step=int(best["step"]),
+    validation_ndsc=round(float(best["ndsc"]), 4), split=digest(run.scans_file), seed=seed,
+)  # fmt: skip
+
+# %% [markdown]
+# **Figure.** Training loss, validation nDSC and Dice (mean over the validation scans, at a threshold of 0.3 on the lesion
+# probability), and learning rate. The dashed line marks the weights that were kept.
+
+# %%
+run.save_figure(plots.training(loss, validation), "training")

@@ -1,0 +1,142 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 3 · Evaluation
+#
+# Predicts the test scans by sliding window, picks the threshold on the validation scans, and lists every lesion: detected (TP),
+# invented (FP) or missed (FN). Bears on claims C1 and C2 of the paper.
+#
+# **Reads** scans and split (notebook 1), weights (notebook 2, or those given).
+# **Writes** probability and instance maps in the space of each input scan (BIDS derivatives), the lesion table, the metrics with
+# patient-bootstrap intervals, and figures.
+
+# %%
+import numpy as np
+import pandas as pd
+from tqdm import tqdm
+
+from lib import evaluation, inference, lesions, maps, metrics, panels, plots, unet
+from lib.paths import Run
+from lib.provenance import code_digest
+from lib.scans import load_scan
+
+# %% tags=["parameters"]
+build = "build/demo"  # intermediate files of this run
+figures = "figures/demo"  # tables and figures of this run
+weights = ""  # weights trained before; empty: those of notebook 2
+seed = 0
+device = "cpu"
+n_resamples = 2000  # of patients, for the intervals
+volume_edges_mm3 = [0.5, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 100000.0]  # bins of lesion volume
+shown_scans = 3  # in the figure of examples
+
+# %%
+run = Run("03_evaluation", globals())
+generator = np.random.default_rng(seed)
+model, description = unet.load_weights(run.weights(weights), device)
+scans = run.scans()
+rows = {split: table.to_dict("records") for split, table in scans.groupby("split")}
+{split: len(found) for split, found in rows.items()}
+
+# %% [markdown]
+# ## Predictions
+# One probability map a scan. A map that is there already, made with the same weights and code, is used again.
+
+# %%
+run.folder("derivatives", description["digest"], code_digest(inference))
+for row in tqdm(rows.get("validation", []) + rows["test"], desc="predicting", mininterval=2):
+    path = run.map(row["scan"], "desc-pred_probseg")
+    if not path.exists():
+        image = load_scan(row).image
+        maps.save_map(inference.predict(model, image, patch_size=description["patch_size"]), row["flair"], path)
+
+# %% [markdown]
+# ## Threshold
+# The lesion probability from which a voxel counts as lesion: the one with the best mean nDSC on the validation scans. Weights
+# given from outside come with theirs.
+
+# %%
+if weights:
+    threshold, curve = (
+        unet.recorded_threshold(description, weights),
+        pd.DataFrame(columns=["threshold", "ndsc", "dice"]),
+    )
+else:
+    predicted = (
+        (maps.load_map(run.map(row["scan"], "desc-pred_probseg")), load_scan(row).lesions) for row in rows["validation"]
+    )
+    curve = evaluation.threshold_curve(predicted, np.arange(1, 20) / 20)
+    threshold = float(curve.loc[curve["ndsc"].idxmax(), "threshold"])
+    unet.record_threshold(run.weights(), threshold)
+run.save_table(curve, "threshold")
+print(f"threshold {threshold:.2f}")
+
+# %% [markdown]
+# ## Lesions
+# Instances are 18-connected components. A predicted one is a TP if it touches the annotation, else an FP; an annotated one without any
+# predicted voxel is an FN. Instance maps go beside the probability maps; the labels in the tables are theirs.
+
+# %%
+found, annotated, scores = [], [], []
+for row in tqdm(rows["test"], desc="lesions", mininterval=2):
+    scan, identity = load_scan(row), {name: row[name] for name in ("scan", "subject", "session")}
+    probability = maps.load_map(run.map(row["scan"], "desc-pred_probseg"))
+    prediction = probability >= threshold
+    maps.save_map(lesions.label_instances(prediction), row["flair"], run.map(row["scan"], "desc-pred_dseg"))
+    maps.save_map(lesions.label_instances(scan.lesions), row["flair"], run.map(row["scan"], "desc-manual_dseg"))
+    found.append(lesions.lesion_table(probability, scan.lesions, threshold, scan.affine).assign(**identity))
+    annotated.append(lesions.annotated_table(probability, scan.lesions, threshold, scan.affine).assign(**identity))
+    scores.append(identity | metrics.scan_metrics(prediction, scan.lesions))
+
+# %%
+front = ["scan", "subject", "session"]
+found, annotated = (pd.concat(tables, ignore_index=True) for tables in (found, annotated))
+found = run.save_table(found[front + [name for name in found if name not in front]], "lesions")
+annotated = run.save_table(annotated[front + [name for name in annotated if name not in front]], "annotated")
+found.groupby("kind")[["volume_mm3", "mean_probability"]].describe(percentiles=[0.5]).round(2)
+
+# %% [markdown]
+# ## Metrics
+# Dice and nDSC are means over scans; counts are sums over scans and the lesion-wise rates are those of the sums, as in the paper.
+# Intervals: patients resampled with replacement, 95 %.
+
+# %%
+scores = run.save_table(pd.DataFrame(scores), "scans")
+table = evaluation.metrics_table(scores, n_resamples=n_resamples, generator=generator)
+run.save_table(table, "metrics").round(3)
+
+# %% [markdown]
+# **Figure.** (a) Share of annotated lesions that are detected, by volume, with Wilson 95 % intervals and the number of lesions of each
+# bin; (b) test metrics with patient-bootstrap 95 % intervals; (c) validation scores against the threshold (empty with given weights).
+
+# %%
+detection = run.save_table(evaluation.detection_by_volume(annotated, volume_edges_mm3), "detection")
+run.save_figure(plots.detection(detection, table, curve, threshold), "detection")
+
+# %% [markdown]
+# **Figure.** Annotation and prediction in the scans with the worst, the median and the best nDSC, at their largest lesion.
+
+# %%
+order = scores.sort_values("ndsc", ignore_index=True)
+chosen = order.iloc[np.unique(np.linspace(0, len(order) - 1, min(shown_scans, len(order))).round().astype(int))]
+cases = []
+for score in chosen.itertuples():
+    row = next(row for row in rows["test"] if row["scan"] == score.scan)
+    scan, labels = load_scan(row), maps.load_map(run.map(score.scan, "desc-manual_dseg"))
+    prediction = maps.load_map(run.map(score.scan, "desc-pred_dseg")) > 0
+    centre = np.argwhere(lesions.largest_instance(labels if labels.any() else prediction)).mean(0).round().astype(int)
+    cases.append(
+        {"image": scan.image, "annotation": scan.lesions, "prediction": prediction, "centre": centre}
+        | {"spacing_mm": scan.spacing_mm, "title": f"{score.scan}\nnDSC {score.ndsc:.2f}"}
+    )
+run.save_figure(panels.examples(cases), "examples")

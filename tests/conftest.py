@@ -1,0 +1,15 @@
+"""Fixtures shared by the tests."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def real_scans():
+    """Folder of the real scans, from REAL_SCANS or ../shared/data beside the checkout; skips if there is none."""
+    folder = Path(os.environ.get("REAL_SCANS", Path(__file__).parents[2] / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"needs real scans: no folder {folder}; set REAL_SCANS to one that holds open_ms_data")
+    return folder

@@ -1,0 +1,41 @@
+"""Tables of an evaluation, against hand calculations."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib import evaluation
+
+
+def test_threshold_curve_is_the_mean_over_scans():
+    annotation = np.zeros((10, 10, 10), bool)
+    annotation[0, 0, :4] = True
+    probability = np.zeros(annotation.shape)
+    probability[0, 0, :2] = 0.9
+    probability[0, 0, 2:4] = 0.4
+    curve = evaluation.threshold_curve([(probability, annotation), (probability * 0, annotation * False)], [0.3, 0.5])
+    assert curve["dice"].tolist() == pytest.approx([1.0, (2 / 3 + 1) / 2])  # the second scan is empty in both: 1
+    assert curve["threshold"].tolist() == [0.3, 0.5]
+
+
+def test_metrics_are_means_of_scans_and_rates_of_summed_counts():
+    scans = pd.DataFrame(
+        {"subject": ["a", "a", "b"], "dice": [0.2, 0.4, 0.9], "ndsc": [0.3, 0.5, 1.0]}
+        | {"tp": [1, 2, 7], "fp": [1, 0, 4], "fn": [0, 5, 0]}
+    )
+    table = evaluation.metrics_table(scans, n_resamples=200, generator=np.random.default_rng(0)).set_index("metric")
+    expected = {"Dice": 0.5, "nDSC": 0.6, "F1": 20 / 30, "TPR": 10 / 15, "PPV": 10 / 15, "FDR": 5 / 15, "FNR": 5 / 15}
+    for name, value in (expected | {"TP": 10, "FP": 5, "FN": 5}).items():
+        assert table.loc[name, "value"] == pytest.approx(value)
+        assert table.loc[name, "low"] <= value <= table.loc[name, "high"]
+    assert table.loc["Dice", ["low", "high"]].tolist() == pytest.approx([0.3, 0.9])  # patient a twice, patient b twice
+    assert table[["patients", "scans"]].drop_duplicates().to_numpy().tolist() == [[2, 3]]
+
+
+def test_detection_by_volume_counts_each_bin():
+    annotated = pd.DataFrame({"volume_mm3": [1, 4, 5, 6, 30, 40], "detected": [False, True, True, True, True, False]})
+    table = evaluation.detection_by_volume(annotated, [0.5, 5, 10, 20, 50])
+    assert table["annotated"].tolist() == [3, 1, 2]
+    assert table["detected"].tolist() == [2, 1, 1]
+    assert table["volume_low_mm3"].tolist() == pytest.approx([0.5, 5, 20], abs=0.01)
+    assert ((table["low"] < table["fraction"]) & (table["fraction"] <= table["high"])).all()

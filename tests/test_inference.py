@@ -1,0 +1,40 @@
+"""Sliding-window probabilities."""
+
+import numpy as np
+import torch
+
+from lib.inference import predict
+
+
+class Pointwise(torch.nn.Module):
+    """Logits (0, FLAIR + 2 MPRAGE): blending patches of equal probabilities changes nothing."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+
+    def forward(self, x):
+        lesion = torch.einsum("bcxyz,c->bxyz", x, self.weight)
+        return torch.stack([torch.zeros_like(lesion), lesion], 1)
+
+
+def test_a_pointwise_network_gives_its_probability_at_every_voxel_of_any_size():
+    image = np.random.default_rng(0).normal(size=(2, 19, 11, 23)).astype(np.float32)
+    probability = predict(Pointwise().eval(), image, patch_size=16)
+    np.testing.assert_allclose(probability, 1 / (1 + np.exp(-image[0] - 2 * image[1])), atol=1e-6)
+
+
+def test_probabilities_not_logits_are_blended():
+    """With a network that sees the whole patch, the result stays between the patches' probabilities."""
+
+    class PatchMean(Pointwise):
+        def forward(self, x):
+            return super().forward(x.mean((2, 3, 4), keepdim=True).expand_as(x))
+
+    image = np.zeros((2, 32, 16, 16), np.float32)
+    image[0, 20:] = 40.0
+    probability = predict(PatchMean().eval(), image, patch_size=16)
+    assert probability.min() >= 0
+    assert probability[0, 0, 0] == np.float32(0.5)
+    middle = probability[14, 8, 8]
+    assert 0.5 < middle < 1

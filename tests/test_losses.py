@@ -1,0 +1,52 @@
+"""The loss against its equations."""
+
+import math
+
+import pytest
+import torch
+
+from lib.losses import NormalisedDiceFocalLoss, normalised_dice
+from lib.metrics import normalised_dice as normalised_dice_of_masks
+
+
+def test_normalised_dice_of_certain_probabilities_is_that_of_masks():
+    generator = torch.Generator().manual_seed(0)
+    lesions = (torch.rand(3, 1, 8, 8, 8, generator=generator) < 0.05).float()
+    predicted = (torch.rand(3, 1, 8, 8, 8, generator=generator) < 0.05).float()
+    expected = [normalised_dice_of_masks(p.numpy() > 0, m.numpy() > 0) for p, m in zip(predicted, lesions, strict=True)]
+    torch.testing.assert_close(normalised_dice(predicted, lesions), torch.tensor(expected, dtype=torch.float32))
+
+
+def test_normalised_dice_by_hand():
+    lesions, probability = torch.zeros(1, 1, 10, 10, 10), torch.zeros(1, 1, 10, 10, 10)
+    lesions[..., 0, 0] = 1  # 10 of 1000 voxels
+    probability[..., 0, 0] = 0.8
+    probability[..., 0, 1] = 0.5
+    k = 0.999 * 10 / (0.001 * 990)
+    assert normalised_dice(probability, lesions).item() == pytest.approx(16 / (16 + k * 5 + 2))
+
+
+def test_normalised_dice_of_two_empty_masks_is_one():
+    assert normalised_dice(torch.zeros(1, 1, 4, 4, 4), torch.zeros(1, 1, 4, 4, 4)).item() == 1
+
+
+def test_the_loss_is_half_normalised_dice_plus_binary_focal_loss():
+    generator = torch.Generator().manual_seed(1)
+    logits = torch.randn(2, 2, 6, 6, 6, generator=generator)
+    lesions = (torch.rand(2, 1, 6, 6, 6, generator=generator) < 0.2).float()
+    probability = logits.softmax(1)[:, 1:]
+    right = torch.where(lesions > 0, probability, 1 - probability)
+    focal = (-((1 - right) ** 2) * right.log()).mean()
+    expected = 0.5 * (1 - normalised_dice(probability, lesions).mean()) + focal
+    torch.testing.assert_close(NormalisedDiceFocalLoss()(logits, lesions), expected)
+
+
+def test_missing_a_lesion_costs_although_background_prevails():
+    lesions = torch.zeros(1, 1, 8, 8, 8)
+    lesions[..., 4, 4, 4] = 1
+    empty = torch.cat([torch.full_like(lesions, 10.0), torch.full_like(lesions, -10.0)], 1)
+    found = torch.where(lesions > 0, -empty, empty)
+    loss = NormalisedDiceFocalLoss()
+    assert loss(found, lesions) < 0.01
+    assert loss(empty, lesions) > 0.5
+    assert math.isfinite(loss(empty, torch.zeros_like(lesions)))

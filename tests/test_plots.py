@@ -1,0 +1,248 @@
+"""Statistical figures: what is drawn is what the tables say, at journal width, with units."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib import plots
+from lib.stats import pairwise_tests
+
+KINDS = ("TP", "FP", "FN", "TN")
+PANELS = [(method, sequence) for method in ("smoothgrad_max", "smoothgrad_mean") for sequence in ("FLAIR", "MPRAGE")]
+PANELS.append(("grad_cam", "both"))
+
+
+def cohort():
+    scans = pd.DataFrame(
+        {
+            "scan": ["sub-1", "sub-2_ses-1", "sub-2_ses-2", "sub-3", "sub-4"],
+            "subject": ["1", "2", "2", "3", "4"],
+            "split": ["train", "train", "train", "validation", "test"],
+            "lesion_volume_ml": [0.0, 1.5, 2.0, 12.0, 4.0],
+        }
+    )
+    split = ["train"] * 3 + ["validation", "test", "test"]
+    lesions = pd.DataFrame({"split": split, "volume_mm3": [3.0, 20.0, 400.0, 60.0, 8.0, 9.0]})
+    frequency = np.zeros((10, 12, 8), int)
+    frequency[3, 4, 5], frequency[3, 4, 2] = 3, 2
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    affine[:3, 3] = -10, -12, -8
+    return scans, lesions, frequency, affine
+
+
+def training():
+    loss = pd.DataFrame({"step": range(1, 201), "loss": 1 / np.arange(1, 201), "learning_rate": 1e-3})
+    return loss, pd.DataFrame({"step": [50, 100, 150], "ndsc": [0.3, 0.6, 0.5], "dice": [0.2, 0.4, 0.5]})
+
+
+def detection():
+    columns = ["volume_low_mm3", "volume_high_mm3", "annotated", "detected", "fraction", "low", "high"]
+    bins = pd.DataFrame([(4, 9, 10, 4, 0.4, 0.2, 0.7), (9, 100, 5, 5, 1.0, 0.6, 1.0)], columns=columns)
+    metrics = pd.DataFrame(
+        [("Dice", 0.6, 0.5, 0.7), ("FDR", 0.3, 0.2, 0.4), ("TP", 30, 20, 40)],
+        columns=["metric", "value", "low", "high"],
+    )
+    curve = pd.DataFrame({"threshold": [0.1, 0.3, 0.5], "ndsc": [0.5, 0.7, 0.6], "dice": [0.4, 0.5, 0.6]})
+    return bins, metrics, curve, 0.3
+
+
+def saliency(counts, panels=PANELS):
+    rng = np.random.default_rng(3)
+    rows = [
+        {"method": method, "sequence": sequence, "kind": kind, "subject": str(i % 3), "peak": rng.normal(level, 1)}
+        for method, sequence in panels
+        for level, (kind, n) in enumerate(counts.items())
+        for i in range(n)
+    ]
+    return pd.DataFrame(rows)
+
+
+def compared(table):
+    return pd.concat(
+        pairwise_tests(rows, "peak", "kind", KINDS).assign(method=method, sequence=sequence)
+        for (method, sequence), rows in table.groupby(["method", "sequence"])
+    )
+
+
+def profile():
+    distance = np.arange(-2.5, 5)
+    tables = []
+    for panel, (method, sequence) in enumerate(PANELS):
+        for k, kind in enumerate(KINDS[:3]):
+            facts = {"method": method, "sequence": sequence, "kind": kind, "lesions": 4, "patients": 2}
+            mean = np.cos(distance + k) * (panel + 1)
+            facts |= {"distance_mm": distance, "mean": mean, "low": mean - 0.1, "high": mean + 0.2}
+            tables.append(pd.DataFrame(facts))
+    return pd.concat(tables)
+
+
+def peaks(panels=PANELS, **counts):
+    table = saliency(counts, panels)
+    return plots.peaks(table, compared(table))
+
+
+FIGURES = {
+    "cohort": lambda: plots.cohort(*cohort()),
+    "training": lambda: plots.training(*training()),
+    "detection": lambda: plots.detection(*detection()),
+    "peaks": lambda: peaks(TP=6, FP=5, FN=4, TN=6),
+    "profile": lambda: plots.profile(profile()),
+}
+
+
+@pytest.fixture(scope="module")
+def figures():
+    return {name: draw() for name, draw in FIGURES.items()}
+
+
+def lines(ax):
+    return {line.get_label(): line.get_xydata() for line in ax.get_lines()}
+
+
+def shown(ax):
+    return [text.get_text() for text in ax.texts]
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_fits_the_double_column_with_legible_type(figures, name):
+    fig = figures[name]
+    assert fig.get_size_inches()[0] * 25.4 == pytest.approx(183)
+    assert fig.get_size_inches()[1] * 25.4 < 247
+    box = fig.get_tightbbox()
+    assert box.x0 >= -0.01 and box.x1 <= 183 / 25.4 + 0.01  # nothing is cut off at the sides
+    type_size = [text.get_fontsize() for text in fig.findobj(plt.Text) if text.get_text()]
+    assert min(type_size) >= 6
+
+
+@pytest.mark.parametrize(
+    ("name", "units"),
+    [
+        (
+            "cohort",
+            {"lesion load (ml)", "lesion volume (mm³)", "x (mm), left to right", "z (mm), inferior to superior"},
+        ),
+        ("detection", {"annotated lesion volume (mm³)", "detected lesions (fraction)"}),
+        ("peaks", {"peak saliency (logit per z-score)", "peak saliency (a.u.)"}),
+        ("profile", {"distance from lesion border (mm)", "mean saliency (logit per z-score)"}),
+    ],
+)
+def test_axes_carry_units(figures, name, units):
+    labels = {label for ax in figures[name].axes for label in (ax.get_xlabel(), ax.get_ylabel())}
+    assert units <= labels
+
+
+def test_cohort_shows_every_scan_and_counts_patients_once(figures):
+    load = figures["cohort"].axes[0]
+    assert load.get_xticklabels()[0].get_text() == "train\n3 scans\n2 patients"
+    drawn = np.sort(np.concatenate([line.get_ydata() for line in load.get_lines()]))
+    assert drawn.tolist() == [0.0, 1.5, 2.0, 4.0, 12.0]
+
+
+def test_cohort_size_histogram_is_a_percentage_of_each_split(figures):
+    size = figures["cohort"].axes[1]
+    heights = {patch.get_label(): patch.get_xy()[:, 1].max() for patch in size.patches}
+    assert heights == pytest.approx({"train, n = 3": 100 / 3, "validation, n = 1": 100, "test, n = 2": 50})
+
+
+def test_frequency_maps_are_maxima_placed_in_mm(figures):
+    _, _, frequency, _ = cohort()
+    sagittal, coronal, axial = figures["cohort"].axes[2:5]
+    for ax, along in ((sagittal, 0), (coronal, 1), (axial, 2)):
+        drawn = ax.images[0].get_array()
+        assert np.array_equal(drawn.filled(0), frequency.max(axis=along).T)
+        assert ax.images[0].get_clim() == (0, 3)
+    # voxel (3, 4) lies at x = 3 * 2 - 10, y = 4 * 2 - 12
+    left, right, bottom, top = axial.images[0].get_extent()
+    assert (left, right, bottom, top) == (-11, 9, -13, 11)
+    assert figures["cohort"].axes[-1].get_ylabel().endswith("(scans)")
+
+
+def test_training_marks_the_best_ndsc_and_smooths_by_the_stated_window(figures):
+    loss, _ = training()
+    left, middle, right = figures["training"].axes
+    assert np.array_equal(lines(left)["each step"][:, 1], loss["loss"])
+    smooth = lines(left)["mean of 4 steps"][:, 1]
+    assert smooth[10] == pytest.approx(loss["loss"][8:12].mean())
+    assert lines(middle)["best: step 100, nDSC 0.60"][:, 0].tolist() == [100, 100]
+    assert right.get_lines()[0].get_ydata() == pytest.approx(1.0)  # learning rate in 10⁻³
+
+
+def test_detection_draws_bins_at_their_geometric_mean_with_their_interval(figures):
+    left = figures["detection"].axes[0]
+    points, _, (bars,) = left.containers[0]
+    assert points.get_xydata() == pytest.approx(np.array([[6, 0.4], [30, 1.0]]))
+    assert np.array(bars.get_segments())[:, :, 1] == pytest.approx(np.array([[0.2, 0.7], [0.6, 1.0]]))
+    assert shown(left) == ["10", "5"]
+
+
+def test_detection_separates_counts_from_rates_and_marks_the_threshold(figures):
+    _, middle, right = figures["detection"].axes
+    assert [label.get_text() for label in middle.get_yticklabels()] == ["Dice", "FDR"]
+    assert middle.get_title() == "TP 30"
+    assert lines(right)["chosen: 0.30"][:, 0].tolist() == [0.3, 0.3]
+
+
+def test_detection_without_validation_has_no_empty_panel():
+    bins, metrics, curve, threshold = detection()
+    assert len(plots.detection(bins, metrics, curve[:0], threshold).axes) == 2
+
+
+@pytest.mark.parametrize("edge", [0.0, np.inf])
+def test_detection_names_a_bin_edge_that_a_log_axis_cannot_show(edge):
+    bins, *rest = detection()
+    bins = bins.astype({"volume_low_mm3": float})
+    bins.loc[0, "volume_low_mm3"] = edge
+    with pytest.raises(ValueError, match=str(edge)):
+        plots.detection(bins, *rest)
+
+
+def test_peaks_are_those_of_the_table_and_n_is_shown(figures):
+    table = saliency({"TP": 6, "FP": 5, "FN": 4, "TN": 6})
+    ax = figures["peaks"].axes[0]
+    here = table[(table["method"] == "smoothgrad_max") & (table["sequence"] == "FLAIR")]
+    drawn = [line.get_ydata() for line in ax.get_lines()[:4]]
+    for kind, values in zip(KINDS, drawn, strict=True):
+        assert sorted(values) == sorted(here.loc[here["kind"] == kind, "peak"])
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["TP\n6 (3)", "FP\n5 (3)", "FN\n4 (3)", "TN\n6 (3)"]
+
+
+def test_sequences_of_one_method_share_their_scale(figures):
+    flair, mprage = figures["peaks"].axes[:2]
+    assert flair.get_ylim() == mprage.get_ylim()
+
+
+def bars_of(fig, panel=0):
+    return shown(fig.axes[panel].child_axes[0])
+
+
+def test_significance_bars_show_the_given_holm_values():
+    table = saliency({"TP": 3, "FP": 3, "FN": 3}, PANELS[4:])
+    tests = compared(table)
+    tests["p"], tests["p_holm"] = 1e-9, [0.00005, 0.02, np.nan, 0.5, np.nan, np.nan]
+    assert sorted(bars_of(plots.peaks(table, tests))) == ["*", "****", "ns"]
+
+
+def test_drawing_significance_bars_prints_nothing(capsys):
+    peaks(PANELS[4:], TP=3, FP=3)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_missing_kind_and_a_single_lesion_keep_their_places():
+    fig = peaks(PANELS[:2], TP=6, FP=1, TN=2)
+    labels = [label.get_text() for label in fig.axes[0].get_xticklabels()]
+    assert labels == ["TP\n6 (3)", "FP\n1 (1)", "FN\n0 (0)", "TN\n2 (2)"]
+    assert len(bars_of(fig)) == 3  # no bar to the missing kind
+
+
+def test_profile_lines_and_bands_are_those_of_the_table(figures):
+    table = profile()
+    for ax, (method, sequence) in zip(figures["profile"].axes, PANELS, strict=True):
+        rows = table[(table["method"] == method) & (table["sequence"] == sequence)]
+        for kind in KINDS[:3]:
+            here = rows[rows["kind"] == kind]
+            drawn = lines(ax)[f"{kind}, 4 lesions of 2 patients"]
+            assert drawn == pytest.approx(here[["distance_mm", "mean"]].to_numpy())
+        band = ax.collections[0].get_paths()[0].vertices[:, 1]
+        first = rows[rows["kind"] == "TP"]
+        assert (band.min(), band.max()) == pytest.approx((first["low"].min(), first["high"].max()))

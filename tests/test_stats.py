@@ -1,0 +1,198 @@
+"""Statistics against simulation, literal loops and hand calculation."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib.stats import (
+    bootstrap_mean,
+    bootstrap_patients,
+    cliffs_delta,
+    pairwise_tests,
+    plateau_radius,
+    proportion_interval,
+)
+
+
+def mean_x(rows):
+    return rows["x"].mean()
+
+
+def correlated_lesions(generator, patients=25, lesions=8):
+    """Lesions share their patient's effect: intraclass correlation 0.8, true mean 0."""
+    subject = np.repeat(np.arange(patients), lesions)
+    x = generator.normal(size=patients)[subject] + 0.5 * generator.normal(size=len(subject))
+    return pd.DataFrame({"subject": subject, "x": x})
+
+
+def test_interval_covers_the_truth_where_one_that_ignores_patients_does_not():
+    generator = np.random.default_rng(0)
+    covered, naive = [], []
+    for _ in range(100):
+        table = correlated_lesions(generator)
+        value, low, high = bootstrap_patients(table, mean_x, n_resamples=80, level=0.9, generator=generator)
+        covered.append(low <= 0 <= high)
+        naive.append(abs(value) <= 1.645 * table["x"].std() / np.sqrt(len(table)))
+    assert np.mean(naive) < 0.65
+    assert 0.78 < np.mean(covered) < 0.98  # nominal 0.90, standard error 0.03
+
+
+def test_resamples_hold_whole_patients_and_count_a_repeated_one_twice():
+    table = pd.DataFrame({"subject": list("abbcccc"), "origin": list("abbcccc")})
+    drawn = []
+
+    def check(rows):
+        patients = rows.groupby("subject")["origin"]
+        assert len(patients) == 3
+        assert (patients.nunique() == 1).all()
+        assert (patients.size() == patients.first().map({"a": 1, "b": 2, "c": 4})).all()
+        drawn.append("".join(sorted(patients.first())))
+        return len(rows)
+
+    bootstrap_patients(table, check, n_resamples=200, generator=np.random.default_rng(0))
+    assert len(set(drawn)) == 10  # all multisets of three out of three
+
+
+@pytest.mark.parametrize(("level", "interval"), [(0.95, (0, 1)), (0.2, (0.5, 0.5))])
+def test_two_patients_have_a_known_resampling_distribution(level, interval):
+    """Means 0, 1/2 and 1 with probabilities 1/4, 1/2 and 1/4."""
+    table = pd.DataFrame({"subject": ["a", "b", "b"], "x": [0.0, 1.0, 1.0]})
+
+    def mean_of_patients(rows):
+        return rows.groupby("subject")["x"].mean().mean()
+
+    result = bootstrap_patients(
+        table, mean_of_patients, n_resamples=400, level=level, generator=np.random.default_rng(0)
+    )
+    assert result == (0.5, *interval)
+
+
+def test_same_seed_same_interval_and_arrays_as_scalars():
+    table = correlated_lesions(np.random.default_rng(1))
+    scalar = bootstrap_patients(table, mean_x, n_resamples=50, generator=np.random.default_rng(2))
+    array = bootstrap_patients(
+        table, lambda rows: [mean_x(rows), -mean_x(rows)], n_resamples=50, generator=np.random.default_rng(2)
+    )
+    assert [part[0] for part in array] == pytest.approx(scalar)
+    assert [part[1] for part in array] == pytest.approx([-scalar[0], -scalar[2], -scalar[1]])
+
+
+def test_the_table_is_left_as_it_was():
+    table = correlated_lesions(np.random.default_rng(1))
+    before = table.copy()
+    bootstrap_patients(table, mean_x, n_resamples=5, generator=np.random.default_rng(2))
+    pd.testing.assert_frame_equal(table, before)
+
+
+def test_resamples_without_a_value_are_left_out():
+    table = pd.DataFrame({"subject": list("abc"), "x": [1.0, np.nan, 1.0]})
+    assert bootstrap_patients(table, mean_x, n_resamples=200, generator=np.random.default_rng(0)) == (1, 1, 1)
+
+
+def test_one_patient_has_no_interval():
+    value, low, high = bootstrap_patients(
+        pd.DataFrame({"subject": ["a", "a"], "x": [1.0, 3.0]}), mean_x, generator=np.random.default_rng(0)
+    )
+    assert value == 2 and np.isnan(low) and np.isnan(high)
+
+
+@pytest.mark.parametrize("subjects", [[], ["a", None]])
+def test_rows_need_a_patient(subjects):
+    table = pd.DataFrame({"subject": subjects, "x": [1.0] * len(subjects)})
+    with pytest.raises(ValueError, match="subject"):
+        bootstrap_patients(table, mean_x, generator=np.random.default_rng(0))
+
+
+def test_cliffs_delta_equals_the_pairwise_loop():
+    generator = np.random.default_rng(0)
+    x, y = generator.integers(0, 6, 23), generator.integers(1, 8, 17)
+    loop = sum(int(a > b) - int(a < b) for a in x for b in y) / (23 * 17)
+    assert loop < -0.1
+    assert cliffs_delta(x, y) == pytest.approx(loop)
+
+
+def separated():
+    """Groups a < b < c of 4, 4 and 3 values, with one missing value that must not count."""
+    return pd.DataFrame({"kind": list("aaaabbbbccc") + ["a"], "peak": [*range(11), np.nan]})
+
+
+def test_mann_whitney_of_separated_groups_counts_arrangements():
+    tests = pairwise_tests(separated(), "peak", "kind", ["c", "a", "b"])
+    assert list(zip(tests["a"], tests["b"], strict=True)) == [("c", "a"), ("c", "b"), ("a", "b")]
+    assert tests["n_b"].tolist() == [4, 4, 4]
+    assert tests["U"].tolist() == [12, 12, 0]
+    assert tests["cliffs_delta"].tolist() == [1, 1, -1]
+    assert tests["p"].tolist() == pytest.approx([2 / 35, 2 / 35, 2 / 70])  # C(7, 3) and C(8, 4) arrangements
+
+
+def test_holm_multiplies_the_smallest_by_three_and_never_falls():
+    tests = pairwise_tests(separated(), "peak", "kind", ["a", "b", "c"])
+    assert tests["p_holm"].tolist() == pytest.approx([3 * 2 / 70, 2 * 2 / 35, 2 * 2 / 35])
+
+
+def test_groups_without_rows_are_not_tested_nor_corrected_for():
+    tests = pairwise_tests(separated(), "peak", "kind", ["a", "b", "d"])
+    assert tests["n_b"].tolist() == [4, 0, 0]
+    assert tests["p_holm"].tolist() == pytest.approx([2 / 70, np.nan, np.nan], nan_ok=True)
+    assert np.isnan(tests["cliffs_delta"][1])
+
+
+def test_wilson_interval_of_none_and_of_half():
+    z2 = 1.959964**2
+    assert proportion_interval(0, 10) == pytest.approx((0, z2 / (10 + z2)))
+    half = 0.5 * np.sqrt(z2 / (10 + z2))
+    assert proportion_interval(5, 10) == pytest.approx((0.5 - half, 0.5 + half))
+
+
+def test_wilson_interval_of_arrays_is_nan_where_nothing_was_tried():
+    low, high = proportion_interval([0, 5], [0, 10])
+    assert low == pytest.approx([np.nan, 0.2366], abs=1e-4, nan_ok=True)
+    assert high == pytest.approx([np.nan, 0.7634], abs=1e-4, nan_ok=True)
+
+
+RADII = np.arange(1.0, 21.0)
+
+
+@pytest.mark.parametrize(
+    ("response", "fraction", "expected"),
+    [
+        (RADII >= 7, 0.95, 7),
+        (np.minimum(RADII / 10, 1), 0.95, 10),
+        (np.minimum(RADII / 10, 1), 0.5, 5),
+        (1 - np.exp(-RADII / 2), 0.95, 6),  # 1 - exp(-3) = 0.9502, plateau within 1e-3 of 1
+        (np.full(20, 3.0), 0.95, 1),
+        (np.where(RADII == 2, 5.0, RADII >= 9), 0.95, 9),  # an early overshoot is not the plateau
+        (1 + 0.2 * (RADII == 18) - 0.2 * (RADII == 19), 0.95, 1),  # the plateau's own scatter does not count
+        (np.zeros(20), 0.95, np.nan),
+        (-RADII, 0.95, np.nan),
+    ],
+)
+def test_plateau_radius_of_known_curves(response, fraction, expected):
+    assert plateau_radius(RADII, response, fraction) == pytest.approx(expected, nan_ok=True)
+
+
+@pytest.mark.parametrize(("radius", "response"), [([], []), ([1, 2], [1]), ([2, 1], [1, 1])])
+def test_plateau_needs_increasing_radii_with_responses(radius, response):
+    with pytest.raises(ValueError, match="increasing radii"):
+        plateau_radius(radius, response)
+
+
+def test_bootstrap_mean_is_the_patient_bootstrap_of_means():
+    generator = np.random.default_rng(0)
+    table = pd.DataFrame({"subject": generator.integers(8, size=200), "a": generator.normal(size=200)})
+    table["b"] = np.where(table["subject"] < 6, table["a"] + table["subject"], np.nan)
+    mean, low, high = bootstrap_mean(table, ["a", "b"], n_resamples=20000, generator=np.random.default_rng(1))
+    slow = bootstrap_patients(
+        table, lambda rows: rows[["a", "b"]].mean().to_numpy(), n_resamples=2000, generator=np.random.default_rng(2)
+    )
+    np.testing.assert_allclose(mean, table[["a", "b"]].mean(), rtol=1e-12)
+    spread = slow[2] - slow[1]
+    assert (np.abs(low - slow[1]) < 0.1 * spread).all()
+    assert (np.abs(high - slow[2]) < 0.1 * spread).all()
+
+
+def test_bootstrap_mean_of_one_patient_has_no_interval():
+    table = pd.DataFrame({"subject": ["a", "a"], "x": [1.0, 3.0]})
+    mean, low, high = bootstrap_mean(table, ["x"], generator=np.random.default_rng(0))
+    assert mean.tolist() == [2.0]
+    assert np.isnan([low, high]).all()

@@ -1,0 +1,100 @@
+"""Training: batches that depend on seed and step alone, resumption that changes nothing, the best weights kept."""
+
+import numpy as np
+import pytest
+import torch
+
+from lib import training, unet
+from lib.scans import Scan
+
+SMALL = {"name": "unet", "channels": [4, 8], "strides": [2]}
+
+
+@pytest.fixture
+def rows(monkeypatch):
+    """Three scans that `load_scan` makes instead of reading: a bright cube is the lesion."""
+
+    def load(row):
+        generator = np.random.default_rng(row["seed"])
+        image = generator.normal(size=(2, 20, 20, 20)).astype(np.float32)
+        lesions = np.zeros((20, 20, 20), bool)
+        lesions[6:11, 8:13, 7:12] = True
+        image[0][lesions] += 6
+        return Scan(f"sub-{row['seed']}", image, np.ones_like(lesions), lesions, np.eye(4))
+
+    monkeypatch.setattr(training, "load_scan", load)
+    return [{"seed": seed} for seed in range(3)]
+
+
+def batches(rows, steps=6, seed=0):
+    return training.PatchBatches(
+        rows, steps=steps, patch_size=12, scans_per_step=2, patches_per_scan=2, seed=seed, cached_scans=3
+    )
+
+
+def fit(rows, checkpoint, steps=6, **changes):
+    torch.manual_seed(0)
+    model = unet.build(**SMALL)
+    options = {"settings": "a", "learning_rate": 1e-2, "weight_decay": 0.0, "validate_every": 2}
+    options |= {"validation_threshold": 0.3, "patch_size": 12} | changes
+    tables = training.train(model, batches(rows, steps), rows[:1], checkpoint, **options)
+    return model, *tables
+
+
+def test_a_batch_depends_on_seed_and_step_alone(rows):
+    forward = [batches(rows)[step] for step in range(3)]
+    again = batches(rows)
+    for step in (2, 0, 1):
+        for one, other in zip(forward[step], again[step], strict=True):
+            assert torch.equal(one, other)
+    assert not torch.equal(forward[0][0], forward[1][0])
+    assert not torch.equal(forward[0][0], batches(rows, seed=1)[0][0])
+
+
+def test_patches_have_the_asked_size_and_mostly_hold_lesion(rows):
+    images, lesions = zip(*(batches(rows, steps=40)[step] for step in range(40)), strict=True)
+    assert images[0].shape == (4, 2, 12, 12, 12)
+    assert lesions[0].shape == (4, 1, 12, 12, 12)
+    with_lesion = torch.cat(lesions).flatten(1).any(1).float().mean()
+    assert with_lesion > 0.75  # 4 of 5 are centred on a lesion, background patches may hold one too
+    assert set(torch.cat(lesions).unique().tolist()) == {0.0, 1.0}
+
+
+def test_image_and_lesions_are_transformed_together(rows):
+    images, lesions = batches(rows)[0]
+    inside = images[:, :1][lesions > 0].mean()
+    assert inside > images[:, :1][lesions == 0].mean() + 4
+
+
+def test_training_lowers_the_loss_and_keeps_the_best_weights(rows, tmp_path):
+    model, loss, validation = fit(rows, tmp_path / "a.ckpt", steps=40, validate_every=10)
+    losses = [row["loss"] for row in loss]
+    assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
+    best = max(row["ndsc"] for row in validation)
+    assert training.validate(model, rows[:1], 0.3, 12)["ndsc"] == pytest.approx(best)
+
+
+def test_an_interrupted_training_ends_as_an_uninterrupted_one(rows, tmp_path, monkeypatch):
+    whole, loss, validation = fit(rows, tmp_path / "whole.ckpt")
+    validate, calls = training.validate, []
+
+    def dying(*args):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return validate(*args)
+
+    monkeypatch.setattr(training, "validate", dying)
+    with pytest.raises(KeyboardInterrupt):
+        fit(rows, tmp_path / "cut.ckpt")
+    resumed, loss_again, validation_again = fit(rows, tmp_path / "cut.ckpt")
+    assert (loss, validation) == (loss_again, validation_again)
+    for one, other in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_a_checkpoint_of_other_settings_is_not_used(rows, tmp_path, capsys):
+    fit(rows, tmp_path / "a.ckpt")
+    _, loss, _ = fit(rows, tmp_path / "a.ckpt", settings="b")
+    assert "training starts anew" in capsys.readouterr().out
+    assert [row["step"] for row in loss] == [1, 2, 3, 4, 5, 6]

@@ -1,0 +1,81 @@
+"""Networks by name, and weights that come back as they were saved."""
+
+import json
+
+import pytest
+import torch
+
+from lib import unet
+
+SMALL = {"name": "unet", "channels": [4, 8], "strides": [2]}
+
+
+def test_the_paper_network_has_its_layers():
+    model = unet.build("unet", channels=(32, 64, 128, 256, 512), strides=(2, 2, 2, 2))
+    names = dict(model.named_modules())
+    assert isinstance(names["model.1.submodule.2.conv"], torch.nn.ConvTranspose3d)
+    assert sum(isinstance(module, torch.nn.BatchNorm3d) for module in names.values()) == 8
+    assert sum(isinstance(module, torch.nn.PReLU) for module in names.values()) == 8
+    assert names["model.1.submodule.1.submodule.0.conv"].out_channels == 128
+
+
+def test_convolutions_are_xavier_normal():
+    torch.manual_seed(0)
+    weight = unet.build("unet", channels=(32, 64, 128), strides=(2, 2)).model[1].submodule[0].conv.weight
+    fan_in, fan_out = 32 * 27, 64 * 27
+    assert weight.std().item() == pytest.approx((2 / (fan_in + fan_out)) ** 0.5, rel=0.02)
+
+
+def test_an_unknown_network_is_refused():
+    with pytest.raises(ValueError, match="unknown network 'resnet'"):
+        unet.build("resnet")
+
+
+@pytest.fixture
+def saved(tmp_path):
+    torch.manual_seed(0)
+    model = unet.build(**SMALL).eval()
+    path = tmp_path / "unet.safetensors"
+    unet.save_weights(model, path, architecture=SMALL, threshold=None)
+    return model, path
+
+
+def test_weights_come_back_frozen_and_predict_the_same(saved):
+    model, path = saved
+    loaded, description = unet.load_weights(path)
+    x = torch.randn(1, 2, 8, 8, 8)
+    assert torch.equal(loaded(x), model(x))
+    assert not any(weight.requires_grad for weight in loaded.parameters())
+    assert not loaded.training
+    assert description["channels"] == ["FLAIR", "MPRAGE"]
+
+
+def test_a_dataparallel_checkpoint_is_read(saved, tmp_path):
+    model, path = saved
+    state = {f"module.{name}": value for name, value in model.state_dict().items()}
+    torch.save(state, tmp_path / "authors.pth")
+    (tmp_path / "authors.json").write_text(path.with_suffix(".json").read_text())
+    loaded, _ = unet.load_weights(tmp_path / "authors.pth")
+    x = torch.randn(1, 2, 8, 8, 8)
+    assert torch.equal(loaded(x), model(x))
+
+
+def test_the_threshold_is_recorded_without_touching_the_weights(saved):
+    _, path = saved
+    before = unet.load_weights(path)[1]
+    with pytest.raises(ValueError, match="has no threshold"):
+        unet.recorded_threshold(before, path)
+    unet.record_threshold(path, 0.35)
+    after = unet.load_weights(path)[1]
+    assert unet.recorded_threshold(after, path) == 0.35
+    assert before["digest"] == after["digest"]
+
+
+def test_missing_files_and_swapped_channels_are_refused(saved):
+    _, path = saved
+    with pytest.raises(ValueError, match="none.safetensors is missing"):
+        unet.load_weights(path.with_name("none.safetensors"))
+    description = path.with_suffix(".json")
+    description.write_text(json.dumps(json.loads(description.read_text()) | {"channels": ["MPRAGE", "FLAIR"]}))
+    with pytest.raises(ValueError, match="trained on"):
+        unet.load_weights(path)
