@@ -83,13 +83,17 @@ def plateau_table(responses, *, n_resamples, generator):
         rows.append((scan, subject, str(label), plateau_radius(here["radius_mm"], here["score"]), np.nan, np.nan))
     for name, column in (("fraction", "detected"), ("score", "score")):
         lesions = responses.pivot(index=["subject", "scan", "label"], columns="radius_mm", values=column).astype(float)
-
-        def radius(table, radii=list(lesions)):
-            return plateau_radius(radii, table[radii].mean())
-
-        found = bootstrap_patients(lesions.reset_index(), radius, n_resamples=n_resamples, generator=generator)
+        found = bootstrap_patients(
+            lesions.reset_index("subject"), _mean_plateau_radius, n_resamples=n_resamples, generator=generator
+        )
         rows.append(("all", "all", name, *found))
     return pd.DataFrame(rows, columns=["scan", "subject", "label", "radius95_mm", "low", "high"])
+
+
+def _mean_plateau_radius(lesions):
+    """Plateau radius of the mean curve of lesions: a table of subject and one column a radius."""
+    curve = lesions.drop(columns="subject").mean()
+    return plateau_radius(curve.index.astype(float), curve)
 
 
 def _box(lesion, radius_mm, spacing_mm):

@@ -124,7 +124,7 @@ def examples(cases):
     cases: dicts of image (2, X, Y, Z), annotation and prediction (X, Y, Z) bool,
     centre (voxel x, y, z), spacing_mm, title.
     """
-    fig = new_figure(DOUBLE_COLUMN_MM, 55 * len(cases) + 10, "compressed")
+    fig = new_figure(DOUBLE_COLUMN_MM, 52 * len(cases) + 10, "compressed")
     axes = fig.subplots(len(cases), 4, squeeze=False, width_ratios=(1, 1, 1, 1.22))
     for row, case in zip(axes, cases, strict=True):
         spacing, z = case["spacing_mm"], int(case["centre"][2])

@@ -2,11 +2,14 @@
 
 import json
 import shutil
+from functools import partial
 
 import pandas as pd
+from matplotlib import rc_context
 
 from lib.parameters import defaults
 from lib.provenance import ROOT, describe, digest, write_atomically
+from lib.style import STYLE
 
 
 class Run:
@@ -70,8 +73,8 @@ class Run:
             (".pdf", {"Subject": record, "CreationDate": None}),
             (".png", {"Description": record}),
         ):
-            write = lambda file, metadata=metadata: figure.savefig(file, dpi=300, metadata=metadata)  # noqa: E731
-            write_atomically(path.with_suffix(suffix), write)
+            with rc_context(STYLE):
+                write_atomically(path.with_suffix(suffix), partial(figure.savefig, dpi=300, metadata=metadata))
         return figure
 
 

@@ -80,7 +80,7 @@ def training(loss, validation):
     right.plot(loss["step"], 1000 * loss["learning_rate"], color="black")
     right.set(xlabel="training step", ylabel="learning rate (10⁻³)", ylim=(0, None))
     left.legend(loc="upper right")
-    middle.legend(loc="lower right")
+    middle.legend()
     for ax in (left, middle, right):
         ax.xaxis.set_major_locator(MaxNLocator(4, integer=True))
     label_panels((left, middle, right))
@@ -130,7 +130,7 @@ def detection(detection, metrics, curve, threshold):
             ax.plot(curve["threshold"], curve[column], "o-", ms=2, color=colour, label=name)
         ax.axvline(threshold, color="0.6", lw=0.6, ls="--", label=f"chosen: {threshold:.2f}")
         ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="threshold on lesion probability", ylabel="validation score")
-        ax.legend(loc="lower center")
+        ax.legend()
     label_panels((left, middle, *right))
     return fig
 

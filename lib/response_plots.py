@@ -131,6 +131,6 @@ def context(lesions, curve, plateau):
             label = f"95 % of plateau: {radius:g} mm ({low:.1f} to {high:.1f})"
             ax.axvline(radius, color="#004488", ls="--", lw=0.8, label=label)
         ax.set(xlabel="perilesional tissue kept (mm from lesion border)", ylim=(-0.03, 1.03), xlim=(0, None))
-        ax.legend(loc="lower right")
+        ax.legend()
     label_panels((left, right))
     return fig

@@ -94,7 +94,7 @@ def _read_table(path):
 
 
 def check_scans(table, workers=4):
-    """Read every scan once. Returns one row a scan (lesions, lesion_volume_ml, brain_volume_ml) and a list of warnings.
+    """Read every scan once. Returns one row a scan (lesions, lesion_volume_ml, brain_volume_ml, voxel_mm: its longest side) and a list of warnings.
 
     Raises ValueError with all problems together, each with its file and cure: missing or unreadable files, images that
     are not 3D, differ in grid or affine, hold values that are not finite or are constant, masks that are not binary,
@@ -157,6 +157,7 @@ def _check_scan(row):
         "lesions": int(label_instances(mask).max()),
         "lesion_volume_ml": float(mask.sum() * voxel_ml),
         "brain_volume_ml": float(brain.sum() * voxel_ml),
+        "voxel_mm": float(spacing.max()),
     }
     warnings = []
     if outside := int((mask & ~brain).sum()):

@@ -142,15 +142,25 @@ def healthy_sites(white, n, margin_mm, spacing_mm, generator):
     return np.array(sites, dtype=int).reshape(-1, 3)
 
 
-def _surroundings(lesion, healthy, spacing_mm):
-    """Box around a lesion and, in it, the share of itself that each voxel keeps and the healthy voxels of reference."""
+def has_healthy_surroundings(lesion, healthy, spacing_mm):
+    """Whether there is healthy white matter near enough to a lesion for `remove_lesion` and `move_lesion`."""
+    return bool(_reference(lesion, healthy, spacing_mm)[2].any())
+
+
+def _reference(lesion, healthy, spacing_mm):
+    """Box around a lesion and, in it, the distance from the lesion and the healthy voxels that tell what it replaced."""
     if not lesion.any():
         raise ValueError("the lesion has no voxel: give a mask with at least one")
     margin = np.ceil((BLEND_MM + 3 * LEVEL_SD_MM) / np.asarray(spacing_mm)).astype(int)
     place = ndimage.find_objects(lesion.astype(np.uint8))[0]
     box = tuple(slice(max(s.start - m, 0), s.stop + m) for s, m in zip(place, margin, strict=True))
     distance = ndimage.distance_transform_edt(~lesion[box], sampling=spacing_mm)
-    reference = ndimage.binary_erosion(healthy[box]) & (distance > BLEND_MM)
+    return box, distance, ndimage.binary_erosion(healthy[box]) & (distance > BLEND_MM)
+
+
+def _surroundings(lesion, healthy, spacing_mm):
+    """Box around a lesion and, in it, the share of itself that each voxel keeps and the healthy voxels of reference."""
+    box, distance, reference = _reference(lesion, healthy, spacing_mm)
     if not reference.any():
         raise ValueError(f"no healthy voxel within {BLEND_MM + 3 * LEVEL_SD_MM:g} mm of the lesion: check the mask")
     keep = np.clip((distance - RIM_MM) / (BLEND_MM - RIM_MM), 0, 1)

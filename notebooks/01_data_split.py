@@ -102,5 +102,6 @@ lesions.groupby("split")["volume_mm3"].describe(percentiles=[0.1, 0.25, 0.5, 0.7
 # the scans' own world coordinates (a common space only where the scans were registered to one; the synthetic cohort is).
 
 # %%
-frequency, brain, affine = cohort.frequency_map(map(scans.load_masks, table.to_dict("records")), grid_mm=2.0)
+grid_mm = max(2.0, facts["voxel_mm"].max())
+frequency, brain, affine = cohort.frequency_map(map(scans.load_masks, table.to_dict("records")), grid_mm)
 run.save_figure(plots.cohort(facts, lesions, frequency, affine, brain), "cohort")

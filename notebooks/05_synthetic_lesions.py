@@ -131,19 +131,22 @@ selected = lesions.select_lesions(
 )
 changes, examples = [], []
 for row in tqdm(selected.itertuples(), desc="changing", total=len(selected), mininterval=2):
-    scan, predicted = load(row.scan), maps.load_map(run.map(row.scan, "desc-pred_dseg"))
-    tissues = white[row.scan], grey[row.scan], scan.spacing_mm, generator
-    changed = response.changed_images(scan.image, predicted == row.label, *tissues)
+    scan, mask = load(row.scan), maps.load_map(run.map(row.scan, "desc-pred_dseg")) == row.label
+    if not synthetic.has_healthy_surroundings(mask, white[row.scan], scan.spacing_mm):
+        print(f"{row.scan} lesion {row.label}: left out, no healthy white matter nearby")
+        continue
+    changed = response.changed_images(scan.image, mask, white[row.scan], grey[row.scan], scan.spacing_mm, generator)
     peaks = partial(saliency, seed=[seed, row.scan, row.label])
     rows = response.change_response(model, changed, threshold=threshold, saliency=peaks)
-    changes.append(rows.assign(scan=row.scan, subject=row.subject, label=row.label))
+    changes.append(rows.assign(scan=row.scan, subject=row.subject, label=row.label, volume_mm3=row.volume_mm3))
     examples.append(changed)
 
 # %%
-changes = pd.concat(changes, ignore_index=True)[
-    ["scan", "subject", "label", "change", "detected", "score", "peak_flair", "peak_mprage"]
-]
-run.save_table(changes, "changes").groupby("change")[["detected", "score", "peak_flair", "peak_mprage"]].mean().round(3)
+volumes = [table["volume_mm3"].iloc[0] for table in changes]
+changes = pd.concat(changes, ignore_index=True)
+first = ["scan", "subject", "label", "volume_mm3"]
+changes = run.save_table(changes[[*first, *changes.columns.drop(first)]], "changes")
+changes.groupby("change")[["detected", "score", "peak_flair", "peak_mprage"]].mean().round(3)
 
 # %% [markdown]
 # **Figure.** Detection, score and peak saliency of detected lesions after each change; grey: each lesion, black: mean with its
@@ -156,19 +159,11 @@ run.save_figure(response_plots.changes(changes, generator), "changes")
 # **Figure.** One of these lesions (of median volume), unchanged and after each change, with the network's score.
 
 # %%
-shown = int(np.argsort(selected["volume_mm3"].to_numpy())[len(selected) // 2])
-scores = changes[
-    (changes["scan"] == selected["scan"].iloc[shown]) & (changes["label"] == selected["label"].iloc[shown])
-]
-scores = scores.set_index("change")["score"]
+shown = int(np.argsort(volumes)[len(volumes) // 2])
+rows = changes.groupby(["scan", "label"], sort=False)
+name, scores = list(rows.groups)[shown][0], list(rows)[shown][1].set_index("change")["score"]
 cases = [
-    {
-        "image": image,
-        "mask": mask,
-        "score": scores[name],
-        "spacing_mm": load(selected["scan"].iloc[shown]).spacing_mm,
-        "title": name,
-    }
-    for name, (image, mask) in examples[shown].items()
+    {"image": image, "mask": mask, "score": scores[change], "spacing_mm": load(name).spacing_mm, "title": change}
+    for change, (image, mask) in examples[shown].items()
 ]
 run.save_figure(panels.synthetic_panels(cases), "panels")
