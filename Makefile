@@ -46,6 +46,7 @@ paper: $(STAMP) ## run the numbered notebooks and write every figure and table i
 	@$(PYTHON) -m lib.runner resolve --profile $(PROFILE) --build $(BUILD) --figures $(FIGURES) --set \
 	  $(if $(DATA),data=$(abspath $(DATA))) $(if $(WEIGHTS),weights=$(abspath $(WEIGHTS))) $(if $(DEVICE),device=$(DEVICE)) $(SET)
 	@$(MAKE) --no-print-directory chain
+	@$(PYTHON) -m lib.claims $(FIGURES) $(if $(filter figures/demo,$(FIGURES)),README.md)
 	@echo "figures and tables: $(FIGURES)"
 
 chain: $(EXECUTED)
@@ -71,7 +72,9 @@ lint: $(STAMP) ## ruff: style and format
 	$(PYTHON) -m ruff format --check .
 
 lab: $(STAMP) ## open JupyterLab with the percent scripts as notebooks
-	$(PYTHON) -m jupyter lab notebooks
+	@prefix=$$($(PYTHON) -c 'import sys; print(sys.prefix)'); "$$prefix/bin/jupytext-config" --settings-file \
+	  "$$prefix/etc/jupyter/labconfig/default_setting_overrides.json" set-default-viewer python
+	$(PYTHON) -m jupyter lab --LabApp.default_url=/lab/tree/notebooks/01_data_split.py
 
 clean: ## remove what runs have built (not the environment, not figures/)
 	rm -rf build

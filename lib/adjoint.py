@@ -1,39 +1,19 @@
 """Gradients of single logits of a convolutional network, computed only where they can differ from zero.
 
 The gradient of one logit is non-zero on a few positions of every decoder level and on its receptive field in the
-encoder. A network that traces to convolutions, batch normalisation, piecewise linear activations, concatenations and
-sums (the U-Net family) becomes a list of steps; the forward pass keeps the slopes of the activations on the boxes that
-the lesion needs, and the adjoint walks the steps backwards on the boxes that one voxel needs.
+encoder. The forward pass keeps the slopes of the activations on the boxes that a lesion needs; the adjoint walks the
+steps of the network backwards on the boxes that one voxel needs.
 """
-
-import operator
-from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
 
 from lib.local_convolution import Convolution, cover, inside
+from lib.network_steps import Unsupported, build_steps
 from lib.reach import CHANNELS, frozen, like_model, measure_reach, once_per_architecture
 
 LARGE = 2**18  # numbers in the gradient of one copy; from there copies are walked one by one, as caches are small
 TOLERANCE = 1e-4  # largest accepted difference to automatic differentiation, relative to the largest gradient
-
-
-class Unsupported(ValueError):
-    """The network has a part that the adjoint does not know."""
-
-
-@dataclass
-class Step:
-    """operation: a Convolution, the slope of an activation below zero (tensor), "cat", "sum" or "input"."""
-
-    operation: object
-    inputs: tuple[int, ...] = ()
-    channels: int = CHANNELS
-
-    def input_box(self, box):
-        return self.operation.input_box(box) if isinstance(self.operation, Convolution) else box
 
 
 class Adjoint:
@@ -61,7 +41,8 @@ class Adjoint:
         return boxes
 
     def _input_box(self, number, i, box):
-        return np.clip(self.steps[number].input_box(box), *self.grids[i])
+        operation = self.steps[number].operation
+        return np.clip(operation.input_box(box), *self.grids[i]) if isinstance(operation, Convolution) else box
 
     def _forward(self, copies, input_box):
         values = [cover(copies, input_box, self.boxes[0]).contiguous(memory_format=torch.channels_last_3d)]
@@ -77,7 +58,7 @@ class Adjoint:
                 elif step.operation == "sum":
                     value = sum(given)
                 else:
-                    self.slopes[number] = torch.where(given[0] > 0, 1, step.operation)
+                    self.slopes[number] = torch.where(given[0] > 0, 1, step.operation.to(given[0]))
                     value = given[0] * self.slopes[number]
             values.append(value)
             for i in step.inputs:
@@ -165,79 +146,6 @@ class AdjointGradients:
             yield gradient, (copies, *inside(input_box, self.window_box))
 
 
-# ------------------------------------------------------------------------------------------ from a network to steps
-
-
-def build_steps(model):
-    """The steps of a network, with its weights of this moment.  Raises Unsupported, naming the part without adjoint."""
-    try:
-        with frozen(model):
-            graph = torch.fx.Tracer().trace(model)
-    except Exception as error:  # tracing fails in as many ways as there are networks
-        raise Unsupported(f"the network cannot be traced: {error}") from error
-    modules, steps, numbers = dict(model.named_modules()), [], {}
-    for node in graph.nodes:
-        inputs = tuple(numbers[given] for given in node.all_input_nodes)
-        if node.op == "call_module":
-            numbers[node] = _append_module(steps, modules[node.target], inputs[0], len(node.args[0].users) == 1)
-        elif node.op != "output" or inputs != (len(steps) - 1,):
-            steps.append(_step(node, inputs, steps))
-            numbers[node] = len(steps) - 1
-    return steps
-
-
-def _step(node, inputs, steps):
-    """The step of a node that is no module."""
-    if node.op == "placeholder" and not steps:
-        return Step("input")
-    if node.op == "call_function" and node.target is torch.cat and (*node.args, *node.kwargs.values())[1:] == (1,):
-        return Step("cat", inputs, sum(steps[i].channels for i in inputs))
-    if node.op == "call_function" and node.target in (operator.add, torch.add) and len(inputs) == 2:
-        return Step("sum", inputs, steps[inputs[0]].channels)
-    raise Unsupported(f"{node.op} {node.target} has no adjoint")
-
-
-def _append_module(steps, module, given, single_use):
-    """Append the step of a module, or fold it into the given step.  Returns the number of the step of its output."""
-    match module:
-        case nn.Conv3d() | nn.ConvTranspose3d():
-            steps.append(Step(_convolution(module), (given,), module.out_channels))
-        case nn.BatchNorm3d() if module.track_running_stats and single_use:
-            steps[given].operation = _fold(steps[given].operation, module)
-            return given
-        case nn.PReLU() | nn.LeakyReLU() | nn.ReLU():
-            slope = getattr(module, "weight", getattr(module, "negative_slope", 0.0))
-            slope = torch.as_tensor(slope).detach().view(1, -1, 1, 1, 1)
-            steps.append(Step(slope, (given,), steps[given].channels))
-        case nn.Identity() | nn.Dropout() | nn.Dropout3d():
-            return given
-        case _:
-            raise Unsupported(f"{type(module).__name__} has no adjoint")
-    return len(steps) - 1
-
-
-def _convolution(module):
-    transposed = isinstance(module, nn.ConvTranspose3d)
-    kernel, stride, padding, extra = (
-        np.array(value) for value in (module.kernel_size, module.stride, module.padding, module.output_padding)
-    )
-    usual = module.groups == 1 and set(module.dilation) == {1} and module.padding_mode == "zeros"
-    if not usual or padding.dtype.kind != "i" or (transposed and ((kernel < stride) | (extra > padding)).any()):
-        raise Unsupported(f"{module} has no adjoint")
-    weight = module.weight.detach()
-    bias = weight.new_zeros(module.out_channels) if module.bias is None else module.bias.detach()
-    return Convolution(weight, bias, stride, padding, extra, transposed)
-
-
-def _fold(convolution, norm):
-    if not isinstance(convolution, Convolution):
-        raise Unsupported("batch normalisation that does not follow a convolution has no adjoint")
-    weight = norm.weight.detach() if norm.affine else 1
-    scale = weight / (norm.running_var + norm.eps).sqrt()
-    shift = (norm.bias.detach() if norm.affine else 0) - norm.running_mean * scale
-    return convolution.rescale(scale, shift)
-
-
 @once_per_architecture
 def unsupported_reason(model):
     """Why gradients of this network are not computed by the adjoint; empty if they are, as they then equal automatic
@@ -263,8 +171,12 @@ def unsupported_reason(model):
                 seed = torch.zeros_like(logits)
                 seed[:, 1] = 1
                 ((_, *found),) = adjoint.gradients(seed, box)
-            errors.append(float((cover(*found, whole) - expected).abs().max() / expected.abs().max()))
-            errors.append(float((adjoint.logits - logits.detach()).abs().max() / adjoint.logits.abs().max()))
+            errors.append(_relative_error(cover(*found, whole), expected))
+            errors.append(_relative_error(adjoint.logits, logits.detach()))
     return (
         "" if max(errors) <= TOLERANCE else f"the adjoint differs from automatic differentiation by {max(errors):.1g}"
     )
+
+
+def _relative_error(actual, expected):
+    return float((actual - expected).abs().max() / expected.abs().max().clamp_min(torch.finfo(expected.dtype).tiny))

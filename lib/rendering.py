@@ -177,8 +177,8 @@ def render(anatomy, lesions, lookalikes, rng):
     flair += grey * (rng.uniform(1.12, 1.27) + 0.03 * patch + 0.15 * np.clip(patch - 1, 0, 1) - 0.1 * deep)
     flair += fluid * (rng.uniform(0.15, 0.45) + 0.7 * choroid)
     t1w = white * (1 + 0.015 * texture - 0.3 * lining)
-    t1w += grey * (rng.uniform(0.74, 0.82) + 0.015 * patch + 0.06 * deep)
-    t1w += fluid * (rng.uniform(0.28, 0.45) + 0.4 * choroid)
+    t1w += grey * (rng.uniform(0.70, 0.80) + 0.015 * patch + 0.06 * deep)
+    t1w += fluid * (rng.uniform(0.12, 0.38) + 0.4 * choroid)
     bulk = lesions.alpha * (1 + 0.15 * noise(3))  # a lesion is not even inside
     of_lesion = (lesions.contrast * rng.uniform((0.85, 0.75), (1.15, 1.25))).astype(np.float32)
     of_lookalike = lookalikes.contrast.astype(np.float32)

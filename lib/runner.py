@@ -51,7 +51,7 @@ def run_notebook(notebook, build, figures):
     started = time.time()
     try:
         papermill.execute_notebook(
-            source, running, parameters, kernel_name="python3", cwd=str(notebook.parent.resolve()), progress_bar=True,
+            source, running, parameters, kernel_name="python3", language="python", cwd=str(notebook.parent.resolve()), progress_bar=True,
             stdout_file=sys.stdout, stderr_file=sys.stderr, config=Config({"KernelManager": {"transport": "ipc"}}),
         )  # fmt: skip
     except papermill.PapermillExecutionError as error:

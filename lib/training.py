@@ -84,7 +84,7 @@ def augmentation(patch_size, patches_per_scan):
 
 def train(
     model, batches, validation_rows, checkpoint, *, settings, learning_rate, weight_decay, validate_every,
-    validation_threshold, patch_size, workers=0,
+    validation_threshold, window, workers=0,
 ):  # fmt: skip
     """Train with the paper's loss; returns tables of rows (loss, validation) with the best weights loaded into `model`.
 
@@ -122,7 +122,7 @@ def train(
         progress["loss"].append({"step": progress["step"], "loss": float(loss.detach()), "learning_rate": rate})
         schedule.step()
         if progress["step"] % validate_every == 0 or progress["step"] == steps:
-            scores = validate(model, validation_rows, validation_threshold, patch_size)
+            scores = validate(model, validation_rows, validation_threshold, window)
             progress["validation"].append({"step": progress["step"], **scores})
             bar.set_postfix(nDSC=f"{scores['ndsc']:.3f}")
             if scores["ndsc"] > progress["best_ndsc"]:
@@ -134,13 +134,13 @@ def train(
     return progress["loss"], progress["validation"]
 
 
-def validate(model, rows, threshold, patch_size):
+def validate(model, rows, threshold, window):
     """Mean nDSC and Dice over scans at one threshold."""
     model.eval()
     scores = []
     for row in rows:
         scan = load_scan(row)
-        prediction = predict(model, scan.image, patch_size=patch_size) >= threshold
+        prediction = predict(model, scan.image, window=window) >= threshold
         scores.append((normalised_dice(prediction, scan.lesions), dice(prediction, scan.lesions)))
     ndsc, plain = np.mean(scores, axis=0)
     return {"ndsc": float(ndsc), "dice": float(plain)}

@@ -34,10 +34,11 @@ seed = 0
 device = "cpu"
 channels = [16, 32, 64, 128]  # feature maps of each level; the paper's: 32, 64, 128, 256, 512
 strides = [2, 2, 2]  # down-sampling between levels; the paper's: 2, 2, 2, 2
-patch_size = 96  # voxels
-scans_per_step = 2
-patches_per_scan = 1
-steps = 1400
+patch_size = 64  # voxels; the paper's: 96
+scans_per_step = 4
+patches_per_scan = 1  # the paper's: 32
+window = 96  # voxels, of the sliding window that predicts whole scans, as in the paper
+steps = 1000
 learning_rate = 2e-3
 weight_decay = 1e-5
 validate_every = 200  # steps
@@ -79,7 +80,7 @@ len(rows["train"]), len(rows["validation"])
 loss, validation = training.train(
     model, batches, rows["validation"], run.checkpoint,
     settings=[run.parameters, digest(run.scans_file)], learning_rate=learning_rate, weight_decay=weight_decay,
-    validate_every=validate_every, validation_threshold=validation_threshold, patch_size=patch_size, workers=workers,
+    validate_every=validate_every, validation_threshold=validation_threshold, window=window, workers=workers,
 )  # fmt: skip
 
 # %%
@@ -94,7 +95,7 @@ validation
 # %%
 best = validation.loc[validation["ndsc"].idxmax()]
 unet.save_weights(
-    model, run.weights(), architecture=architecture, threshold=None, patch_size=patch_size, step=int(best["step"]),
+    model, run.weights(), architecture=architecture, threshold=None, window=window, step=int(best["step"]),
     validation_ndsc=round(float(best["ndsc"]), 4), split=digest(run.scans_file), seed=seed,
 )  # fmt: skip
 

@@ -58,7 +58,7 @@ for row in tqdm(rows.get("validation", []) + rows["test"], desc="predicting", mi
     path = run.map(row["scan"], "desc-pred_probseg")
     if not path.exists():
         image = load_scan(row).image
-        maps.save_map(inference.predict(model, image, patch_size=description["patch_size"]), row["flair"], path)
+        maps.save_map(inference.predict(model, image, window=description["window"]), row["flair"], path)
 
 # %% [markdown]
 # ## Threshold

@@ -1,10 +1,11 @@
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from monai.networks.nets import UNet
 from scipy.ndimage import binary_dilation, generate_binary_structure
 
-from lib.context import context_response
+from lib.context import context_response, mean_response, plateau_table
 
 SHAPE = (25, 24, 22)
 ISOTROPIC = (1.0, 1.0, 1.0)
@@ -140,3 +141,30 @@ def test_wrong_arguments_are_refused(volume, lesion):
         context_response(model, volume, lesion, (-1, 1), ISOTROPIC, THRESHOLD)
     with pytest.raises(ValueError, match="cubic"):
         context_response(model, volume, lesion, (0, 1), ISOTROPIC, THRESHOLD, growth="cubic")
+
+
+def responses():
+    """Two patients, three lesions: scores that jump to their plateau at radius 1, 2 and 3."""
+    rows = []
+    for subject, label, jump in (("a", 1, 1), ("a", 2, 2), ("b", 1, 3)):
+        for radius in range(9):
+            score = 0.8 if radius >= jump else 0.2
+            rows.append((subject, subject, label, float(radius), score > 0.5, score))
+    return pd.DataFrame(rows, columns=["scan", "subject", "label", "radius_mm", "detected", "score"])
+
+
+def test_mean_response_counts_and_averages_lesions_at_each_radius():
+    curve = mean_response(responses(), n_resamples=200, generator=np.random.default_rng(0)).set_index("radius_mm")
+    assert curve["detected"].tolist() == [0, 1, 2, 3, 3, 3, 3, 3, 3]
+    assert curve.loc[1, ["fraction", "score"]].tolist() == pytest.approx([1 / 3, 0.4])
+    assert curve.loc[1, ["low_fraction", "high_fraction"]].tolist() == [0, 0.5]
+    assert curve.loc[2, "sd_score"] == pytest.approx(np.std([0.8, 0.8, 0.2], ddof=1))
+    assert (curve[["lesions", "patients"]] == [3, 2]).all(axis=None)
+
+
+def test_plateau_radius_of_each_lesion_and_of_the_mean_curves():
+    table = plateau_table(responses(), n_resamples=200, generator=np.random.default_rng(0))
+    lesions, overall = table[table["scan"] != "all"], table[table["scan"] == "all"].set_index("label")
+    assert lesions["radius95_mm"].tolist() == [1, 2, 3]
+    assert overall.loc["fraction", "radius95_mm"] == overall.loc["score", "radius95_mm"] == 3
+    assert overall.loc["score", ["low", "high"]].tolist() == [2, 3]

@@ -20,7 +20,7 @@ class Pointwise(torch.nn.Module):
 
 def test_a_pointwise_network_gives_its_probability_at_every_voxel_of_any_size():
     image = np.random.default_rng(0).normal(size=(2, 19, 11, 23)).astype(np.float32)
-    probability = predict(Pointwise().eval(), image, patch_size=16)
+    probability = predict(Pointwise().eval(), image, window=16)
     np.testing.assert_allclose(probability, 1 / (1 + np.exp(-image[0] - 2 * image[1])), atol=1e-6)
 
 
@@ -33,7 +33,7 @@ def test_probabilities_not_logits_are_blended():
 
     image = np.zeros((2, 32, 16, 16), np.float32)
     image[0, 20:] = 40.0
-    probability = predict(PatchMean().eval(), image, patch_size=16)
+    probability = predict(PatchMean().eval(), image, window=16)
     assert probability.min() >= 0
     assert probability[0, 0, 0] == np.float32(0.5)
     middle = probability[14, 8, 8]

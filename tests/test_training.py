@@ -36,7 +36,7 @@ def fit(rows, checkpoint, steps=6, **changes):
     torch.manual_seed(0)
     model = unet.build(**SMALL)
     options = {"settings": "a", "learning_rate": 1e-2, "weight_decay": 0.0, "validate_every": 2}
-    options |= {"validation_threshold": 0.3, "patch_size": 12} | changes
+    options |= {"validation_threshold": 0.3, "window": 12} | changes
     tables = training.train(model, batches(rows, steps), rows[:1], checkpoint, **options)
     return model, *tables
 

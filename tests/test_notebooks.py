@@ -1,0 +1,178 @@
+"""The whole chain, `make paper` in the smoke profile, and checks of what it wrote."""
+
+import json
+import os
+import shutil
+import subprocess
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from lib import explanation, lesions, maps, unet
+from lib.provenance import ROOT
+from lib.runner import NOTEBOOKS
+from lib.scans import load_scan
+
+FIGURES = {
+    "01_cohort", "02_training", "03_detection", "03_examples", "04_maps", "04_peaks", "04_profile",
+    "05_response", "05_changes", "05_panels", "06_context",
+}  # fmt: skip
+TABLES = {
+    "01_scans", "01_split", "01_lesions", "02_loss", "02_validation", "03_threshold", "03_lesions", "03_annotated",
+    "03_scans", "03_metrics", "03_detection", "04_saliency", "04_tests", "04_profile", "05_contrast", "05_insertions",
+    "05_response", "05_changes", "06_context", "06_curve", "06_plateau",
+}  # fmt: skip
+
+
+def make(folder, *words):
+    environment = {
+        name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")
+    }
+    command = ["make", "paper", "PROFILE=smoke", f"OUT={folder}", *words]
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture(scope="module")
+def paper(tmp_path_factory):
+    """Folder of a finished smoke run."""
+    folder = tmp_path_factory.mktemp("paper")
+    done = make(folder)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def table(paper):
+    def read(name):
+        path = paper / "figures" / "smoke" / f"{name}.csv"
+        return pd.read_csv(path, dtype={"subject": str, "session": str}, keep_default_na=False, na_values=["NaN"])
+
+    return read
+
+
+@pytest.fixture
+def scans(paper):
+    table = pd.read_csv(paper / "build" / "smoke" / "scans.csv", dtype=str, keep_default_na=False)
+    return {row["scan"]: row for row in table.to_dict("records")}
+
+
+def map_path(paper, scan, description):
+    return paper.joinpath("build/smoke/derivatives", *scan.split("_"), "anat", f"{scan}_{description}.nii.gz")
+
+
+def test_every_figure_and_table_is_there_with_its_record(paper):
+    folder = paper / "figures" / "smoke"
+    assert {path.stem for path in folder.glob("*.pdf")} == {path.stem for path in folder.glob("*.png")} == FIGURES
+    assert {path.stem for path in folder.glob("0*.csv")} == {path.stem for path in folder.glob("0*.json")} == TABLES
+    assert {path.stem for path in (folder / "provenance").iterdir()} == {path.stem for path in NOTEBOOKS}
+    for path in folder.glob("0*.json"):
+        record = json.loads(path.read_text())
+        assert record["notebook"].startswith(path.name[:2])
+        assert record["parameters"]["build"].endswith("build/smoke")
+
+
+def test_a_second_make_runs_no_notebook_and_an_edit_of_parameters_only_what_depends_on_it(paper):
+    again = make(paper)
+    assert again.returncode == 0
+    assert "Executing" not in again.stderr
+    changed = make(paper, "SET=06_context_radius.n_lesions=3")
+    assert changed.returncode == 0
+    assert changed.stderr.count("running.ipynb") == 1
+    assert "06_context_radius" in changed.stderr
+
+
+def test_an_unknown_parameter_stops_before_anything_runs(paper):
+    refused = make(paper, "SET=n_lesion=3")
+    assert refused.returncode != 0
+    assert "'n_lesion'; did you mean 'n_lesions'?" in refused.stderr
+    assert "Executing" not in refused.stderr
+
+
+def test_sessions_of_a_patient_share_a_split(table):
+    scans = table("01_scans")
+    assert (scans.groupby("subject").size() > 1).any()
+    assert (scans.groupby("subject")["split"].nunique() == 1).all()
+    assert table("01_split")["scans"].sum() == len(scans)
+    assert table("01_split")["lesions"].sum() == len(table("01_lesions"))
+
+
+def test_the_best_weights_are_those_that_were_saved(paper, table):
+    _, description = unet.load_weights(paper / "build/smoke/weights/unet.safetensors")
+    best = table("02_validation").sort_values("ndsc").iloc[-1]
+    assert description["validation_ndsc"] == pytest.approx(best["ndsc"], abs=1e-4)
+    assert description["threshold"] in table("03_threshold")["threshold"].to_numpy()
+
+
+def test_counts_agree_between_tables_and_with_the_maps(paper, table, scans):
+    found, per_scan = table("03_lesions"), table("03_scans")
+    counts = (
+        found.groupby(["scan", "kind"]).size().unstack(fill_value=0).reindex(columns=["TP", "FP", "FN"], fill_value=0)
+    )
+    expected = per_scan.set_index("scan")[["tp", "fp", "fn"]]
+    np.testing.assert_array_equal(counts.reindex(expected.index, fill_value=0), expected)
+    metrics = table("03_metrics").set_index("metric")["value"]
+    assert metrics[["TP", "FP", "FN"]].to_list() == expected.sum().to_list()
+    for scan in per_scan["scan"]:
+        image, reference = nib.load(map_path(paper, scan, "desc-pred_dseg")), nib.load(scans[scan]["flair"])
+        assert image.shape == reference.shape
+        np.testing.assert_array_equal(image.affine, reference.affine)
+        predicted = found[(found["scan"] == scan) & found["kind"].isin(["TP", "FP"])]
+        assert set(np.unique(image.dataobj)) - {0} == set(predicted["label"])
+
+
+def test_a_saved_saliency_map_is_what_the_library_computes(paper, table, scans):
+    row = table("04_saliency").query("kind == 'TP' and method == 'smoothgrad_max' and sequence == 'FLAIR'").iloc[0]
+    scan = load_scan(scans[row["scan"]])
+    labels = maps.load_map(map_path(paper, row["scan"], "desc-pred_dseg"))
+    model, _ = unet.load_weights(paper / "build/smoke/weights/unet.safetensors")
+    settings = json.loads((paper / "figures/smoke/04_saliency.json").read_text())["parameters"]
+    settings = {name: settings[name] for name in ("n_samples", "noise_fraction", "layer", "seed")}
+    identity = [row["scan"], row["kind"], int(row["label"])]
+    expected = explanation.lesion_maps(model, scan.image, labels == row["label"], **settings, identity=identity)
+    folder, name = paper / "build/smoke/saliency" / row["scan"], "{}_label-{}{:03d}".format(*identity)
+    found = explanation.saved_maps(folder, name, scan.affine, scan.brain.shape, None)
+    for method in explanation.METHODS:
+        torch.testing.assert_close(
+            torch.as_tensor(found[method]), torch.as_tensor(expected[method]), rtol=1e-4, atol=1e-6
+        )
+    assert row["peak"] == pytest.approx(
+        expected["smoothgrad_max"][0].flat[np.abs(expected["smoothgrad_max"][0]).argmax()], rel=1e-4
+    )
+
+
+def test_true_negatives_have_the_shape_of_their_true_positive_and_touch_no_lesion(table):
+    saliency = table("04_saliency").drop_duplicates(["scan", "kind", "label"]).set_index(["scan", "label"])
+    negatives, positives = (saliency[saliency["kind"] == kind] for kind in ("TN", "TP"))
+    assert len(negatives)
+    assert (negatives["voxels"] == positives["voxels"].reindex(negatives.index)).all()
+    assert negatives["mean_probability"].mean() < positives["mean_probability"].mean()
+
+
+def test_context_ends_at_the_prediction_with_all_tissue(paper, table, scans):
+    """At the largest radius everything the network sees is shown: the score is that of the unmasked scan."""
+    from lib.windows import predict_lesion
+
+    context = table("06_context")
+    row = context.sort_values("radius_mm").iloc[-1]
+    scan, labels = load_scan(scans[row["scan"]]), maps.load_map(map_path(paper, row["scan"], "desc-pred_dseg"))
+    model, _ = unet.load_weights(paper / "build/smoke/weights/unet.safetensors")
+    logits = predict_lesion(model, torch.as_tensor(scan.image)[None], labels == row["label"])
+    assert row["score"] == pytest.approx(logits.softmax(1)[0, 1].mean().item(), abs=0.02)
+    assert lesions.label_instances(labels == row["label"]).max() == 1
+
+
+def test_given_weights_are_used_and_every_scan_is_a_test_scan(paper, tmp_path):
+    """The user's way: a scans table and weights trained before."""
+    source = pd.read_csv(paper / "build" / "smoke" / "scans.csv", dtype=str, keep_default_na=False).head(2)
+    mine = tmp_path / "mine.tsv"
+    source[["subject", "session", "flair", "t1w", "lesions"]].to_csv(mine, sep="\t", index=False)
+    weights = paper / "build/smoke/weights/unet.safetensors"
+    done = make(tmp_path, f"DATA={mine}", f"WEIGHTS={weights}", "SET=04_gradient_distributions.n_per_kind=2")
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    folder = tmp_path / "figures" / "smoke-mine"
+    assert set(pd.read_csv(folder / "01_scans.csv")["split"]) == {"test"}
+    assert {path.stem[:2] for path in folder.glob("*.csv")} == {"01", "03", "04", "05", "06"}
