@@ -99,9 +99,15 @@ def select_lesions(table, *, n_per_kind, min_volume_mm3, max_volume_mm3, generat
 
     Every patient (column `subject`) gives one random lesion before any gives a second, and so on; eligible are
     lesions with min_volume_mm3 < volume_mm3 <= max_volume_mm3 (the paper explains those > 5 mm3).
+    Raises ValueError if there is none.
     """
     rows = table.reset_index(drop=True)
     eligible = rows[(rows["volume_mm3"] > min_volume_mm3) & (rows["volume_mm3"] <= max_volume_mm3)]
+    if eligible.empty:
+        raise ValueError(
+            f"none of {len(table)} lesions has more than {min_volume_mm3} and at most {max_volume_mm3} mm3: widen the "
+            "bounds, or train a network that detects some"
+        )
     chosen = []
     for _, kind in eligible.groupby("kind"):
         kind = kind.iloc[generator.permutation(len(kind))]

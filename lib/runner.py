@@ -72,11 +72,17 @@ def _write_provenance(name, parameters, figures, started):
     record = describe(name, parameters) | {
         "started": datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
         "wall_seconds": round(time.time() - started, 1),
-        "peak_memory_gib": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20, 2),
+        "peak_memory_gib": round(_peak_memory_bytes() / 2**30, 2),
         "tables": {file.name: digest(file) for file in mine if file.suffix == ".csv" and file.exists()},
     }
     path = figures / "provenance" / f"{name}.json"
     write_atomically(path, lambda file: file.write_text(json.dumps(record, indent=1) + "\n"))
+
+
+def _peak_memory_bytes():
+    """Largest resident memory of one process that this one has waited for: the kernel, or a worker of it."""
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _write_dependencies(notebook, build):
