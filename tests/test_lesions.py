@@ -219,10 +219,6 @@ def test_lower_volume_bound_is_excluded_and_upper_included(cohort):
     assert set(select(cohort, 100, low=1, high=3)["volume_mm3"]) == {2, 3}
 
 
-def test_no_eligible_lesion_gives_no_row(cohort):
-    assert len(select(cohort, 5, low=10)) == 0
-
-
 def test_selecting_from_no_eligible_lesion_names_the_bounds():
     table = pd.DataFrame({"kind": ["TP"], "subject": ["a"], "volume_mm3": [3.0]})
     with pytest.raises(ValueError, match="none of 1 lesions has more than 5 and at most 100 mm3"):
