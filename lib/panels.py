@@ -12,7 +12,7 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from lib.lesions import label_instances
-from lib.style import ACTIVATION_MAP, DOUBLE_COLUMN_MM, KIND_COLOURS, SALIENCY_MAP, new_figure, styled
+from lib.style import ACTIVATION_MAP, DOUBLE_COLUMN_MM, KIND_COLOURS, SALIENCY_MAP, label_axis, new_figure, styled
 
 SEQUENCES = ("FLAIR", "MPRAGE")
 ANNOTATION_COLOUR = "white"
@@ -196,9 +196,8 @@ def saliency_maps(cases):
     bar = {"location": "bottom", "aspect": 60, "pad": 0.02}
     fig.colorbar(signed, ax=axes[:, :4], label="SmoothGrad saliency (logit per z-score), one scale for all rows", **bar)
     if cams:
-        fig.colorbar(
-            positive, ax=axes[:, 4:], label="Grad-CAM++ (a.u.),\none scale for all rows", **{**bar, "aspect": 14}
-        )
+        colour_bar = fig.colorbar(positive, ax=axes[:, 4:], **{**bar, "aspect": 14})
+        label_axis(colour_bar.ax.xaxis, "Grad-CAM++", "a.u.", top)
     return fig
 
 

@@ -13,6 +13,7 @@ from lib.style import (
     KIND_COLOURS,
     KINDS,
     SPLIT_COLOURS,
+    label_axis,
     label_panels,
     new_figure,
     plot_band,
@@ -180,7 +181,7 @@ def peaks(saliency, tests):
         )
         ax.set(xticks=range(4), xticklabels=[f"{k}\n{n.lesions[k]} ({n.patients[k]})" for k in KINDS], xlim=(-0.6, 3.6))
         ax.axhline(0, color="0.7", lw=0.6, zorder=0)
-        ax.set_ylabel(f"peak saliency ({UNITS[method]})")
+        label_axis(ax.yaxis, "peak saliency", UNITS[method], rows["peak"].abs().max())
     tall = {"grad_cam": 0.125 if len(axes) > 3 else 0.34}
     bars = {key: ax.inset_axes((0, 1, 1, tall.get(key[0], 0.34)), xlim=(-0.6, 3.6)) for key, ax in axes.items()}
     fig.supxlabel(
@@ -217,8 +218,9 @@ def profile(profile):
                 plot_band(ax, here, "distance_mm", "mean", "low", "high", color=KIND_COLOURS[kind], label=label)
         ax.axhline(0, color="0.7", lw=0.6, zorder=0)
         ax.axvline(0, color="0.3", lw=0.6, ls="--", zorder=0)
-        ax.annotate("inside", (-0.02, 1), xycoords=("data", "axes fraction"), ha="right", va="top", fontsize=6)
-        ax.set(xlabel="distance from lesion border (mm)", ylabel=f"mean saliency ({UNITS[method]})")
+        ax.annotate("inside", (-0.3, 1), xycoords=("data", "axes fraction"), ha="right", va="top", fontsize=6)
+        ax.set(xlabel="distance from lesion border (mm)", xlim=(min(rows["distance_mm"].min(), -4), None))
+        label_axis(ax.yaxis, "mean saliency", UNITS[method], rows["mean"].abs().max())
         ax.set_title(_panel_title(method, sequence))
     label_panels(axes.values())
     lines = {line.get_label(): line for ax in axes.values() for line in ax.get_legend_handles_labels()[0]}

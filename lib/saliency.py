@@ -6,6 +6,8 @@ exact input window of the lesion and equal those of the whole volume.
 """
 
 import math
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 
 import numpy as np
 import torch
@@ -67,16 +69,35 @@ def smoothgrad(
     window = find_window(model, lesion, shape)
     sigma = noise_sigma(volume, noise_fraction, noise_range)
     steps = None if window.reason or unsupported_reason(model) else build_steps(model)
-    at_once = max(1, (ADJOINT_VOXELS if steps else AUTOGRAD_VOXELS) // math.prod(window.shape))
-    total = volume.new_zeros(CHANNELS, *window.shape)
+    threads = torch.get_num_threads() if steps and volume.device.type == "cpu" else 1
+    at_once = (ADJOINT_VOXELS if steps else AUTOGRAD_VOXELS) // math.prod(window.shape) // threads
+    at_once = max(1, min(at_once, math.ceil(n_samples / threads)))
+
+    def saliency(copies):
+        if steps:
+            gradients = AdjointGradients(steps, measure_reach(model).padded(shape), copies, voxels, window)
+        else:
+            gradients = AutogradGradients(model, copies, voxels, window)
+        return _aggregate(gradients, aggregate, score).sum(0)
+
     with frozen(model):
-        for copies in noisy_copies(volume, window, sigma, n_samples, generator, at_once):
-            if steps:
-                gradients = AdjointGradients(steps, measure_reach(model).padded(shape), copies, voxels, window)
-            else:
-                gradients = AutogradGradients(model, copies, voxels, window)
-            total += _aggregate(gradients, aggregate, score).sum(0)
+        batches = noisy_copies(volume, window, sigma, n_samples, generator, at_once)
+        total = sum(_in_threads(saliency, batches, threads))
     return window.paste(total / n_samples, shape)
+
+
+def _in_threads(function, items, threads):
+    """function(item) for every item, in order; `threads` at a time with one processor each, which suits the small
+    convolutions of the adjoint better than many processors for one convolution."""
+    if threads == 1:
+        yield from map(function, items)
+        return
+    try:
+        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            while group := list(islice(items, threads)):
+                yield from pool.map(function, group)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _aggregate(gradients, aggregate, score):

@@ -1,5 +1,6 @@
 """One look for every figure: journal column widths, type sizes and colour-blind-safe palettes."""
 
+import math
 from functools import wraps
 
 import matplotlib.pyplot as plt
@@ -95,3 +96,13 @@ def plot_band(ax, table, x, y, low, high, **style):
     """Line of column y against column x, and the band between columns low and high in its colour."""
     (line,) = ax.plot(table[x], table[y], **style)
     ax.fill_between(table[x], table[low], table[high], color=line.get_color(), alpha=0.18, linewidth=0)
+
+
+def label_axis(axis, text, unit, largest):
+    """Label an axis "text (unit)", with a power of ten in the unit where the largest value is far from 1."""
+    power = math.floor(math.log10(largest)) if largest > 0 else 0
+    if abs(power) < 3:
+        axis.set_label_text(f"{text} ({unit})")
+        return
+    axis.set_major_formatter(lambda value, _: f"{value / 10**power:g}".replace("-", "\N{MINUS SIGN}"))
+    axis.set_label_text(f"{text} ($10^{{{power}}}$ {unit})")
