@@ -31,12 +31,13 @@ def detection(read):
 
 
 def sign_around_the_border(read):
-    rows = _peaks(read, "TP").query("sequence == 'FLAIR'")
-    inside, around = (rows[name].median() for name in ("mean_inside", "mean_perilesional"))
+    shells = read("04_profile").query("method == 'smoothgrad_max' and sequence == 'FLAIR' and kind == 'TP'")
+    shells = shells.rename(columns={"mean": "value"}).set_index("distance_mm")
+    inside, outside = shells[shells.index < 0], shells[shells.index > 0]
+    lowest = outside["value"].idxmin()
     return (
-        f"TP, FLAIR: median of the mean inside {inside:+.3f}, up to 3 mm around {around:+.3f} logit per z-score; "
-        f"positive inside and negative around in {((rows['mean_inside'] > 0) & (rows['mean_perilesional'] < 0)).sum()} "
-        f"of {len(rows)} lesions"
+        f"TP, FLAIR, mean in shells of 1 mm: {_interval(inside.iloc[-1], '+.3f')} logit per z-score just inside the border; "
+        f"lowest outside {_interval(outside.loc[lowest], '+.3f')}, at {lowest:g} mm"
     )
 
 
@@ -117,7 +118,7 @@ def _peaks(read, kind):
 
 
 def _interval(row, form=".2f"):
-    return f"{row['value']:{form}} ({row['low']:{form}}-{row['high']:{form}})"
+    return f"{row['value']:{form}} ({row['low']:{form}} to {row['high']:{form}})"
 
 
 def main():

@@ -15,7 +15,7 @@ ADDED = {"FLAIR": "added to FLAIR", "MPRAGE": "taken from MPRAGE", "both": "adde
 def synthetic_response(response, real_contrast=None):
     """Detection, score and saliency of inserted lesions against their contrast.  Table 05_response.
 
-    real_contrast: {"FLAIR": z, "MPRAGE": z}, median contrast of the real lesions, marked where the sequence is changed.
+    real_contrast: {"FLAIR": z, "MPRAGE": z}, median contrast of the annotated lesions, marked where the sequence is changed.
     """
     quantities = [
         ("detected", "low_detected", "high_detected", "detected (fraction)"),
@@ -39,7 +39,9 @@ def synthetic_response(response, real_contrast=None):
         for sequence, z in (real_contrast or {}).items():
             if sequences in (sequence, "both"):
                 for ax in column:
-                    ax.axvline(z, color=SEQUENCE_COLOURS[sequence], lw=0.8, ls=":", label=f"real lesions, {sequence}")
+                    ax.axvline(
+                        z, color=SEQUENCE_COLOURS[sequence], lw=0.8, ls=":", label=f"annotated lesions, {sequence}"
+                    )
         n = f"{rows['n'].min():.0f} per point" if len(rows) else "none"
         column[0].set_title(f"{'FLAIR and MPRAGE' if sequences == 'both' else sequences + ' only'}, n = {n}")
         column[-1].set_xlabel(f"contrast {ADDED[sequences]} (z-score)")
@@ -130,7 +132,7 @@ def context(lesions, curve, plateau):
         if np.isfinite(radius):
             label = f"95 % of plateau: {radius:g} mm ({low:.1f} to {high:.1f})"
             ax.axvline(radius, color="#004488", ls="--", lw=0.8, label=label)
-        ax.set(xlabel="perilesional tissue kept (mm from lesion border)", ylim=(-0.03, 1.03), xlim=(0, None))
+        ax.set(xlabel="perilesional tissue kept (mm from the lesion)", ylim=(-0.03, 1.03), xlim=(0, None))
         ax.legend()
     label_panels((left, right))
     return fig

@@ -20,6 +20,11 @@ TABLES = {
             (2, "TP", "MPRAGE", -2.0, -0.2, 0.1), (1, "FP", "FLAIR", 2.5, 0.5, 0.0), (1, "FN", "FLAIR", 0.5, 0.1, 0.0))],
         columns=["scan", "label", "kind", "method", "sequence", "peak", "mean_inside", "mean_perilesional"],
     ),
+    "04_profile": pd.DataFrame(
+        [("smoothgrad_max", "FLAIR", "TP", distance, mean, mean - 0.1, mean + 0.1)
+         for distance, mean in ((-1.5, 0.4), (-0.5, 0.8), (0.5, 0.1), (1.5, -0.2), (2.5, 0.0))],
+        columns=["method", "sequence", "kind", "distance_mm", "mean", "low", "high"],
+    ),
     "04_tests": pd.DataFrame({"method": "smoothgrad_max", "sequence": "FLAIR", "p_holm": [0.0001, 0.5, float("nan")]}),
     "05_response": pd.DataFrame(
         {"contrast": [0.0, 3.0, 3.0, 3.0, 3.0], "sequences": ["FLAIR", "FLAIR", "FLAIR", "MPRAGE", "both"]}
@@ -36,17 +41,17 @@ TABLES = {
 @pytest.mark.parametrize(
     ("claim", "expected"),
     [
-        ("C1", "Dice 0.50 (0.40-0.60), nDSC 0.60 (0.50-0.70)"),
-        ("C2", "80 TP, 40 FP, 20 FN; TPR 0.80 (0.70-0.90)"),
+        ("C1", "Dice 0.50 (0.40 to 0.60), nDSC 0.60 (0.50 to 0.70)"),
+        ("C2", "80 TP, 40 FP, 20 FN; TPR 0.80 (0.70 to 0.90)"),
         (
             "C3",
-            "inside +0.750, up to 3 mm around -0.150 logit per z-score; positive inside and negative around in 1 of 2",
+            "+0.800 (+0.700 to +0.900) logit per z-score just inside the border; lowest outside -0.200 (-0.300 to -0.100)",
         ),
         ("C4", "2.000 in FLAIR, 1.500 in MPRAGE; larger in FLAIR in 1 of 2 lesions"),
         ("C5", "FP 2.500 > TP 2.000 > FN 0.500; 1 of 2 pairs differ"),
         ("C6", "inserted at 3 z-scores, detected: FLAIR 15 of 20, MPRAGE 0 of 20, both 20 of 20"),
         ("C6", "FLAIR removed 1 of 2"),
-        ("C7", "4 (3-5) mm (detected lesions), 9 (8-10) mm (mean score)"),
+        ("C7", "4 (3 to 5) mm (detected lesions), 9 (8 to 10) mm (mean score)"),
     ],
 )
 def test_each_claim_says_what_the_tables_say(claim, expected):

@@ -71,7 +71,7 @@ def test_fits_the_double_column(figures, name):
     [
         ("synthetic_response", {"contrast added to FLAIR (z-score)", "peak saliency (logit per z-score)"}),
         ("changes", {"detected (fraction)", "FLAIR peak saliency\n(logit per z-score)"}),
-        ("context", {"perilesional tissue kept (mm from lesion border)", "detected lesions (fraction)"}),
+        ("context", {"perilesional tissue kept (mm from the lesion)", "detected lesions (fraction)"}),
     ],
 )
 def test_axes_carry_units(figures, name, units):
@@ -86,7 +86,7 @@ def test_response_has_a_column_a_sequence_and_a_line_a_diameter(figures):
         for ax, quantity in zip(column[:2], ("detected", "score"), strict=True):
             rows = table[(table["sequences"] == sequences) & (table["diameter_mm"] == 6)]
             assert lines(ax)["diameter 6 mm"] == pytest.approx(rows[["contrast", quantity]].to_numpy())
-    marks = [[x[0, 0] for name, x in lines(ax).items() if name.startswith("real")] for ax in axes[0]]
+    marks = [[x[0, 0] for name, x in lines(ax).items() if name.startswith("annotated")] for ax in axes[0]]
     assert marks == [[1.2], [0.7], [1.2, 0.7]]
 
 
