@@ -26,7 +26,7 @@ CHAIN     := $(if $(WEIGHTS),$(filter-out 02_training,$(NOTEBOOKS)),$(NOTEBOOKS)
 EXECUTED  := $(CHAIN:%=$(BUILD)/%.ipynb)
 
 .DELETE_ON_ERROR:
-.PHONY: help env paper chain test lint lab clean
+.PHONY: help env paper chain test lint bench lab clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
@@ -70,6 +70,9 @@ test: $(STAMP) ## unit tests, and the whole chain in the smoke profile
 lint: $(STAMP) ## ruff: style and format
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
+
+bench: $(STAMP) ## time and memory of the explainers against the literal loop, in the same run
+	$(PYTHON) benchmarks/bench_saliency.py
 
 lab: $(STAMP) ## open JupyterLab with the percent scripts as notebooks
 	@prefix=$$($(PYTHON) -c 'import sys; print(sys.prefix)'); "$$prefix/bin/jupytext-config" --settings-file \

@@ -5,6 +5,7 @@ to the values that differ. A name that no notebook has is an error, because pape
 """
 
 import ast
+import contextlib
 import difflib
 import re
 from pathlib import Path
@@ -84,8 +85,9 @@ def _apply(resolved, section, name, value, source):
         return f"{source}: {where} parameter {name!r}{hint}"
     for notebook in having:
         default = resolved[notebook][name]
-        if isinstance(default, float) and type(value) is int:
-            value = float(value)
+        if isinstance(default, float) and type(value) in (int, str):  # YAML takes 3 for an int and 3e-3 for a text
+            with contextlib.suppress(ValueError):
+                value = float(value)
         if type(value) is not type(default):
             wanted, got = type(default).__name__, type(value).__name__
             return f"{source}: {notebook}.{name} must be of type {wanted} like {default!r}, not {got}: {value!r}"

@@ -78,11 +78,13 @@ def smoothgrad(
             gradients = AdjointGradients(steps, measure_reach(model).padded(shape), copies, voxels, window)
         else:
             gradients = AutogradGradients(model, copies, voxels, window)
-        return _aggregate(gradients, aggregate, score).sum(0)
+        return _aggregate(gradients, aggregate, score)
 
     with frozen(model):
         batches = noisy_copies(volume, window, sigma, n_samples, generator, at_once)
-        total = sum(_in_threads(saliency, batches, threads))
+        total = sum(
+            one for maps in _in_threads(saliency, batches, threads) for one in maps
+        )  # in the order of the copies
     return window.paste(total / n_samples, shape)
 
 
