@@ -25,7 +25,7 @@ import torch
 
 from lib import plots, training, unet
 from lib.paths import Run
-from lib.provenance import digest
+from lib.provenance import code_digest, digest
 
 # %% tags=["parameters"]
 build = "build/demo"  # intermediate files of this run
@@ -77,10 +77,11 @@ len(rows["train"]), len(rows["validation"])
 # 0.5 x normalised Dice + focal loss. Validation is a sliding-window prediction of every validation scan.
 
 # %%
+made_from = [run.parameters, digest(run.scans_file), code_digest(training), code_digest(unet)]
 loss, validation = training.train(
-    model, batches, rows["validation"], run.checkpoint,
-    settings=[run.parameters, digest(run.scans_file)], learning_rate=learning_rate, weight_decay=weight_decay,
-    validate_every=validate_every, validation_threshold=validation_threshold, window=window, workers=workers,
+    model, batches, rows["validation"], run.checkpoint, settings=made_from, learning_rate=learning_rate,
+    weight_decay=weight_decay, validate_every=validate_every, validation_threshold=validation_threshold, window=window,
+    workers=workers,
 )  # fmt: skip
 
 # %%

@@ -21,7 +21,7 @@
 # **Writes** one map a lesion and method (NIfTI, cut to its box), tables of peaks, tests and radial profiles, and figures.
 
 # %%
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 import pandas as pd
@@ -81,10 +81,10 @@ for name, table in selected.groupby("scan"):
     white = tissue.white_matter(scan.image, scan.brain, (predicted > 0) | (annotated > 0))
     for row in table[["scan", "subject", "session", "label", "kind", "voxels", "volume_mm3"]].itertuples(index=False):
         mask = lesions.instance_mask(row, predicted, annotated)
-        instances.append(row._asdict() | {"mask": mask, "mean_probability": probability[mask].mean()})
+        instances.append(row._asdict() | {"where": np.flatnonzero(mask), "mean_probability": probability[mask].mean()})
         if row.kind == "TP" and (healthy := tissue.sample_healthy(mask, white, generator)) is not None:
-            healthy = {"kind": "TN", "mask": healthy, "mean_probability": probability[healthy].mean()}
-            instances.append(row._asdict() | healthy)
+            negative = {"where": np.flatnonzero(healthy), "mean_probability": probability[healthy].mean()}
+            instances.append(row._asdict() | {"kind": "TN"} | negative)
 pd.DataFrame(instances).groupby("kind")["mean_probability"].describe().round(3)
 
 # %% [markdown]
@@ -98,13 +98,12 @@ folder = run.folder("saliency", description["digest"], settings, code_digest(exp
 edges_mm = np.arange(profile_mm[0], profile_mm[1] + 1)
 saliency, profiles = [], []
 for instance in tqdm(instances, desc="explaining", mininterval=2):
-    facts = {name: value for name, value in instance.items() if name != "mask"}
-    identity = [facts[name] for name in ("scan", "kind", "label")]
-    scan, mask = load(facts["scan"]), instance["mask"]
-    found = explanation.saved_maps(
-        folder / facts["scan"], "{}_label-{}{:03d}".format(*identity), scan.affine, scan.brain.shape,
-        lambda: explanation.lesion_maps(model, scan.image, mask, **settings, identity=identity),  # noqa: B023
-    )  # fmt: skip
+    facts = {name: value for name, value in instance.items() if name != "where"}
+    identity, name = [facts[key] for key in ("scan", "kind", "label")], "{scan}_label-{kind}{label:03d}".format(**facts)
+    scan = load(facts["scan"])
+    mask = np.isin(np.arange(scan.brain.size), instance["where"]).reshape(scan.brain.shape)
+    compute = partial(explanation.lesion_maps, model, scan.image, mask, **settings, identity=identity)
+    found = explanation.saved_maps(folder / facts["scan"], name, scan.affine, scan.brain.shape, compute)
     logits = windows.predict_lesion(model, torch.as_tensor(scan.image)[None], mask)
     facts |= {"mean_logit": logits[:, 1].mean().item(), "whole_probability": logits.softmax(1)[:, 1].mean().item()}
     numbers, profile = explanation.measure(found, mask, scan.brain, scan.spacing_mm, edges_mm)
@@ -133,12 +132,13 @@ cases = []
 for kind in [kind for kind in ("TP", "FP", "FN", "TN") if kind in set(flair["kind"])]:
     rows = flair[flair["kind"] == kind]
     middle = rows.iloc[len(rows) // 2]
-    instance = next(i for i in instances if all(i[key] == middle[key] for key in ("scan", "kind", "label")))
-    scan, name = load(middle["scan"]), f"{middle['scan']}_label-{kind}{middle['label']:03d}"
+    where = next(i["where"] for i in instances if all(i[key] == middle[key] for key in ("scan", "kind", "label")))
+    scan, name = load(middle["scan"]), "{scan}_label-{kind}{label:03d}".format(**middle)
     found = explanation.saved_maps(folder / middle["scan"], name, scan.affine, scan.brain.shape, None)
+    mask = np.isin(np.arange(scan.brain.size), where).reshape(scan.brain.shape)
     cases.append(
         {"kind": kind, "label": f"{middle['scan']}, {middle['volume_mm3']:.0f} mm³", "image": scan.image}
-        | {"saliency": found["smoothgrad_max"], "cam": found["grad_cam"][0], "lesion": instance["mask"]}
+        | {"saliency": found["smoothgrad_max"], "cam": found["grad_cam"][0], "lesion": mask}
         | {"spacing_mm": scan.spacing_mm}
     )
 run.save_figure(panels.saliency_maps(cases), "maps")

@@ -121,15 +121,15 @@ run.save_figure(response_plots.synthetic_response(table, median), "response")
 
 # %%
 found = run.table("03_lesions")
-eligible = found[(found["kind"] == "TP") & found["scan"].isin(used.index)]
 selected = lesions.select_lesions(
-    eligible,
-    n_per_kind=changed_lesions,
-    min_volume_mm3=min_volume_mm3,
-    max_volume_mm3=max_volume_mm3,
-    generator=generator,
-)
-changes, examples = [], []
+    found[(found["kind"] == "TP") & found["scan"].isin(used.index)], n_per_kind=changed_lesions,
+    min_volume_mm3=min_volume_mm3, max_volume_mm3=max_volume_mm3, generator=generator,
+)  # fmt: skip
+selected["volume_mm3"].describe().round(1)
+
+# %%
+changes, example = [], None
+middle = selected["volume_mm3"].sort_values().index[len(selected) // 2]
 for row in tqdm(selected.itertuples(), desc="changing", total=len(selected), mininterval=2):
     scan, mask = load(row.scan), maps.load_map(run.map(row.scan, "desc-pred_dseg")) == row.label
     if not synthetic.has_healthy_surroundings(mask, white[row.scan], scan.spacing_mm):
@@ -139,10 +139,10 @@ for row in tqdm(selected.itertuples(), desc="changing", total=len(selected), min
     peaks = partial(saliency, seed=[seed, row.scan, row.label])
     rows = response.change_response(model, changed, threshold=threshold, saliency=peaks)
     changes.append(rows.assign(scan=row.scan, subject=row.subject, label=row.label, volume_mm3=row.volume_mm3))
-    examples.append(changed)
+    if example is None or row.Index == middle:
+        example = changes[-1], changed, scan.spacing_mm
 
 # %%
-volumes = [table["volume_mm3"].iloc[0] for table in changes]
 changes = pd.concat(changes, ignore_index=True)
 first = ["scan", "subject", "label", "volume_mm3"]
 changes = run.save_table(changes[[*first, *changes.columns.drop(first)]], "changes")
@@ -159,11 +159,10 @@ run.save_figure(response_plots.changes(changes, generator), "changes")
 # **Figure.** One of these lesions (of median volume), unchanged and after each change, with the network's score.
 
 # %%
-shown = int(np.argsort(volumes)[len(volumes) // 2])
-rows = changes.groupby(["scan", "label"], sort=False)
-name, scores = list(rows.groups)[shown][0], list(rows)[shown][1].set_index("change")["score"]
+rows, changed, spacing = example
+scores = rows.set_index("change")["score"]
 cases = [
-    {"image": image, "mask": mask, "score": scores[change], "spacing_mm": load(name).spacing_mm, "title": change}
-    for change, (image, mask) in examples[shown].items()
+    {"image": image, "mask": mask, "score": scores[change], "spacing_mm": spacing, "title": change}
+    for change, (image, mask) in changed.items()
 ]
 run.save_figure(panels.synthetic_panels(cases), "panels")
