@@ -42,12 +42,12 @@ sites_per_scan = 3
 margin_mm = 6.0  # of white matter around a site
 diameters_mm = [3.0, 5.0, 8.0]
 contrasts = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0]  # z-scores: added in FLAIR, subtracted in MPRAGE
-explained_diameters_mm = [3.0, 5.0]  # saliency is computed for insertions of these diameters
+explained_diameters_mm = [3.0]  # saliency is computed for insertions of these diameters
 explained_sites = 1  # and at this many sites a scan
-changed_lesions = 20  # detected lesions that are changed
+changed_lesions = 16  # detected lesions that are changed
 min_volume_mm3 = 10.0  # of a lesion that is changed
 max_volume_mm3 = 80.0
-n_samples = 8  # noisy copies; the paper's: 50
+n_samples = 4  # noisy copies; the paper's: 50
 noise_fraction = 0.05  # of each channel's range
 n_resamples = 2000  # of patients, for the intervals
 
