@@ -2,7 +2,8 @@
 
 Spagnolo et al. 2024, "Instance-level quantitative saliency in multiple sclerosis lesion segmentation".
 What is explained (a score of the logits at the lesion's voxels) is separate from how. All maps are computed on the
-exact input window of the lesion and equal those of the whole volume.
+exact input window of the lesion and equal those of the whole volume. A network without exact windows is explained on all
+of the volume it is given: give it a patch of the scan if it is used on patches (`windows.find_window` tells the reason).
 """
 
 import math
