@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from captum.attr import NoiseTunnel, Saliency
 from test_windows import block, random_unet, relative_error
 from torch import nn
 
@@ -161,9 +162,8 @@ def test_without_noise_the_mean_is_the_plain_gradient():
 
 
 def test_mean_equals_captum_noise_tunnel(monkeypatch):
-    captum = pytest.importorskip("captum.attr")
     model, volume, lesion = random_unet().eval(), scan(), torch.from_numpy(block(SHAPE, PLACES["middle"]))
-    tunnel = captum.NoiseTunnel(captum.Saliency(lambda x: whole_logits(model, x)[:, 1, lesion].mean(1)))
+    tunnel = NoiseTunnel(Saliency(lambda x: whole_logits(model, x)[:, 1, lesion].mean(1)))
     noise = torch.cat(list(whole_copies(model, volume, lesion, 3))) - volume
     monkeypatch.setattr("torch.normal", lambda *args, **kwargs: noise)
     expected = tunnel.attribute(volume, nt_type="smoothgrad", nt_samples=3, abs=False)[0]
