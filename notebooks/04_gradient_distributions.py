@@ -31,6 +31,7 @@ from tqdm import tqdm
 from lib import explanation, lesions, maps, panels, plots, stats, tissue, unet, windows
 from lib.paths import Run
 from lib.provenance import code_digest
+from lib.saliency import layer_activations
 from lib.scans import load_scan
 
 # %% tags=["parameters"]
@@ -54,6 +55,7 @@ generator = np.random.default_rng(seed)
 model, description = unet.load_weights(run.weights(weights), device)
 scans = run.scans().set_index("scan", drop=False).to_dict("index")
 load = lru_cache(1)(lambda name: load_scan(scans[name]))
+activations = lru_cache(1)(lambda name: layer_activations(model, load(name).image[None], layer))
 
 # %% [markdown]
 # ## Which lesions
@@ -103,7 +105,9 @@ for instance in tqdm(instances, desc="explaining", mininterval=2):
     scan, mask = load(facts["scan"]), instance["mask"]
     found = explanation.saved_maps(
         folder / facts["scan"], "{}_label-{}{:03d}".format(*identity), scan.affine, scan.brain.shape,
-        lambda: explanation.lesion_maps(model, scan.image, mask, **settings, identity=identity),  # noqa: B023
+        lambda: explanation.lesion_maps(  # noqa: B023
+            model, scan.image, mask, **settings, identity=identity, activations=activations(facts["scan"])  # noqa: B023
+        ),
     )  # fmt: skip
     logits = windows.predict_lesion(model, torch.as_tensor(scan.image)[None], mask)
     facts |= {"mean_logit": logits[:, 1].mean().item(), "whole_probability": logits.softmax(1)[:, 1].mean().item()}
