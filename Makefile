@@ -61,7 +61,8 @@ EVALUATION := $(BUILD)/03_evaluation.ipynb
 $(SPLIT): $(wildcard $(DATA))
 $(BUILD)/02_training.ipynb: $(SPLIT)
 $(EVALUATION): $(SPLIT) $(TRAINED)
-$(BUILD)/04_gradient_distributions.ipynb $(BUILD)/05_synthetic_lesions.ipynb $(BUILD)/06_context_radius.ipynb: $(EVALUATION)
+AFTER_03   := 04_gradient_distributions 05_synthetic_lesions 06_context_radius 08_explainers
+$(AFTER_03:%=$(BUILD)/%.ipynb): $(EVALUATION)
 -include $(wildcard $(BUILD)/dependencies/*.d)
 
 test: $(STAMP) ## unit tests, and the whole chain in the smoke profile

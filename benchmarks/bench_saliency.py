@@ -1,4 +1,6 @@
-"""Instance SmoothGrad (signed maximum) against the literal loop: time, peak memory and error in the same run.
+"""The explainers and the context experiment against their literal versions: time, peak memory and error in the same run.
+
+Instance SmoothGrad (signed maximum):
 
 The literal loop differentiates the whole volume once for every voxel of a lesion and every noisy copy. It is timed on
 a few voxels, copy by copy in turns with the whole map of the lesion, and its cost for the lesion follows: one forward
@@ -7,8 +9,14 @@ the latter can be compared. The error is the largest difference of the two maps 
 noise, relative to the largest value. Where an activation lies within rounding of its kink, either method may take the
 other slope: in single precision such places, about 1e-5 in one copy, limit the agreement.
 
+Instance Grad-CAM++: one forward and one backward pass of the whole volume a lesion, against windows, with the feature
+maps of the scan taken once. Context experiment: the lesion's score at 35 radii, on its window, against the sliding
+window over the whole volume at one radius, times 35. The same result is that of the whole volume in one pass; the
+sliding window cuts the context at its patches' borders and blends them, and the difference in score is printed.
+
     python benchmarks/bench_saliency.py                 the paper's and the demo network on 192 x 224 x 192
     python benchmarks/bench_saliency.py --network demo  one of them
+    python benchmarks/bench_saliency.py --part context  one of saliency, cam, context
     python benchmarks/bench_saliency.py --scaling       cost against lesion size, scan size and lesions per scan
 """
 
@@ -22,12 +30,15 @@ import torch
 
 from lib import unet
 from lib.adjoint import unsupported_reason
+from lib.context import context_response
+from lib.inference import predict
 from lib.reach import frozen
-from lib.saliency import noise_sigma, noisy_copies, smoothgrad
+from lib.saliency import grad_cam, layer_activations, noise_sigma, noisy_copies, smoothgrad
 from lib.windows import find_window, whole_logits
 
 SHAPE = (192, 224, 192)
 NETWORKS = {"paper": ((32, 64, 128, 256, 512), (2, 2, 2, 2)), "demo": ((16, 32, 64, 128), (2, 2, 2))}
+PARTS = ("saliency", "cam", "context")
 LITERAL_VOXELS = 3
 COPIES = {"paper": 4, "demo": 16}
 
@@ -145,6 +156,49 @@ def compare(name, n_voxels, rounds):
     print(f"  largest relative error of a map of {rounds} copies: {error:.1e}\n")
 
 
+def compare_cam(name, n_voxels):
+    model, volume, lesion, layer = build(name), scan(SHAPE), ball(SHAPE, n_voxels), "model.1.submodule.2.conv"
+    find_window(model, lesion, SHAPE)
+    kept, mask = [], torch.from_numpy(lesion)
+
+    def literal_gradient():
+        hook = dict(model.named_modules())[layer].register_forward_hook(lambda *args: kept.append(args[2]))
+        with frozen(model):
+            logits = whole_logits(model, volume.clone().requires_grad_())
+        hook.remove()
+        return torch.autograd.grad(logits[0, 1][mask].sum(), kept[-1])
+
+    literal_s, literal_gb = peak_gb(cost, literal_gradient)
+    activations = layer_activations(model, volume, layer)
+    shared_s, our_gb = peak_gb(cost, lambda: grad_cam(model, volume, lesion, layer=layer, activations=activations))
+    once_s = cost(layer_activations, model, volume, layer)
+    _report(f"Grad-CAM++, {name}", literal_s, shared_s, f"feature maps of the scan once: {once_s[0]:.2f} s")
+    print(f"  peak GB: literal {literal_gb:.2f}, ours {our_gb:.2f}\n")
+
+
+def compare_context(name, n_voxels, window=96):
+    model, volume, lesion = build(name), scan(SHAPE), ball(SHAPE, n_voxels)
+    find_window(model, lesion, SHAPE)
+    radii_mm = range(35)
+    our_s = cost(context_response, model, volume, lesion, radii_mm, (1, 1, 1), 0.5)
+    table = context_response(model, volume, lesion, [*radii_mm, max(SHAPE) * 2], (1, 1, 1), 0.5)
+    with torch.no_grad():
+        whole = whole_logits(model, volume).softmax(1)[0, 1][torch.from_numpy(lesion)].mean().item()
+    start = clock()
+    blended = predict(model, volume[0], window=window)[lesion].mean()
+    sliding_s = (clock() - start) * len(radii_mm)
+    scores = table["score"].iloc[-1], whole, blended
+    note = "score with all tissue: windows {:.6f}, whole volume {:.6f}, sliding window {:.6f}".format(*scores)
+    _report(f"context experiment of {len(radii_mm)} radii, {name}", sliding_s, our_s, note)
+    print()
+
+
+def _report(title, literal_s, our_s, note):
+    ratio, processor = literal_s / our_s
+    print(f"{title}: literal {literal_s[0]:.2f} s, ours {our_s[0]:.2f} s, {ratio:.0f}x ({processor:.0f}x processor)")
+    print(f"  {note}")
+
+
 def scaling(name="demo"):
     model, copies = build(name), COPIES[name]
     unsupported_reason(model)
@@ -173,6 +227,7 @@ if __name__ == "__main__":
     parser.add_argument("--voxels", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--part", choices=PARTS, nargs="+", default=list(PARTS))
     parser.add_argument("--scaling", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -180,4 +235,9 @@ if __name__ == "__main__":
         scaling()
     else:
         for network in options.network:
-            compare(network, options.voxels, options.rounds)
+            if "saliency" in options.part:
+                compare(network, options.voxels, options.rounds)
+            if "cam" in options.part:
+                compare_cam(network, options.voxels)
+            if "context" in options.part:
+                compare_context(network, options.voxels)

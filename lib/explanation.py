@@ -23,10 +23,11 @@ def lesion_generator(*seed):
     return torch.Generator().manual_seed(int(digest(*seed), 16) % 2**63)
 
 
-def lesion_maps(model, image, lesion, *, n_samples, noise_fraction, layer, seed, identity):
+def lesion_maps(model, image, lesion, *, n_samples, noise_fraction, layer, seed, identity, activations=None):
     """Maps of one lesion by method: "smoothgrad_max", "smoothgrad_mean" (2, X, Y, Z) and "grad_cam" (1, X, Y, Z).
 
     image: (2, X, Y, Z) z-scored. Both SmoothGrad maps see the same noise. Spagnolo et al. 2024, eqs. 3, 2 and 8-10.
+    activations: of `saliency.layer_activations`, which the lesions of one scan share.
     """
     volume = torch.as_tensor(image)[None]
     maps = {
@@ -36,7 +37,7 @@ def lesion_maps(model, image, lesion, *, n_samples, noise_fraction, layer, seed,
         )
         for aggregate in ("max", "mean")
     }  # fmt: skip
-    maps["grad_cam"] = grad_cam(model, volume, lesion, layer=layer)[None]
+    maps["grad_cam"] = grad_cam(model, volume, lesion, layer=layer, activations=activations)[None]
     return {method: saliency.cpu().numpy() for method, saliency in maps.items()}
 
 

@@ -54,7 +54,7 @@ def draw_projections(fig, frequency, affine, brain=None):
     return axes
 
 
-def _prepare(ax, centre_mm, size_mm):
+def prepare_field(ax, centre_mm, size_mm):
     """Black field of size_mm (width, height) about centre_mm, without ticks."""
     (x, y), (width, height) = centre_mm, size_mm
     ax.set(
@@ -69,38 +69,38 @@ def _extent(plane, spacing_mm):
     return [edge for n, s in zip(plane.shape, spacing_mm, strict=False) for edge in (-0.5 * s, (n - 0.5) * s)]
 
 
-def _draw(ax, plane, spacing_mm, **style):
+def draw_plane(ax, plane, spacing_mm, **style):
     ax.imshow(plane.T, origin="lower", extent=_extent(plane, spacing_mm), **style)
 
 
-def _draw_anatomy(ax, channel, z, spacing_mm):
+def draw_anatomy(ax, channel, z, spacing_mm):
     """Axial slice z of one channel, (X, Y, Z), in grey between percentiles 0.5 and 99.8 of its brain."""
     low, high = np.percentile(channel[channel != 0], (0.5, 99.8))
     plane = np.ma.masked_equal(channel[:, :, z], 0)
-    _draw(ax, plane, spacing_mm, cmap="gray", vmin=low, vmax=high)
+    draw_plane(ax, plane, spacing_mm, cmap="gray", vmin=low, vmax=high)
 
 
-def _outline(ax, plane, spacing_mm, colour):
+def outline(ax, plane, spacing_mm, colour):
     if plane.any():
         line = {"levels": [0.5], "colors": [colour], "linewidths": 0.6}
         ax.contour(plane.T, origin="lower", extent=_extent(plane, spacing_mm), **line).set_path_effects(EDGE)
 
 
-def _write(ax, x, y, text, **style):
+def write(ax, x, y, text, **style):
     """White type on the anatomy, at (x, y) in fractions of the axes."""
     ax.text(x, y, text, transform=ax.transAxes, color="white", fontsize=6, path_effects=EDGE, **style)
 
 
-def _mark(ax, length_mm):
+def mark(ax, length_mm):
     """Patient's left and right, and a scale bar."""
-    _write(ax, 0.02, 0.98, "L", ha="left", va="top")
-    _write(ax, 0.98, 0.98, "R", ha="right", va="top")
+    write(ax, 0.02, 0.98, "L", ha="left", va="top")
+    write(ax, 0.98, 0.98, "R", ha="right", va="top")
     share = length_mm / np.ptp(ax.get_xlim())
     ax.plot([0.05, 0.05 + share], [0.04, 0.04], transform=ax.transAxes, color="white", lw=1.5, path_effects=EDGE)
-    _write(ax, 0.05, 0.065, f"{length_mm} mm", ha="left", va="bottom")
+    write(ax, 0.05, 0.065, f"{length_mm} mm", ha="left", va="bottom")
 
 
-def _largest_slice(mask, name):
+def largest_slice(mask, name):
     """Voxel at the middle of the mask's largest axial slice."""
     if not mask.any():
         raise ValueError(f"the mask of {name!r} is empty: give the voxels of its lesion")
@@ -132,18 +132,18 @@ def examples(cases):
         middle, size = (corners.min(0) + corners.max(0)) / 2, np.ptp(corners, axis=0) + 6
         zoom = np.multiply(case["centre"][:2], spacing[:2])
         for ax, channel in zip(row, (0, 1, 0, 0), strict=True):
-            _prepare(ax, middle, size) if ax is not row[3] else _prepare(ax, zoom, (FIELD_MM, FIELD_MM))
-            _draw_anatomy(ax, case["image"][channel], z, spacing)
+            prepare_field(ax, middle, size) if ax is not row[3] else prepare_field(ax, zoom, (FIELD_MM, FIELD_MM))
+            draw_anatomy(ax, case["image"][channel], z, spacing)
         for ax in row[2:]:
-            _outline(ax, case["annotation"][:, :, z], spacing, ANNOTATION_COLOUR)
+            outline(ax, case["annotation"][:, :, z], spacing, ANNOTATION_COLOUR)
             for kind, mask in _matched(case["annotation"], case["prediction"]).items():
-                _outline(ax, mask[:, :, z], spacing, KIND_COLOURS[kind])
+                outline(ax, mask[:, :, z], spacing, KIND_COLOURS[kind])
         row[2].add_patch(
             Rectangle(zoom - FIELD_MM / 2, FIELD_MM, FIELD_MM, fill=False, edgecolor="0.8", lw=0.5, ls=":")
         )
         row[0].set_ylabel(case["title"])
-        _mark(row[0], 20)
-        _mark(row[3], 10)
+        mark(row[0], 20)
+        mark(row[3], 10)
     for ax, title in zip(axes[0], (*SEQUENCES, "FLAIR with contours", f"enlarged, {FIELD_MM} mm"), strict=True):
         ax.set_title(title)
     names = {"annotation": "annotation", "TP": "TP", "FP": "FP", "FN": "FN (annotated, missed)"}
@@ -165,7 +165,7 @@ def saliency_maps(cases):
     cams = any(case["cam"] is not None for case in cases)
     fig = new_figure(DOUBLE_COLUMN_MM, (34 if cams else 42) * len(cases) + 22, "compressed")
     axes = fig.subplots(len(cases), 4 + cams, squeeze=False)
-    centres = [_largest_slice(case["lesion"], case["label"]) for case in cases]
+    centres = [largest_slice(case["lesion"], case["label"]) for case in cases]
     limit = max(
         _shown(case["saliency"], centre, case["spacing_mm"]) for case, centre in zip(cases, centres, strict=True)
     )
@@ -179,16 +179,16 @@ def saliency_maps(cases):
         spacing = case["spacing_mm"]
         maps = [None, case["saliency"][0], None, case["saliency"][1], case["cam"]]
         for ax, channel, values, scale in zip(row, (0, 0, 1, 1, 0), maps, (signed,) * 4 + (positive,), strict=False):
-            _prepare(ax, (x * spacing[0], y * spacing[1]), (FIELD_MM, FIELD_MM))
-            _draw_anatomy(ax, case["image"][channel], z, spacing)
+            prepare_field(ax, (x * spacing[0], y * spacing[1]), (FIELD_MM, FIELD_MM))
+            draw_anatomy(ax, case["image"][channel], z, spacing)
             if values is not None:
-                _draw(ax, values[:, :, z], spacing, cmap=scale.cmap, norm=scale.norm)
-                _write(ax, 0.03, 0.03, f"peak {values.flat[np.abs(values).argmax()]:+.2g}".replace("-", "−"))
-            _outline(ax, case["lesion"][:, :, z], spacing, "white")
+                draw_plane(ax, values[:, :, z], spacing, cmap=scale.cmap, norm=scale.norm)
+                write(ax, 0.03, 0.03, f"peak {values.flat[np.abs(values).argmax()]:+.2g}".replace("-", "−"))
+            outline(ax, case["lesion"][:, :, z], spacing, "white")
         if cams and case["cam"] is None:
-            _write(row[4], 0.5, 0.05, "not computed", ha="center")
+            write(row[4], 0.5, 0.05, "not computed", ha="center")
         row[0].set_ylabel(f"{case['kind']}\n{case['label']}", color=KIND_COLOURS[case["kind"]])
-        _mark(row[0], 10)
+        mark(row[0], 10)
     for ax, title in zip(
         axes[0], ("FLAIR", "SmoothGrad, FLAIR", "MPRAGE", "SmoothGrad, MPRAGE", "Grad-CAM++"), strict=False
     ):
@@ -224,15 +224,15 @@ def synthetic_panels(cases):
         ax.set_axis_off()
     for index, case in enumerate(cases):
         band, column = divmod(index, columns)
-        x, y, z = _largest_slice(case["mask"], case["title"])
+        x, y, z = largest_slice(case["mask"], case["title"])
         spacing = case["spacing_mm"]
         for channel, ax in enumerate(axes[2 * band : 2 * band + 2, column]):
             ax.set_axis_on()
-            _prepare(ax, (x * spacing[0], y * spacing[1]), (FIELD_MM, FIELD_MM))
-            _draw_anatomy(ax, case["image"][channel], z, spacing)
-            _outline(ax, case["mask"][:, :, z], spacing, KIND_COLOURS["FP"])
+            prepare_field(ax, (x * spacing[0], y * spacing[1]), (FIELD_MM, FIELD_MM))
+            draw_anatomy(ax, case["image"][channel], z, spacing)
+            outline(ax, case["mask"][:, :, z], spacing, KIND_COLOURS["FP"])
             if column == 0:
                 ax.set_ylabel(SEQUENCES[channel])
-                _mark(ax, 10)
+                mark(ax, 10)
         axes[2 * band, column].set_title(f"{case['title']}\nscore {case['score']:.2f}")
     return fig

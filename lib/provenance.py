@@ -12,6 +12,7 @@ from pathlib import Path
 PACKAGES = (
     "torch",
     "monai",
+    "captum",
     "numpy",
     "scipy",
     "pandas",

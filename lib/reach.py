@@ -89,8 +89,8 @@ def _measure(model):
         return Reach((1, 1, 1), reason="the network accepts none of the probe sizes, so its stride is unknown")
     strides = np.array(accepted)
     while True:
-        halos = [_halo(model, strides, axis) for axis in range(3)]
-        if None in halos:
+        halos = _halos(model, strides)
+        if halos is None:
             reason = "a logit depends on the whole volume (normalisation over the image, attention or global pooling)"
             return Reach(accepted, reason=reason)
         below, above = np.transpose(halos).tolist()
@@ -109,8 +109,11 @@ def _accepted_strides(model):
     common = next((stride for stride in STRIDES if _accepts(model, np.full(3, 3 * stride))), None)
     if common is None:
         return None
-    sizes = [[np.where(np.arange(3) == axis, 3 * stride, 3 * common) for stride in STRIDES] for axis in range(3)]
-    return tuple(next(int(size[axis]) // 3 for size in sizes[axis] if _accepts(model, size)) for axis in range(3))
+    smaller = [stride for stride in STRIDES if stride < common]
+    sizes = [[np.where(np.arange(3) == axis, 3 * stride, 3 * common) for stride in smaller] for axis in range(3)]
+    return tuple(
+        next((int(size[axis]) // 3 for size in sizes[axis] if _accepts(model, size)), common) for axis in range(3)
+    )
 
 
 def _accepts(model, size):
@@ -120,14 +123,24 @@ def _accepts(model, size):
         return False
 
 
-def _halo(model, strides, axis):
+def _halos(model, strides):
+    """(below, above) along each axis; None if a logit looks everywhere, which a thin probe often tells cheaply."""
+    thin = np.where(np.arange(3) == 0, 8, 1) * strides
+    if _accepts(model, thin) and _halo(model, strides, 0, strides) is None:
+        return None
+    halos = [_halo(model, strides, axis, 3 * strides) for axis in range(3)]
+    return None if None in halos else halos
+
+
+def _halo(model, strides, axis, size):
     """(below, above) along one axis: one half of a probe is NaN, how far does it travel? None if everywhere.
 
+    size: of the probe along the other axes.
     NaN times zero is NaN: the answer does not depend on the weights.
     """
     length = 8 * int(strides[axis])
     while length <= max(LONGEST_PROBE, 8 * strides[axis]):
-        size = np.where(np.arange(3) == axis, length, 3 * strides)
+        size = np.where(np.arange(3) == axis, length, size)
         probe = like_model(model, torch.zeros(2, CHANNELS, *size)).movedim(axis + 2, 0)
         probe[: length // 2, 0] = torch.nan
         probe[length // 2 :, 1] = torch.nan

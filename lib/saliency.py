@@ -2,11 +2,13 @@
 
 Spagnolo et al. 2024, "Instance-level quantitative saliency in multiple sclerosis lesion segmentation".
 What is explained (a score of the logits at the lesion's voxels) is separate from how. All maps are computed on the
-exact input window of the lesion and equal those of the whole volume.
+exact input window of the lesion and equal those of the whole volume. A network without exact windows is explained on all
+of the volume it is given: give it a patch of the scan if it is used on patches (`windows.find_window` tells the reason).
 """
 
 import math
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import islice
 
 import numpy as np
@@ -37,17 +39,9 @@ def probability(logits):
 
 
 def smoothgrad(
-    model,
-    volume,
-    lesion,
-    *,
-    n_samples=50,
-    noise_fraction=0.05,
-    aggregate="max",
-    generator,
-    noise_range="channel",
+    model, volume, lesion, *, n_samples=50, noise_fraction=0.05, aggregate="max", generator, noise_range="channel",
     score=class_logit,
-):
+):  # fmt: skip
     """Signed saliency of one lesion, averaged over noisy copies of the input.
 
     volume: (1, 2, X, Y, Z) z-scored FLAIR and MPRAGE.  lesion: (X, Y, Z) bool.
@@ -59,6 +53,19 @@ def smoothgrad(
     Returns (2, X, Y, Z) in score unit (logit) per unit z-score, zero outside the lesion's window.
     Raises ValueError if the lesion is empty, shapes differ or an option is unknown.
     """
+    maps = copy_maps(
+        model, volume, lesion, n_samples=n_samples, noise_fraction=noise_fraction, aggregate=aggregate,
+        generator=generator, noise_range=noise_range, score=score,
+    )  # fmt: skip
+    total = sum(maps)  # in the order of the copies
+    return find_window(model, lesion, volume.shape[2:]).paste(total / n_samples, volume.shape[2:])
+
+
+def copy_maps(
+    model, volume, lesion, *, n_samples, noise_fraction=0.05, aggregate="max", generator, noise_range="channel",
+    score=class_logit,
+):  # fmt: skip
+    """Yield the map of each noisy copy on the lesion's window, (2, *window.shape); arguments as of `smoothgrad`."""
     if aggregate not in ("max", "mean"):
         raise ValueError(f'aggregate is {aggregate!r}: choose "max" or "mean"')
     if n_samples < 1:
@@ -82,10 +89,8 @@ def smoothgrad(
 
     with frozen(model):
         batches = noisy_copies(volume, window, sigma, n_samples, generator, at_once)
-        total = sum(
-            one for maps in _in_threads(saliency, batches, threads) for one in maps
-        )  # in the order of the copies
-    return window.paste(total / n_samples, shape)
+        for maps in _in_threads(saliency, batches, threads):
+            yield from maps
 
 
 def _in_threads(function, items, threads):
@@ -158,39 +163,26 @@ def noisy_copies(volume, window, sigma, n_samples, generator, at_once=1):
         yield pad_far(copies, window.shape)
 
 
-def grad_cam(model, volume, lesion, *, layer="model.1.submodule.2.conv", score=class_logit):
+def grad_cam(model, volume, lesion, *, layer="model.1.submodule.2.conv", score=class_logit, activations=None):
     """Instance Grad-CAM++ of one lesion (eqs. 8-10), with one weight per position and no global pooling.
 
     volume: (1, 2, X, Y, Z).  lesion: (X, Y, Z) bool.  layer: name of the module whose feature maps are weighted.
     Activations, and their sums S that enter the weights, are those of the whole volume; gradients are taken on the
     lesion's window. Position i of a layer of stride r lies at input voxel r * i (the centre of a stride-r convolution
     of odd kernel) and the map is interpolated linearly between these positions.
+    activations: of `layer_activations`, which the lesions of one scan share; computed if not given.
     Returns (X, Y, Z), not negative.
     Raises ValueError if the lesion is empty, shapes differ or the layer does not exist.
     """
     voxels = _check(volume, lesion)
     volume = like_model(model, volume)
     shape = volume.shape[2:]
-    modules = dict(model.named_modules())
-    if layer not in modules:
-        raise ValueError(f"the network has no layer {layer!r}: name one of model.named_modules()")
     window, whole = find_window(model, lesion, shape), measure_reach(model).padded(shape)
-    kept = []
-
-    def keep(module, inputs, output):
-        kept.append(output.detach().clone().requires_grad_(torch.is_grad_enabled()))
-        return kept[-1].clone()
-
-    with frozen(model):
-        hook = modules[layer].register_forward_hook(keep)
-        try:
-            with torch.no_grad():
-                model(pad_far(volume, whole))
-            logits = at_voxels(model(window.crop(volume)), voxels, window)
-        finally:
-            hook.remove()
-        activations, on_window = kept
-        (gradients,) = torch.autograd.grad(score(logits).sum(), on_window)
+    if activations is None:
+        activations = layer_activations(model, volume, layer)
+    with frozen(model), _kept(model, layer) as kept:
+        logits = at_voxels(model(window.crop(volume)), voxels, window)
+        (gradients,) = torch.autograd.grad(score(logits).sum(), kept[0])
     stride = _stride(layer, activations, whole)
     part = tuple(slice(a.start // step, a.stop // step) for a, step in zip(window.input, stride, strict=True))
     total = activations.double().sum((2, 3, 4), keepdim=True).to(activations)
@@ -200,6 +192,34 @@ def grad_cam(model, volume, lesion, *, layer="model.1.submodule.2.conv", score=c
     cam = torch.zeros_like(activations[0, 0])
     cam[part] = (alphas * gradients.relu() * activations[(..., *part)]).sum(1)[0].relu()
     return _upsample(cam, stride)[tuple(slice(size) for size in shape)]
+
+
+@torch.no_grad()
+def layer_activations(model, volume, layer):
+    """Feature maps (1, K, X/r, Y/r, Z/r) of a named module for a whole volume (1, 2, X, Y, Z), padded to the strides."""
+    volume = like_model(model, volume)
+    padded = pad_far(volume, measure_reach(model).padded(volume.shape[2:]))
+    with frozen(model), _kept(model, layer) as kept:
+        model(padded)
+    return kept[0]
+
+
+@contextmanager
+def _kept(model, layer):
+    """List that collects what the layer returns, each a start of gradients."""
+    modules, kept = dict(model.named_modules()), []
+    if layer not in modules:
+        raise ValueError(f"the network has no layer {layer!r}: name one of model.named_modules()")
+
+    def keep(module, inputs, output):
+        kept.append(output.detach().clone().requires_grad_(torch.is_grad_enabled()))
+        return kept[-1].clone()
+
+    hook = modules[layer].register_forward_hook(keep)
+    try:
+        yield kept
+    finally:
+        hook.remove()
 
 
 def _check(volume, lesion):

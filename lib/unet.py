@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_model
+from safetensors.torch import load_model, save_model
 
 from lib.provenance import digest, write_atomically
 
@@ -16,17 +16,41 @@ def build(name="unet", **architecture):
     """A 3D segmentation network with input (B, 2, X, Y, Z) and logits (B, 2, X, Y, Z) of background and lesion.
 
     "unet" with channels (32, 64, 128, 256, 512) and strides (2, 2, 2, 2) is the paper's network: batch normalisation, PReLU,
-    no residual units, convolutions initialised Xavier-normal. Raises ValueError for an unknown name.
+    no residual units, convolutions initialised Xavier-normal.
+    "dynunet" is the nnU-Net-like network of the paper's third version, with its channels and strides as defaults.
+    "swinunetr" takes the arguments of MONAI's SwinUNETR; sizes are multiples of 32, at least one of them larger than 32.
+    Raises ValueError for an unknown name.
     """
+    builders = {"unet": _unet, "dynunet": _dynunet, "swinunetr": _swinunetr}
+    if name not in builders:
+        raise ValueError(f"unknown network {name!r}: choose one of {', '.join(builders)}")
+    return builders[name](**architecture)
+
+
+def _unet(**architecture):
     from monai.networks.nets import UNet
 
-    if name != "unet":
-        raise ValueError(f"unknown network {name!r}: only 'unet' is built here")
     network = UNet(spatial_dims=3, in_channels=2, out_channels=2, norm="batch", num_res_units=0, **architecture)
     for module in network.modules():
         if isinstance(module, torch.nn.Conv3d | torch.nn.ConvTranspose3d):
             torch.nn.init.xavier_normal_(module.weight)
     return network
+
+
+def _dynunet(channels=(16, 32, 64), strides=(1, 2, 2)):
+    """Residual blocks of kernel 3, instance normalisation, leaky ReLU, dropout 0.1; no deep supervision."""
+    from monai.networks.nets import DynUNet
+
+    return DynUNet(
+        spatial_dims=3, in_channels=2, out_channels=2, kernel_size=[3] * len(channels), strides=strides,
+        upsample_kernel_size=strides[1:], filters=channels, dropout=0.1, res_block=True,
+    )  # fmt: skip
+
+
+def _swinunetr(**architecture):
+    from monai.networks.nets import SwinUNETR
+
+    return SwinUNETR(in_channels=2, out_channels=2, **architecture)
 
 
 def save_weights(model, path, **description):
@@ -71,10 +95,11 @@ def load_weights(path, device="cpu"):
     if description["channels"] != CHANNELS:
         raise ValueError(f"{path}: trained on {description['channels']}, but scans are given as {CHANNELS}")
     model = build(**description["architecture"])
-    state = (
-        load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
-    )
-    model.load_state_dict({key.removeprefix("module."): value for key, value in state.items()})
+    if path.suffix == ".safetensors":
+        load_model(model, path)  # tensors that a network shares are kept once
+    else:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        model.load_state_dict({key.removeprefix("module."): value for key, value in state.items()})
     return model.eval().requires_grad_(False).to(device), description | {"digest": digest(path)}
 
 

@@ -31,6 +31,7 @@ from tqdm import tqdm
 from lib import explanation, lesions, maps, panels, plots, stats, tissue, unet, windows
 from lib.paths import Run
 from lib.provenance import code_digest
+from lib.saliency import layer_activations
 from lib.scans import load_scan
 
 # %% tags=["parameters"]
@@ -54,6 +55,7 @@ generator = np.random.default_rng(seed)
 model, description = unet.load_weights(run.weights(weights), device)
 scans = run.scans().set_index("scan", drop=False).to_dict("index")
 load = lru_cache(1)(lambda name: load_scan(scans[name]))
+activations = lru_cache(1)(lambda name: layer_activations(model, load(name).image[None], layer))
 
 # %% [markdown]
 # ## Which lesions
@@ -102,7 +104,8 @@ for instance in tqdm(instances, desc="explaining", mininterval=2):
     identity, name = [facts[key] for key in ("scan", "kind", "label")], "{scan}_label-{kind}{label:03d}".format(**facts)
     scan = load(facts["scan"])
     mask = np.isin(np.arange(scan.brain.size), instance["where"]).reshape(scan.brain.shape)
-    compute = partial(explanation.lesion_maps, model, scan.image, mask, **settings, identity=identity)
+    options = {**settings, "identity": identity, "activations": activations(facts["scan"])}
+    compute = partial(explanation.lesion_maps, model, scan.image, mask, **options)
     found = explanation.saved_maps(folder / facts["scan"], name, scan.affine, scan.brain.shape, compute)
     logits = windows.predict_lesion(model, torch.as_tensor(scan.image)[None], mask)
     facts |= {"mean_logit": logits[:, 1].mean().item(), "whole_probability": logits.softmax(1)[:, 1].mean().item()}

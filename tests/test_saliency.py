@@ -2,12 +2,14 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from captum.attr import NoiseTunnel, Saliency
 from test_windows import block, random_unet, relative_error
 from torch import nn
 
 from lib.saliency import (
     class_logit,
     grad_cam,
+    layer_activations,
     logit_difference,
     noise_sigma,
     noisy_copies,
@@ -161,9 +163,8 @@ def test_without_noise_the_mean_is_the_plain_gradient():
 
 
 def test_mean_equals_captum_noise_tunnel(monkeypatch):
-    captum = pytest.importorskip("captum.attr")
     model, volume, lesion = random_unet().eval(), scan(), torch.from_numpy(block(SHAPE, PLACES["middle"]))
-    tunnel = captum.NoiseTunnel(captum.Saliency(lambda x: whole_logits(model, x)[:, 1, lesion].mean(1)))
+    tunnel = NoiseTunnel(Saliency(lambda x: whole_logits(model, x)[:, 1, lesion].mean(1)))
     noise = torch.cat(list(whole_copies(model, volume, lesion, 3))) - volume
     monkeypatch.setattr("torch.normal", lambda *args, **kwargs: noise)
     expected = tunnel.attribute(volume, nt_type="smoothgrad", nt_samples=3, abs=False)[0]
@@ -223,6 +224,18 @@ def test_grad_cam_equals_the_equations_on_the_whole_volume(shape, place):
     even = tuple(slice(-(-size // 2)) for size in shape)
     assert relative_error(actual[::2, ::2, ::2], coarse[even]) < 1e-5
     torch.testing.assert_close(actual[1:-1:2], (actual[:-2:2] + actual[2::2]) / 2)
+
+
+def test_lesions_of_a_scan_share_activations_and_keep_their_maps():
+    model, volume, layer = random_unet(), scan(), "model.1.submodule.2.conv"
+    shared, kept = layer_activations(model, volume, layer), []
+    model.register_forward_hook(lambda module, inputs, output: kept.append(output.shape[2:]))
+    for place in PLACES.values():
+        lesion = block(SHAPE, place, (1, 1, 1))
+        alone = grad_cam(model, volume, lesion)
+        kept.clear()
+        assert torch.equal(grad_cam(model, volume, lesion, activations=shared), alone)
+        assert kept == [find_window(model, lesion, SHAPE).shape]
 
 
 def test_grad_cam_of_a_layer_on_the_input_grid_is_not_interpolated():

@@ -27,7 +27,7 @@ def test_convolutions_are_xavier_normal():
 
 
 def test_an_unknown_network_is_refused():
-    with pytest.raises(ValueError, match="unknown network 'resnet'"):
+    with pytest.raises(ValueError, match="unknown network 'resnet': choose one of unet, dynunet, swinunetr"):
         unet.build("resnet")
 
 
@@ -69,6 +69,16 @@ def test_the_threshold_is_recorded_without_touching_the_weights(saved):
     after = unet.load_weights(path)[1]
     assert unet.recorded_threshold(after, path) == 0.35
     assert before["digest"] == after["digest"]
+
+
+def test_a_network_with_shared_tensors_comes_back(tmp_path):
+    architecture = {"name": "dynunet", "channels": [2, 2, 2]}
+    torch.manual_seed(0)
+    model = unet.build(**architecture).eval()
+    unet.save_weights(model, tmp_path / "dynunet.safetensors", architecture=architecture)
+    loaded, _ = unet.load_weights(tmp_path / "dynunet.safetensors")
+    x = torch.randn(1, 2, 8, 8, 8)
+    assert torch.equal(loaded(x), model(x))
 
 
 def test_missing_files_and_swapped_channels_are_refused(saved):

@@ -1,0 +1,160 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 8 · Explainers compared
+#
+# Explains the same detected lesions with several methods, and shows how many noisy copies a SmoothGrad map needs. The score that is
+# explained is one function, the mean lesion logit over the lesion's voxels; methods of captum take it as it is.
+#
+# **Reads** scans (notebook 1), weights (notebook 2, or those given), the lesion table and maps (notebook 3).
+# **Writes** a figure of the maps of one lesion, tables of how alike the methods are and how much of each map lies in the lesion, and the standard
+# error of SmoothGrad maps against the number of copies (table and figure).
+
+# %%
+import warnings
+from functools import lru_cache
+
+import numpy as np
+import pandas as pd
+import torch
+from tqdm import tqdm
+
+from lib import comparison, lesions, maps, method_figures, unet
+from lib.convergence import smoothgrad_until, standard_errors
+from lib.explanation import lesion_generator
+from lib.paths import Run
+from lib.scans import load_scan
+from lib.windows import find_window
+
+warnings.filterwarnings("ignore", message="Setting forward, backward hooks")  # captum's DeepLift says what it does
+
+# %% tags=["parameters"]
+build = "build/demo"  # intermediate files of this run
+figures = "figures/demo"  # tables and figures of this run
+weights = ""  # weights trained before; empty: those of notebook 2
+seed = 0
+device = "cpu"
+n_lesions = 3  # detected lesions, spread over patients
+min_volume_mm3 = 40.0
+max_volume_mm3 = 120.0
+n_samples = 8  # noisy copies; the paper's: 50
+n_steps = 16  # of integrated gradients
+occluded_voxels = 8  # edge and step of the cube that occlusion sets to 0
+layer = "model.1.submodule.2.conv"  # of Grad-CAM++: the decoder one level below the output
+largest_n_samples = 50  # of the convergence curve
+tolerance = 0.05  # of the standard error, where SmoothGrad stops
+
+# %%
+run = Run("08_explainers", globals())
+model, description = unet.load_weights(run.weights(weights), device)
+scans = run.scans().set_index("scan", drop=False)
+load = lru_cache(1)(lambda name: load_scan(scans.loc[name]))
+
+# %%
+found = run.table("03_lesions")
+selected = lesions.select_lesions(
+    found[found["kind"] == "TP"], n_per_kind=n_lesions, min_volume_mm3=min_volume_mm3, max_volume_mm3=max_volume_mm3,
+    generator=np.random.default_rng(seed),
+)  # fmt: skip
+selected[["scan", "label", "voxels", "volume_mm3", "mean_probability"]]
+
+# %% [markdown]
+# ## Methods
+# SmoothGrad and Grad-CAM++ as in notebook 4. Integrated gradients, DeepLift and occlusion share out the score above the baseline 0, the mean
+# of a z-scored scan: their unit is the logit, that of SmoothGrad the logit per z-score. Guided backpropagation is defined for ReLU: with
+# the PReLU of this network it would be the plain gradient, and is left out. All see the lesion's exact window.
+
+# %%
+explained = []
+for row in tqdm(selected.itertuples(), desc="methods", total=len(selected), mininterval=2):
+    scan, mask = load(row.scan), maps.load_map(run.map(row.scan, "desc-pred_dseg")) == row.label
+    volume = torch.as_tensor(scan.image)[None]
+    by_method = comparison.compare_methods(
+        model, volume, mask, n_samples=n_samples, n_steps=n_steps, occluded_voxels=occluded_voxels, layer=layer,
+        seed=[seed, row.scan, row.label],
+    )  # fmt: skip
+    explained.append(
+        {"scan": row.scan, "label": row.label, "maps": by_method, "mask": mask, "spacing_mm": scan.spacing_mm}
+    )
+
+# %% [markdown]
+# **Figure.** Maps of the first of these lesions over FLAIR and MPRAGE, in the axial slice where it is largest. The methods differ in unit, so
+# each has its own scale.
+
+# %%
+first = explained[0]
+scan = load(first["scan"])
+run.save_figure(method_figures.methods(first["maps"], scan.image, first["mask"], scan.spacing_mm), "methods")
+
+# %% [markdown]
+# **Table.** Spearman's rank correlation of two methods, of the magnitude summed over sequences: mean over lesions. Over the whole window every
+# method falls with the distance from the lesion, which alone makes them alike; within 3 mm of the lesion (with it) they are compared in earnest.
+
+# %%
+agreement = []
+for one in explained:
+    window = find_window(model, one["mask"], one["mask"].shape)
+    regions = {
+        "window": window.paste(torch.ones(window.shape, dtype=bool), one["mask"].shape).numpy(),
+        "within 3 mm": lesions.signed_distance(one["mask"], one["spacing_mm"]) <= 3,
+    }
+    table = comparison.rank_correlations(one["maps"], regions)
+    agreement.append(table.assign(scan=one["scan"], label=one["label"]))
+agreement = run.save_table(pd.concat(agreement, ignore_index=True), "agreement")
+print(agreement.pivot_table(index=["method_a", "method_b"], columns="region", values="rho", sort=False).round(2))
+
+# %% [markdown]
+# **Table.** Fraction of the absolute values of a map that lies inside the lesion, and within 3 mm of it: mean over lesions.
+
+# %%
+concentration = [
+    comparison.concentration(one["maps"], one["mask"], one["spacing_mm"]).assign(scan=one["scan"], label=one["label"])
+    for one in explained
+]
+concentration = run.save_table(pd.concat(concentration, ignore_index=True), "concentration")
+concentration.groupby("method", sort=False)[["inside", "within_3mm"]].mean().round(3)
+
+# %% [markdown]
+# ## What N copies buy
+# The standard error over copies, of the voxel where it is largest, as a fraction of the map's largest magnitude.
+
+# %%
+curves = []
+for one in tqdm(explained, desc="convergence", mininterval=2):
+    volume = torch.as_tensor(load(one["scan"]).image)[None]
+    for aggregate in ("max", "mean"):
+        curve = standard_errors(
+            model, volume, one["mask"], n_samples=largest_n_samples, aggregate=aggregate,
+            generator=lesion_generator(seed, one["scan"], one["label"]),
+        )  # fmt: skip
+        curves.append(curve.assign(scan=one["scan"], label=one["label"], method=f"SmoothGrad {aggregate}"))
+curves = run.save_table(pd.concat(curves, ignore_index=True), "convergence")
+shown = curves[curves["copies"].isin([2, 5, 10, 20, 50, 100, 200])]
+shown.pivot_table(index="copies", columns="method", values="standard_error", aggfunc="median").round(3)
+
+# %% [markdown]
+# **Figure.** Grey: each lesion; black: their median; dotted: the decrease with the square root of N; dashed: the tolerance.
+
+# %%
+run.save_figure(method_figures.convergence(curves, tolerance), "convergence")
+
+# %% [markdown]
+# SmoothGrad can stop by itself when the tolerance is reached: the average map of the first lesion, with the number of copies it took and the
+# standard error reached.
+
+# %%
+_, n_used, error = smoothgrad_until(
+    model, torch.as_tensor(scan.image)[None], first["mask"], tolerance=tolerance, n_samples=largest_n_samples,
+    aggregate="mean", generator=lesion_generator(seed, first["scan"], first["label"]),
+)  # fmt: skip
+n_used, round(error, 4)
