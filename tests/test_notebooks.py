@@ -176,4 +176,4 @@ def test_given_weights_are_used_and_every_scan_is_a_test_scan(paper, tmp_path):
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     folder = tmp_path / "figures" / "smoke-mine"
     assert set(pd.read_csv(folder / "01_scans.csv")["split"]) == {"test"}
-    assert {path.stem[:2] for path in folder.glob("*.csv")} == {"01", "03", "04", "05", "06", "08"}
+    assert {path.stem[:2] for path in folder.glob("0*.csv")} == {"01", "03", "04", "05", "06", "08"}
