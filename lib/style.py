@@ -61,11 +61,6 @@ STYLE = {
 }
 
 
-def use_style():
-    """Set the journal style for everything that is drawn and saved from here on."""
-    plt.rcParams.update(STYLE)
-
-
 def styled(draw):
     """Decorate a function that returns a figure: it draws in the journal style, whatever style the caller has set."""
 

@@ -39,12 +39,15 @@ def test_a_missing_table_names_the_notebook_to_run(run):
 
 def test_a_figure_carries_the_parameters_and_is_300_dpi(run):
     figure = plt.figure(figsize=(1, 1))
+    figure.text(0.1, 0.5, "text")
     run.save_figure(figure, "picture")
     plt.close(figure)
     with Image.open(run.figures / "01_picture.png") as image:
         assert json.loads(image.text["Description"])["parameters"] == run.parameters
         assert image.size == (300, 300)
-    assert b"01_data_split" in (run.figures / "01_picture.pdf").read_bytes()
+    pdf = (run.figures / "01_picture.pdf").read_bytes()
+    assert b"01_data_split" in pdf
+    assert b"/CIDFontType2" in pdf  # TrueType, as journals ask for; matplotlib's default is Type 3
 
 
 def test_a_folder_is_emptied_when_what_it_is_made_from_changes(run):

@@ -28,12 +28,6 @@ def test_palettes_stay_apart_in_colour_blind_eyes(palette, deficiency):
     assert deltaE_ciede2000(lab[a], lab[b]).min() > 20
 
 
-def test_use_style_reaches_what_is_saved_later():
-    with plt.rc_context():
-        style.use_style()
-        assert plt.rcParams["pdf.fonttype"] == 42
-
-
 def test_a_styled_figure_keeps_its_type_when_it_is_saved_outside_the_style(tmp_path):
     @style.styled
     def draw():
