@@ -12,11 +12,16 @@ other slope: in single precision such places, about 1e-5 in one copy, limit the 
 Instance Grad-CAM++: one forward and one backward pass of the whole volume a lesion, against windows, with the feature
 maps of the scan taken once. Context experiment: the lesion's score at 35 radii, on its window, against the sliding
 window over the whole volume at one radius, times 35. The same result is that of the whole volume in one pass; the
-sliding window cuts the context at its patches' borders and blends them, and the difference in score is printed.
+sliding window cuts the context at its patches' borders and blends them; ours does the same on the patches that cover
+the lesion, and the difference in score is printed.
+
+Errors: the largest difference to the literal loop in the middle, at a corner and in a volume of odd size, relative to
+the largest value, of random and of trained weights (`--weights`).
 
     python benchmarks/bench_saliency.py                 the paper's and the demo network on 192 x 224 x 192
     python benchmarks/bench_saliency.py --network demo  one of them
-    python benchmarks/bench_saliency.py --part context  one of saliency, cam, context
+    python benchmarks/bench_saliency.py --part context  one of saliency, cam, context, errors
+    python benchmarks/bench_saliency.py --part errors --weights weights/unet.safetensors
     python benchmarks/bench_saliency.py --scaling       cost against lesion size, scan size and lesions per scan
 """
 
@@ -38,7 +43,7 @@ from lib.windows import find_window, whole_logits
 
 SHAPE = (192, 224, 192)
 NETWORKS = {"paper": ((32, 64, 128, 256, 512), (2, 2, 2, 2)), "demo": ((16, 32, 64, 128), (2, 2, 2))}
-PARTS = ("saliency", "cam", "context")
+PARTS = ("saliency", "cam", "context", "errors")
 LITERAL_VOXELS = 3
 COPIES = {"paper": 4, "demo": 16}
 
@@ -180,16 +185,31 @@ def compare_context(name, n_voxels, window=96):
     model, volume, lesion = build(name), scan(SHAPE), ball(SHAPE, n_voxels)
     find_window(model, lesion, SHAPE)
     radii_mm = range(35)
-    our_s = cost(context_response, model, volume, lesion, radii_mm, (1, 1, 1), 0.5)
-    table = context_response(model, volume, lesion, [*radii_mm, max(SHAPE) * 2], (1, 1, 1), 0.5)
     with torch.no_grad():
         whole = whole_logits(model, volume).softmax(1)[0, 1][torch.from_numpy(lesion)].mean().item()
     start = clock()
-    blended = predict(model, volume[0], window=window)[lesion].mean()
+    sliding = predict(model, volume[0], window=window)[lesion].mean()
     sliding_s = (clock() - start) * len(radii_mm)
-    scores = table["score"].iloc[-1], whole, blended
-    note = "score with all tissue: windows {:.6f}, whole volume {:.6f}, sliding window {:.6f}".format(*scores)
-    _report(f"context experiment of {len(radii_mm)} radii, {name}", sliding_s, our_s, note)
+    for label, side, literal_score in (("the whole volume", None, whole), (f"patches of {window}", window, sliding)):
+        our_s = cost(lambda side: context_response(model, volume, lesion, radii_mm, (1, 1, 1), 0.5, window=side), side)
+        everything = context_response(model, volume, lesion, [max(SHAPE) * 2], (1, 1, 1), 0.5, window=side)
+        note = f"score with all tissue: ours {everything['score'][0]:.6f}, literal {literal_score:.6f}"
+        _report(f"context experiment of {len(radii_mm)} radii, {name}, as {label}", sliding_s, our_s, note)
+    print()
+
+
+def errors(name, model, n_voxels=4):
+    """Largest relative error of one map, two copies, against the literal loop."""
+    print(f"{name}: largest relative error to the literal loop")
+    for shape in ((96, 96, 96), (101, 93, 87)):
+        corner = np.zeros(shape, bool)
+        corner[-2:, 0, :2] = True
+        for place, lesion in (("middle", ball(shape, n_voxels)), ("corner", corner)):
+            volume = scan(shape)
+            noisy = noisy_wholes(model, volume, lesion, 2)
+            expected = torch.stack([literal(model, whole, lesion)[0] for whole in noisy]).mean(0)
+            difference = explain(model, volume, lesion, 2) - expected
+            print(f"  {shape!s:16} {place}: {float(difference.abs().max() / expected.abs().max()):.1e}")
     print()
 
 
@@ -228,6 +248,7 @@ if __name__ == "__main__":
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--part", choices=PARTS, nargs="+", default=list(PARTS))
+    parser.add_argument("--weights", type=Path, help="trained weights, for their errors")
     parser.add_argument("--scaling", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -241,3 +262,7 @@ if __name__ == "__main__":
                 compare_cam(network, options.voxels)
             if "context" in options.part:
                 compare_context(network, options.voxels)
+            if "errors" in options.part:
+                errors(f"{network} U-Net, random weights", build(network))
+        if options.weights:
+            errors(str(options.weights), unet.load_weights(options.weights, "cpu")[0])

@@ -147,6 +147,7 @@ class AdjointGradients:
 
 
 @once_per_architecture
+@torch.enable_grad()
 def unsupported_reason(model):
     """Why gradients of this network are not computed by the adjoint; empty if they are, as they then equal automatic
     differentiation on a probe."""

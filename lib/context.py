@@ -5,12 +5,13 @@ import pandas as pd
 import torch
 from scipy import ndimage
 
+from lib.inference import blended_lesion, lesion_patches
 from lib.lesions import STRUCTURE
 from lib.stats import bootstrap_mean, bootstrap_patients, plateau_radius
 from lib.windows import find_window, predict_lesion
 
 
-def context_response(model, volume, lesion, radii_mm, spacing_mm, threshold, growth="euclidean"):
+def context_response(model, volume, lesion, radii_mm, spacing_mm, threshold, growth="euclidean", window=None):
     """Predict a lesion again with only the tissue within a radius of it; all else is 0, the mean of a z-scored scan.
 
     volume: (1, 2, X, Y, Z) tensor.  lesion: (X, Y, Z) bool array.  radii_mm: distances from the nearest voxel of the
@@ -40,11 +41,17 @@ def context_response(model, volume, lesion, radii_mm, spacing_mm, threshold, gro
 
     order = np.full(lesion.shape, np.inf, np.float32)
     order[box] = reached
-    window = find_window(model, lesion, lesion.shape).within(lesion.shape)
-    tissue = volume[0][(slice(None), *window)]
-    order = torch.from_numpy(order[window]).to(volume.device)
-    logits = predict_lesion(model, (tissue * (order <= limit) for limit in limits), lesion[window])
-    probability = logits.softmax(dim=1)[:, 1].cpu().numpy()
+
+    def shown(part):
+        near = torch.from_numpy(order[part]).to(volume.device)
+        return (volume[0][(slice(None), *part)] * (near <= limit) for limit in limits)
+
+    if window is None:
+        part = find_window(model, lesion, lesion.shape).within(lesion.shape)
+        probability = predict_lesion(model, shown(part), lesion[part]).softmax(dim=1)[:, 1]
+    else:
+        probability = blended_lesion(model, shown, lesion, lesion_patches(lesion, window))
+    probability = probability.cpu().numpy()
     return pd.DataFrame(
         {
             "step": range(len(radii_mm)),

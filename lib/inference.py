@@ -1,11 +1,16 @@
-"""Lesion probabilities of a whole scan by sliding window."""
+"""Lesion probabilities by sliding window: of a whole scan, or of one lesion from the patches that cover it."""
 
 import torch
+from monai.data.utils import compute_importance_map, dense_patch_slices
 from monai.inferers import sliding_window_inference
+
+from lib.windows import lesion_voxels, predict_lesion
+
+OVERLAP = 0.25  # of neighbouring patches
 
 
 @torch.no_grad()
-def predict(model, image, *, window, overlap=0.25, batch_size=1):
+def predict(model, image, *, window, batch_size=1):
     """Lesion probability (X, Y, Z), float32 numpy, of an image (2, X, Y, Z): Gaussian-weighted sliding window
     of `window` voxels a side.
 
@@ -16,6 +21,47 @@ def predict(model, image, *, window, overlap=0.25, batch_size=1):
     volume = torch.as_tensor(image, dtype=torch.float32)[None]
     lesion = sliding_window_inference(
         volume, (window,) * 3, batch_size, lambda patches: model(patches).softmax(1)[:, 1:],
-        overlap=overlap, mode="gaussian", sw_device=device, device=torch.device("cpu"),
+        overlap=OVERLAP, mode="gaussian", sw_device=device, device=torch.device("cpu"),
     )  # fmt: skip
     return lesion[0, 0].numpy()
+
+
+def lesion_patches(lesion, window):
+    """The patches of `predict` that cover a lesion, with their shares in its blended probability.
+
+    lesion: (X, Y, Z) bool, no side smaller than `window`.  Returns a list of (slices along X, Y, Z; the lesion's voxels
+    in the patch, (n,) bool; weight of the patch at those voxels); the weights at a voxel add up to 1.
+    Raises ValueError if the lesion is empty or a side of the volume is smaller than the window.
+    """
+    if min(lesion.shape) < window:
+        raise ValueError(
+            f"the volume {tuple(lesion.shape)} is smaller than the window of {window}: choose a smaller window"
+        )
+    voxels = lesion_voxels(lesion, lesion.shape)
+    size = (window,) * 3
+    step = [window if side == window else int(window * (1 - OVERLAP)) for side in lesion.shape]
+    importance = compute_importance_map(size, mode="gaussian", sigma_scale=0.125).clamp(min=1e-3)
+    covering, total = [], torch.zeros(len(voxels))
+    for slices in dense_patch_slices(tuple(lesion.shape), size, step):
+        start = torch.tensor([side.start for side in slices])
+        inside = ((voxels >= start) & (voxels < start + window)).all(1)
+        if inside.any():
+            weight = importance[tuple((voxels[inside] - start).T)]
+            total[inside] += weight
+            covering.append((slices, inside, weight))
+    return [(slices, inside, weight / total[inside]) for slices, inside, weight in covering]
+
+
+def blended_lesion(model, volumes, lesion, patches):
+    """Lesion probability (B, n) at the n voxels of a lesion (in C order) as `predict` blends it from its patches.
+
+    volumes: function of slices (X, Y, Z) that gives an iterable of that part of B volumes (2, x, y, z).
+    lesion: (X, Y, Z) bool.  patches: `lesion_patches` of it. Within a patch only the lesion's window is computed.
+    """
+    blended = 0.0
+    for slices, inside, weight in patches:
+        logits = predict_lesion(model, volumes(slices), lesion[slices])
+        share = logits.new_zeros(len(logits), len(inside))
+        share[:, inside] = logits.softmax(1)[:, 1] * weight.to(logits)
+        blended = blended + share
+    return blended

@@ -12,6 +12,7 @@ from itertools import islice
 import torch
 import torch.nn.functional as F
 
+from lib.adjoint import AdjointGradients, build_steps, unsupported_reason
 from lib.reach import CHANNELS, frozen, like_model, measure_reach
 
 BATCH_VOXELS = 2**21  # input voxels that are predicted at once
@@ -75,6 +76,8 @@ def whole_logits(model, volumes):
 def predict_lesion(model, volumes, lesion):
     """Logits (B, 2, n) at the n voxels of a lesion (in C order), equal to those of the whole volumes.
 
+    Computed on the lesion's window, every level of the network only where the lesion depends on it if `lib.adjoint` knows
+    the network's steps.
     volumes: (B, 2, X, Y, Z), or an iterable of volumes (2, X, Y, Z), of which only windows are kept.
     lesion: (X, Y, Z) bool.  Raises ValueError if the lesion is empty or shapes differ.
     """
@@ -82,10 +85,17 @@ def predict_lesion(model, volumes, lesion):
     voxels, window = lesion_voxels(lesion, shape), find_window(model, lesion, shape)
     crops = (like_model(model, window.crop(_checked(volume, shape))) for volume in volumes)
     size = max(1, BATCH_VOXELS // math.prod(window.shape))
+    steps = None if window.reason or unsupported_reason(model) else build_steps(model)
     logits = []
     with frozen(model):
         while batch := list(islice(crops, size)):
-            logits.append(at_voxels(model(torch.stack(batch)), voxels, window))
+            copies = torch.stack(batch)
+            if steps:
+                logits.append(
+                    AdjointGradients(steps, measure_reach(model).padded(shape), copies, voxels, window).logits
+                )
+            else:
+                logits.append(at_voxels(model(copies), voxels, window))
     return torch.cat(logits)
 
 

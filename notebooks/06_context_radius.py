@@ -41,6 +41,7 @@ n_lesions = 60  # detected lesions, spread over patients
 min_volume_mm3 = 20.0  # the paper: 91 to 119 voxels of 1 mm
 max_volume_mm3 = 200.0
 largest_radius_mm = 34  # radii are 0, 1, 2, ... mm
+blend_window = 0  # side of the patches of a blended sliding window, as in notebook 3; 0: the whole volume in one pass
 n_resamples = 2000  # of patients, for the intervals
 
 # %%
@@ -62,14 +63,16 @@ selected["volume_mm3"].describe().round(1)
 # %% [markdown]
 # ## Response
 # Detected: any voxel of the lesion reaches the threshold; score: mean probability over its voxels. The radius is the Euclidean distance
-# from the lesion's nearest voxel centre. Logits are those of the whole masked volume, computed on the lesion's exact window.
+# from the lesion's nearest voxel centre. Logits are those of the whole masked volume, computed on the lesion's exact window; or,
+# with `blend_window`, of the patches that cover the lesion, blended as in notebook 3: patches end the context at their borders.
 
 # %%
 responses = []
 for row in tqdm(selected.itertuples(), desc="context", total=len(selected), mininterval=2):
     scan, predicted = load(row.scan), maps.load_map(run.map(row.scan, "desc-pred_dseg"))
     volume, radii_mm = torch.as_tensor(scan.image)[None], range(largest_radius_mm + 1)
-    table = context.context_response(model, volume, predicted == row.label, radii_mm, scan.spacing_mm, threshold)
+    lesion, blend = predicted == row.label, blend_window or None
+    table = context.context_response(model, volume, lesion, radii_mm, scan.spacing_mm, threshold, window=blend)
     facts = {name: getattr(row, name) for name in ("scan", "subject", "session", "label", "voxels")}
     responses.append(table.assign(**facts)[[*facts, "radius_mm", "detected", "score"]])
 responses = run.save_table(pd.concat(responses, ignore_index=True), "context")

@@ -6,6 +6,7 @@ from monai.networks.nets import UNet
 from scipy.ndimage import binary_dilation, generate_binary_structure
 
 from lib.context import context_response, mean_response, plateau_table
+from lib.inference import predict
 
 SHAPE = (25, 24, 22)
 ISOTROPIC = (1.0, 1.0, 1.0)
@@ -63,6 +64,19 @@ def test_euclidean_response_equals_whole_masked_volume(volume, lesion, spacing):
         assert row.radius_mm == radius
         assert (row.score, row.peak) == pytest.approx((score, peak), abs=1e-6)
         assert row.detected == detected
+
+
+def test_blended_response_equals_the_sliding_window_over_the_whole_masked_volume(volume, lesion):
+    model, radii = unet(), (0, 2, 5, 40)
+    table = context_response(model, volume, lesion, radii, ISOTROPIC, THRESHOLD, window=16)
+    distance = distance_mm(lesion, ISOTROPIC)
+    for row, radius in zip(table.itertuples(), radii, strict=True):
+        probability = predict(model, (volume[0] * torch.from_numpy(distance <= radius + 1e-9)).numpy(), window=16)[
+            lesion
+        ]
+        assert (row.score, row.peak) == pytest.approx((probability.mean(), probability.max()), abs=1e-6)
+    whole = context_response(model, volume, lesion, radii, ISOTROPIC, THRESHOLD)
+    assert np.abs(table["score"] - whole["score"]).max() > 1e-4  # patches end the context
 
 
 def test_lesion_in_corner_equals_whole_masked_volume(volume):

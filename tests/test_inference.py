@@ -1,9 +1,10 @@
 """Sliding-window probabilities."""
 
 import numpy as np
+import pytest
 import torch
 
-from lib.inference import predict
+from lib.inference import blended_lesion, lesion_patches, predict
 
 
 class Pointwise(torch.nn.Module):
@@ -38,3 +39,20 @@ def test_probabilities_not_logits_are_blended():
     assert probability[0, 0, 0] == np.float32(0.5)
     middle = probability[14, 8, 8]
     assert 0.5 < middle < 1
+
+
+@pytest.mark.parametrize("shape", [(20, 16, 33), (16, 16, 16), (40, 17, 23)])
+def test_a_lesion_blended_from_its_patches_has_the_probability_of_the_whole_scan(shape):
+    torch.manual_seed(0)
+    model = torch.nn.Conv3d(2, 2, 7, padding=3).eval()  # sees beyond the borders of patches
+    image = torch.randn(2, *shape, generator=torch.Generator().manual_seed(1))
+    lesion = np.zeros(shape, bool)
+    lesion[10:15, 9:14, 8:15] = lesion[0, 0, 0] = True
+    patches = lesion_patches(lesion, 16)
+    blended = blended_lesion(model, lambda part: [image[(slice(None), *part)]], lesion, patches)
+    np.testing.assert_allclose(blended[0], predict(model, image.numpy(), window=16)[lesion], atol=1e-6)
+
+
+def test_a_volume_smaller_than_the_window_is_refused():
+    with pytest.raises(ValueError, match="smaller than the window of 16"):
+        lesion_patches(np.ones((16, 16, 15), bool), 16)
