@@ -3,6 +3,7 @@
 Volumes are RAS with axes (X, Y, Z); coordinates in mm are those of the template (MNI).
 """
 
+import functools
 from dataclasses import dataclass
 from functools import cache
 
@@ -20,17 +21,24 @@ VENTRICLE_REACH_MM = 15  # over which an enlarged ventricle pushes the tissue ar
 class Anatomy:
     """Tissue of one subject.
 
-    white, grey, fluid: (X, Y, Z) float32 fractions, their sum is 1 inside the brain and 0 outside.
-    brain: (X, Y, Z) bool.  ventricle_mm: (X, Y, Z) float32, distance to the lateral ventricles, negative inside.
+    white, grey, fluid: (X, Y, Z) float32 fractions, their sum is 1 in the brain and close to it, 0 farther out.
+    deep: (X, Y, Z) float32, the share of grey matter that is deep (thalamus, basal ganglia) and not cortex.
+    coverage: (X, Y, Z) float32, 1 inside, falling through 0.5 at the border of the brain to 0 some mm outside.
+    ventricle_mm: (X, Y, Z) float32, distance to the lateral ventricles, negative inside.
     affine: (4, 4) voxel to world, RAS.
     """
 
     white: np.ndarray
     grey: np.ndarray
     fluid: np.ndarray
-    brain: np.ndarray
+    deep: np.ndarray
+    coverage: np.ndarray
     ventricle_mm: np.ndarray
     affine: np.ndarray
+
+    @property
+    def brain(self):
+        return self.coverage > 0.5
 
     @property
     def spacing_mm(self):
@@ -38,22 +46,34 @@ class Anatomy:
 
     def world_mm(self):
         """World coordinates (x, y, z), each shaped so that the three broadcast to (X, Y, Z)."""
-        index = np.ogrid[tuple(slice(n) for n in self.brain.shape)]
+        index = np.ogrid[tuple(slice(n) for n in self.white.shape)]
         return tuple(i * self.spacing_mm + start for i, start in zip(index, self.affine[:3, 3], strict=True))
 
 
-def smooth_noise(shape, length, rng):
-    """Smooth Gaussian random field of unit variance, (X, Y, Z) float32.
+class SmoothNoise:
+    """Smooth Gaussian random field of unit variance over a box of `shape` (X, Y, Z) voxels.
 
     White noise weights Gaussian bumps of standard deviation `length` (voxels), one every `length`.
     """
-    knots = [np.arange(-3 * length, n + 3 * length, length, dtype=np.float32) for n in shape]
-    field = rng.standard_normal([len(k) for k in knots], dtype=np.float32)
-    for n, knot in zip(shape, knots, strict=True):
-        weights = np.exp(-0.5 * ((np.arange(n, dtype=np.float32)[:, None] - knot) / length) ** 2)
-        weights /= np.sqrt((weights**2).sum(axis=1, keepdims=True))
-        field = np.tensordot(field, weights, axes=(0, 1))  # the contracted axis returns as the last one
-    return field
+
+    def __init__(self, shape, length, rng):
+        self.length = length
+        self.knots = [np.arange(-3 * length, n + 3 * length, length, dtype=np.float32) for n in shape]
+        self.values = rng.standard_normal([len(k) for k in self.knots], dtype=np.float32)
+
+    def at(self, axes):
+        """Values (x, y, z), float32, on the grid of three 1-d arrays of voxel coordinates."""
+        field = self.values
+        for places, knot in zip(axes, self.knots, strict=True):
+            weights = np.exp(-0.5 * ((np.asarray(places, np.float32)[:, None] - knot) / self.length) ** 2)
+            weights /= np.sqrt((weights**2).sum(axis=1, keepdims=True))
+            field = np.tensordot(field, weights, axes=(0, 1))  # the contracted axis returns as the last one
+        return field
+
+
+def smooth_noise(shape, length, rng):
+    """`SmoothNoise` on every voxel of its box: (X, Y, Z) float32."""
+    return SmoothNoise(shape, length, rng).at([np.arange(n) for n in shape])
 
 
 @cache
@@ -116,8 +136,9 @@ def _sample(maps, points):
 def make_anatomy(spacing_mm, rng):
     """Anatomy of a random subject on an isotropic grid.
 
-    Smooth warps (about 3 mm over the brain, 1.7 mm over a gyrus), brain size, ventricle size, width of the
-    sulci and tightness of the skull stripping vary.
+    Smooth warps (about 3 mm over the brain, 1.7 mm over a gyrus), brain size, ventricle size, width of the sulci and
+    the folding of the cortex vary. The template is an average of many brains and its cortex is blurred: what of it is
+    white matter, grey matter or fluid is drawn at the scale of a gyrus, and of a folium in the cerebellum.
     """
     maps, affine, points, still = _grid(spacing_mm)
     push, free = still[:3], still[3].numpy()
@@ -129,13 +150,36 @@ def make_anatomy(spacing_mm, rng):
     warp += [1.7 * free * smooth_noise(shape, 9 / spacing_mm, rng) for _ in range(3)]
     ventricle_growth_mm = rng.gamma(2.0, 0.9)
     where = middle + (points - middle) * size + torch.from_numpy(warp) - ventricle_growth_mm * push
-    white, grey, fluid, brain, distance = _sample(maps, where).numpy()
+    white, grey, fluid, coverage, distance = _sample(maps, where).numpy()
 
-    tightness = rng.uniform(0.45, 0.6) + 0.06 * smooth_noise(shape, 12 / spacing_mm, rng)
-    brain = brain > tightness
-    sulci = rng.uniform(1.5, 3.5)  # weight of the fluid when the template's averaged maps are sharpened
-    fluid = np.maximum(fluid, 1 - white - grey)
-    sharp = np.stack([white, grey, sulci * fluid]).clip(0)
-    sharp *= np.sqrt(sharp)
-    white, grey, fluid = sharp / sharp.sum(axis=0).clip(1e-6) * brain
-    return Anatomy(white, grey, fluid, brain, distance, affine)
+    anatomy = Anatomy(white, grey, fluid, grey, coverage, distance, affine)
+    below, deep = infratentorial(anatomy), _inside_box(anatomy, (0, -6, 5), (33, 30, 17))
+    brainstem = 0.6 * grey * _inside_box(anatomy, (0, -24, -38), (11, 11, 26))
+    white, grey = white + brainstem, grey - brainstem
+    fluid = rng.uniform(1.5, 3.5) * np.maximum(fluid, 1 - white - grey)  # sulci; the template's maps are averages
+    folding = rng.uniform(0.5, 1.0) * (1 - deep) * np.clip((distance - 6) / 10, 0, 1)
+    fields = [smooth_noise(shape, max(length / spacing_mm, 0.8), rng) for length in (2.2, 2.2, 12)]
+    folia = np.where(below, np.sin(2 * np.pi * (anatomy.world_mm()[2] + 4 * fields[2]) / max(4.5, 3 * spacing_mm)), 0)
+    white = white * np.exp(folding * (fields[0] + folia))
+    fluid = fluid * np.exp(folding * (fields[1] - 0.6 * folia))
+    sharp = np.stack([white, grey, fluid]).clip(0) ** 1.75
+    covered = np.clip(20 * coverage - 1, 0, 1)
+    total = sharp.sum(axis=0)
+    sharp[2] += total < 1e-6
+    white, grey, fluid = (sharp / sharp.sum(axis=0) * covered).astype(np.float32)
+    return Anatomy(white, grey, fluid, deep, coverage, distance, affine)
+
+
+def infratentorial(anatomy):
+    """Brainstem and cerebellum, (X, Y, Z) bool, by their place in the template."""
+    x, y, z = anatomy.world_mm()
+    cerebellum = (y < -36) & (z < -16 - 0.25 * np.abs(x))
+    brainstem = (np.abs(x) < 22) & (y < -6) & (z < -14)
+    return (cerebellum | brainstem) & anatomy.brain
+
+
+def _inside_box(anatomy, middle_mm, half_mm):
+    """1 inside a box of the template, 0 outside, with soft sides: (X, Y, Z). Deep grey matter and brainstem have one."""
+    sides = zip(anatomy.world_mm(), middle_mm, half_mm, strict=True)
+    outside_mm = functools.reduce(np.maximum, (np.abs(along - centre) - half for along, centre, half in sides))
+    return np.clip(0.5 - outside_mm / 6, 0, 1).astype(np.float32)

@@ -1,8 +1,29 @@
-"""The paper's loss: normalised Dice + focal, on the lesion class."""
+"""Losses on the lesion class: normalised Dice + focal, as in the paper, and Dice + cross-entropy."""
 
 import torch
-from monai.losses import FocalLoss
+from monai.losses import DiceCELoss, FocalLoss
 from torch import nn
+
+
+def build(name):
+    """The loss of a name, a module called with logits (B, 2, X, Y, Z) and lesions (B, 1, X, Y, Z): "ndsc_focal" (the
+    paper's) or "dice_ce".  Raises ValueError if the name is unknown."""
+    losses = {"ndsc_focal": NormalisedDiceFocalLoss, "dice_ce": DiceCrossEntropyLoss}
+    if name not in losses:
+        raise ValueError(f'loss "{name}" is unknown: choose of {sorted(losses)}')
+    return losses[name]()
+
+
+class DiceCrossEntropyLoss(nn.Module):
+    """1 - mean Dice of the patches, + cross-entropy, of the sigmoid of the difference of the two logits."""
+
+    def __init__(self):
+        super().__init__()
+        self.loss = DiceCELoss(sigmoid=True)
+
+    def forward(self, logits, lesions):
+        """logits: (B, 2, X, Y, Z); lesions: (B, 1, X, Y, Z), 0 or 1. Returns a scalar."""
+        return self.loss(logits[:, 1:] - logits[:, :1], lesions)
 
 
 class NormalisedDiceFocalLoss(nn.Module):

@@ -16,34 +16,47 @@ from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
 from lib.anatomy import make_anatomy
-from lib.rendering import draw_lesions, draw_lookalikes, render
+from lib.appearance import draw_appearance, render
+from lib.painting import draw_blobs
+from lib.subject import Subject
 
 NAME = "Synthetic multiple sclerosis cohort"
 WHITE_MATTER = 1000  # stored intensity of white matter: rounding to integers is far below the noise
 
 
 def make_subject(seed, subject, sessions=1, spacing_mm=1.0):
-    """Make one subject's scans: a list, by session, of images (2, X, Y, Z) float32, lesion mask (X, Y, Z) bool and affine.
+    """Make one subject: a list, by session, of Subject, Appearance and image (2, X, Y, Z) float32.
 
     The result depends on nothing but the arguments; sessions share anatomy, look-alikes and most lesions.
     """
     with threadpool_limits(1):
         anatomy = make_anatomy(spacing_mm, np.random.default_rng([seed, subject, 0]))
-        lookalikes = draw_lookalikes(anatomy, np.random.default_rng([seed, subject, 1]))
         scans = []
         for session in range(sessions):
-            lesions = draw_lesions(anatomy, np.random.default_rng([seed, subject, 2]), session)
-            images = render(anatomy, lesions, lookalikes, np.random.default_rng([seed, subject, 3, session]))
-            scans.append((images, (lesions.alpha >= 0.5) & anatomy.brain, anatomy.affine))
+            blobs = draw_blobs(anatomy, np.random.default_rng([seed, subject, 1]), session)
+            rng = np.random.default_rng([seed, subject, 2, session])
+            made, appearance = Subject.compose(anatomy, blobs), draw_appearance(blobs, rng)
+            scans.append((made, appearance, render(made, appearance, rng)))
     return scans
 
 
 def scan_files(folder, subject, session=None):
-    """Paths of FLAIR, T1w and lesion mask of a scan; subject and session count from 1, session None for a single one."""
+    """Paths of FLAIR, T1w, lesion mask and maps of a scan; subject and session count from 1, session None for a single one."""
     parts = [f"sub-{subject:03d}"] + ([] if session is None else [f"ses-{session}"])
     inside, stem = Path(*parts, "anat"), "_".join(parts)
     derived = Path(folder, "derivatives", "lesions", inside, f"{stem}_label-lesion_mask.nii.gz")
-    return Path(folder, inside, f"{stem}_FLAIR.nii.gz"), Path(folder, inside, f"{stem}_T1w.nii.gz"), derived
+    maps = Path(folder, "derivatives", "maps", inside, f"{stem}_maps.npz")
+    return Path(folder, inside, f"{stem}_FLAIR.nii.gz"), Path(folder, inside, f"{stem}_T1w.nii.gz"), derived, maps
+
+
+def maps_file(flair):
+    """The maps (`Subject.load`) beside a FLAIR image of the synthetic cohort; None if there are none: another scan."""
+    for folder in Path(flair).parents:
+        inside = Path(flair).parent.relative_to(folder)
+        path = folder / "derivatives" / "maps" / inside / Path(flair).name.replace("_FLAIR.nii.gz", "_maps.npz")
+        if path.exists():
+            return path
+    return None
 
 
 def _subject_files(folder, subject, sessions):
@@ -69,16 +82,21 @@ def _nifti(volume, affine):
 def _write_subject(folder, seed, subject, sessions, spacing_mm):
     """Write the scans of one subject (counted from 1). Returns how many."""
     files = _subject_files(folder, subject, sessions)
-    for paths, (images, lesions, affine) in zip(files, make_subject(seed, subject, sessions, spacing_mm), strict=True):
+    for paths, scan in zip(files, make_subject(seed, subject, sessions, spacing_mm), strict=True):
+        made, appearance, images = scan
         stored = np.where(images != 0, np.rint(images * WHITE_MATTER).clip(1), 0).astype(np.int16)
-        for path, volume in zip(paths, (*stored, lesions.astype(np.uint8)), strict=True):
-            _write(path, _nifti(volume, affine))
+        drawn = {name: np.asarray(value).tolist() for name, value in vars(appearance).items() if name != "contrast"}
+        _write(paths[3].with_suffix(".json"), json.dumps({"Appearance": drawn}, indent=1).encode())
+        made.save(paths[3])
+        for path, volume in zip(paths, (*stored, (made.lesions & (stored[0] != 0)).astype(np.uint8)), strict=False):
+            _write(path, _nifti(volume, made.affine))
     return sessions
 
 
 def _settings(n_subjects, n_two_sessions, seed, spacing_mm):
     """What the scans depend on, with a digest of the code that makes them."""
-    code = b"".join(Path(__file__).with_name(f"{m}.py").read_bytes() for m in ("anatomy", "rendering", "phantom"))
+    modules = ("anatomy", "painting", "subject", "appearance", "phantom")
+    code = b"".join(Path(__file__).with_name(f"{module}.py").read_bytes() for module in modules)
     return {
         "n_subjects": n_subjects,
         "n_two_sessions": n_two_sessions,
@@ -95,20 +113,22 @@ def _prepare(folder, settings):
     if known.get("Name") != NAME and folder.exists() and any(folder.iterdir()):
         raise ValueError(f"{folder} holds files that are not a synthetic cohort: choose an empty folder")
     if known and known["GeneratedBy"][0]["Parameters"] != settings:
-        for path in [*folder.glob("sub-*"), *folder.glob("derivatives/lesions")]:
+        for path in [*folder.glob("sub-*"), *folder.glob("derivatives/*")]:
             shutil.rmtree(path)
     made_by = [{"Name": "lib.phantom.make_cohort", "Parameters": settings}]
     raw = {"Name": NAME, "BIDSVersion": "1.10.0", "DatasetType": "raw", "GeneratedBy": made_by}
-    derived = {**raw, "Name": f"{NAME}: lesion masks", "DatasetType": "derivative"}
+    lesions = {**raw, "Name": f"{NAME}: lesion masks", "DatasetType": "derivative"}
+    maps = {**raw, "Name": f"{NAME}: maps of tissue and lesions", "DatasetType": "derivative"}
     n, n_two = settings["n_subjects"], settings["n_two_sessions"]
     lines = ["participant_id\tn_sessions", *(f"sub-{i + 1:03d}\t{2 if i < n_two else 1}" for i in range(n))]
     _write(description, json.dumps(raw, indent=2).encode())
-    _write(folder / "derivatives" / "lesions" / description.name, json.dumps(derived, indent=2).encode())
+    for name, derived in (("lesions", lesions), ("maps", maps)):
+        _write(folder / "derivatives" / name / description.name, json.dumps(derived, indent=2).encode())
     _write(folder / "participants.tsv", "\n".join([*lines, ""]).encode())
 
 
 def make_cohort(folder, *, n_subjects, n_two_sessions, seed, spacing_mm=1.0, workers=2):
-    """Write a cohort of FLAIR, T1w and lesion masks as a BIDS dataset; the first n_two_sessions subjects have two sessions.
+    """Write a cohort of FLAIR, T1w, lesion masks and maps as a BIDS dataset; the first n_two_sessions subjects have two sessions.
 
     Scans that are there already are kept; a cohort of other settings in the folder is replaced. The files depend on
     neither the number of workers nor the number of subjects. On grids coarser than 1 mm lesions keep their size

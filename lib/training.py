@@ -7,30 +7,110 @@ import numpy as np
 import torch
 from monai import transforms
 from monai.data import set_track_meta
+from monai.transforms.utils import generate_pos_neg_label_crop_centers
+from threadpoolctl import threadpool_limits
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from lib import losses
+from lib.appearance import draw_appearance, render_patch
 from lib.inference import predict
-from lib.losses import NormalisedDiceFocalLoss
 from lib.metrics import dice, normalised_dice
 from lib.provenance import digest, write_atomically
 from lib.scans import load_scan
+from lib.subject import Subject, crop
+
+
+class ScanPatches:
+    """Patches of stored scans, with the intensities that they have.
+
+    rows: of the scans table.  cached: scans that are kept in memory.
+    """
+
+    def __init__(self, rows, cached):
+        self.rows = rows
+        self.load = functools.lru_cache(cached)(self._load)
+
+    def __len__(self):
+        return len(self.rows)
+
+    def _load(self, index):
+        scan = load_scan(self.rows[index])
+        return scan, *_places(scan.lesions, scan.brain)
+
+    def draw(self, index, patch_size, n, generator):
+        """n patches of a scan: list of image (2, P, P, P) and lesions (1, P, P, P), uint8."""
+        scan, *places = self.load(index)
+        return [
+            (
+                crop(scan.image, start, (patch_size,) * 3),
+                crop(scan.lesions[None].view(np.uint8), start, (patch_size,) * 3),
+            )
+            for start in _starts(scan.lesions.shape, places, patch_size, n, generator)
+        ]
+
+
+class SubjectPatches:
+    """Patches of synthetic subjects, each with an appearance of its own, drawn when it is asked for.
+
+    files: of `Subject.load`.  cached: subjects that are kept in memory.  without: see `appearance.draw_appearance`.
+    """
+
+    def __init__(self, files, cached, without=()):
+        self.files, self.without = files, without
+        self.load = functools.lru_cache(cached)(self._load)
+
+    def __len__(self):
+        return len(self.files)
+
+    def _load(self, index):
+        subject = Subject.load(self.files[index])
+        return subject, *_places(subject.lesions, subject.brain)
+
+    def draw(self, index, patch_size, n, generator):
+        """n patches of a subject: list of image (2, P, P, P) and lesions (1, P, P, P), uint8."""
+        subject, *places = self.load(index)
+        size, patches = (patch_size,) * 3, []
+        for start in _starts(subject.shape, places, patch_size, n, generator):
+            appearance = draw_appearance(subject, generator, self.without)
+            image = render_patch(subject, start, size, appearance, generator)
+            lesions = crop(subject.lesions[None].view(np.uint8), start, size) * image.any(0)
+            patches.append((image, lesions))
+        return patches
+
+
+def _places(lesions, brain):
+    """Flat indices of lesion voxels and of healthy brain voxels."""
+    return np.flatnonzero(lesions), np.flatnonzero(brain & ~lesions)
+
+
+def _starts(shape, places, patch_size, n, generator):
+    """First voxels of n patches, 4 around a lesion voxel to 1 around a healthy one (Spagnolo et al. 2024)."""
+    padded = tuple(max(side, patch_size) for side in shape)
+    centres = generate_pos_neg_label_crop_centers(
+        (patch_size,) * 3, n, 0.8, padded, *(_in_shape(flat, shape, padded) for flat in places),
+        rand_state=np.random.RandomState(generator.integers(2**31)),
+    )  # fmt: skip
+    return [[int(c) - patch_size // 2 for c in centre] for centre in centres]
+
+
+def _in_shape(flat, shape, padded):
+    """Flat indices into a volume of `shape` as those into one padded at its far ends."""
+    return flat if shape == padded else np.ravel_multi_index(np.unravel_index(flat, shape), padded)
 
 
 class PatchBatches(Dataset):
     """Batches of training patches: item `step` depends on the seed and the step alone.
 
     So training continues after an interruption as if it had not been interrupted, with any number of workers. Each
-    batch takes `patches_per_scan` patches of each of `scans_per_step` scans, drawn without replacement: an item is
-    (image (B, 2, P, P, P) float32, lesions (B, 1, P, P, P) float32). Spagnolo et al. 2024: about 4 lesion-centred
-    patches to 1 background patch.
+    batch takes `patches_per_scan` patches of each of `scans_per_step` scans of the source, drawn without replacement: an
+    item is (image (B, 2, P, P, P) float32, lesions (B, 1, P, P, P) float32).
     """
 
-    def __init__(self, rows, *, steps, patch_size, scans_per_step, patches_per_scan, seed, cached_scans):
-        self.rows, self.steps, self.seed = rows, steps, seed
-        self.scans_per_step = min(scans_per_step, len(rows))
-        self.transform = augmentation(patch_size, patches_per_scan)
-        self.load = functools.lru_cache(cached_scans)(self._load)
+    def __init__(self, source, *, steps, patch_size, scans_per_step, patches_per_scan, seed):
+        self.source, self.steps, self.seed, self.patch_size = source, steps, seed, patch_size
+        self.scans_per_step, self.patches_per_scan = min(scans_per_step, len(source)), patches_per_scan
+        self.transform = augmentation()
         set_track_meta(False)
 
     def __len__(self):
@@ -41,36 +121,24 @@ class PatchBatches(Dataset):
             raise IndexError(step)
         generator = np.random.default_rng([self.seed, step])
         self.transform.set_random_state(seed=int(generator.integers(2**31)))
-        chosen = generator.choice(len(self.rows), self.scans_per_step, replace=False)
-        patches = [patch for index in chosen for patch in self.transform(self.load(int(index)))]
-        images, lesions = (
-            torch.stack([torch.as_tensor(patch[key]) for patch in patches]) for key in ("image", "lesions")
-        )
-        return images.float(), lesions.float()
-
-    def _load(self, index):
-        scan = load_scan(self.rows[index])
-        return {
-            "image": torch.from_numpy(scan.image),
-            "lesions": torch.from_numpy(scan.lesions[None].astype(np.uint8)),
-            "lesion_indices": np.flatnonzero(scan.lesions),
-            "healthy_indices": np.flatnonzero(scan.brain & ~scan.lesions),
-        }
+        chosen = generator.choice(len(self.source), self.scans_per_step, replace=False)
+        images, lesions = [], []
+        for index in chosen:
+            for image, mask in self.source.draw(int(index), self.patch_size, self.patches_per_scan, generator):
+                patch = self.transform({"image": torch.from_numpy(image), "lesions": torch.from_numpy(mask)})
+                images.append(torch.as_tensor(patch["image"]))
+                lesions.append(torch.as_tensor(patch["lesions"]))
+        return torch.stack(images).float(), torch.stack(lesions).float()
 
 
-def augmentation(patch_size, patches_per_scan):
-    """Patch sampling and augmentation (Spagnolo et al. 2024): flips, 90-degree rotations, affine of +-15 degrees and
-    +-10 % scale, intensity scale and shift of +-0.1."""
-    both, size = ["image", "lesions"], (patch_size,) * 3
+def augmentation():
+    """Augmentation (Spagnolo et al. 2024): flips, 90-degree rotations, affine of +-15 degrees and +-10 % scale,
+    intensity scale and shift of +-0.1."""
+    both = ["image", "lesions"]
     quarter_turns = [
         transforms.RandRotate90d(both, prob=0.5, max_k=3, spatial_axes=axes) for axes in ((0, 1), (0, 2), (1, 2))
     ]
     return transforms.Compose([
-        transforms.RandCropByPosNegLabeld(
-            both, "lesions", size, pos=4, neg=1, num_samples=patches_per_scan,
-            fg_indices_key="lesion_indices", bg_indices_key="healthy_indices", allow_smaller=True,
-        ),
-        transforms.SpatialPadd(both, size),
         *[transforms.RandFlipd(both, prob=0.5, spatial_axis=axis) for axis in range(3)],
         *quarter_turns,
         transforms.RandAffined(
@@ -83,10 +151,10 @@ def augmentation(patch_size, patches_per_scan):
 
 
 def train(
-    model, batches, validation_rows, checkpoint, *, settings, learning_rate, weight_decay, validate_every,
+    model, batches, validation_rows, checkpoint, *, settings, loss, learning_rate, weight_decay, validate_every,
     validation_threshold, window, workers=0,
 ):  # fmt: skip
-    """Train with the paper's loss; returns tables of rows (loss, validation) with the best weights loaded into `model`.
+    """Train with a loss (`losses.build`); returns tables of rows (loss, validation) with the best weights loaded into `model`.
 
     batches: PatchBatches. validation_rows: scans whose mean nDSC picks the best weights, every `validate_every` steps
     and at the end. checkpoint: file from which an interrupted training of the same `settings` goes on; one of other
@@ -94,7 +162,7 @@ def train(
     """
     device = next(model.parameters()).device
     steps = len(batches)
-    criterion = NormalisedDiceFocalLoss()
+    criterion = losses.build(loss)
     optimiser = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _warm_cosine(step, steps))
     scaler = torch.amp.GradScaler(device.type, enabled=device.type == "cuda")
@@ -108,18 +176,20 @@ def train(
         num_workers=workers,
         worker_init_fn=_one_thread,
     )
+    threads = torch.get_num_threads()
+    torch.set_num_threads(max(1, threads - workers))  # the workers have one each
     bar = tqdm(loader, desc="training", initial=progress["step"], total=steps, mininterval=2)
     for images, lesions in bar:
         model.train()
         with torch.autocast(device.type, enabled=device.type == "cuda"):
-            loss = criterion(model(images.to(device)).float(), lesions.to(device))
+            value = criterion(model(images.to(device)).float(), lesions.to(device))
         optimiser.zero_grad()
-        scaler.scale(loss).backward()
+        scaler.scale(value).backward()
         scaler.step(optimiser)
         scaler.update()
         progress["step"] += 1
         rate = schedule.get_last_lr()[0]
-        progress["loss"].append({"step": progress["step"], "loss": float(loss.detach()), "learning_rate": rate})
+        progress["loss"].append({"step": progress["step"], "loss": float(value.detach()), "learning_rate": rate})
         schedule.step()
         if progress["step"] % validate_every == 0 or progress["step"] == steps:
             scores = validate(model, validation_rows, validation_threshold, window)
@@ -129,6 +199,7 @@ def train(
                 weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
                 progress.update(best_ndsc=scores["ndsc"], best=weights)
             _save(checkpoint, progress, parts)
+    torch.set_num_threads(threads)
     model.load_state_dict(progress["best"])
     model.eval()
     return progress["loss"], progress["validation"]
@@ -153,6 +224,7 @@ def _warm_cosine(step, steps):
 
 def _one_thread(_):
     torch.set_num_threads(1)
+    threadpool_limits(1)
 
 
 def _resume(checkpoint, progress, parts):

@@ -23,7 +23,7 @@
 import pandas as pd
 import torch
 
-from lib import plots, training, unet
+from lib import phantom, plots, training, unet
 from lib.paths import Run
 from lib.provenance import code_digest, digest
 
@@ -39,11 +39,14 @@ scans_per_step = 2
 patches_per_scan = 1  # the paper's: 32
 window = 96  # voxels, of the sliding window that predicts whole scans, as in the paper
 steps = 900
+loss = "ndsc_focal"  # the paper's; or "dice_ce"
 learning_rate = 3e-3
 weight_decay = 1e-5
 validate_every = 150  # steps
 validation_threshold = 0.3  # on the lesion probability, as in the paper
 cached_scans = 32  # scans kept in memory by each worker
+fresh_appearance = True  # of the synthetic cohort: every patch has an appearance of its own, drawn when it is needed
+without = []  # ingredients of that appearance that are not varied: tissue, lesions, distractors, acquisition
 workers = 1  # processes that prepare patches
 
 # %%
@@ -61,31 +64,41 @@ print(f"{sum(weight.numel() for weight in model.parameters()):,} weights")
 # %% [markdown]
 # ## Patches
 # Each batch is a function of the seed and the step alone: lesion-centred and background patches 4 to 1, then flips, quarter turns,
-# small affine transforms, and a random scale and shift of the intensities.
+# small affine transforms, and a random scale and shift of the intensities. Scans of the synthetic cohort keep maps of their tissue and lesions:
+# from these, each patch is drawn with contrasts, noise, bias field, slices and distractors of its own.
 
 # %%
 scans = run.scans()
 rows = {split: table.to_dict("records") for split, table in scans.groupby("split")}
+files = [phantom.maps_file(row["flair"]) for row in rows["train"]]
+if fresh_appearance and all(files):
+    source = training.SubjectPatches(files, cached_scans, without)
+else:
+    source = training.ScanPatches(rows["train"], cached_scans)
 batches = training.PatchBatches(
-    rows["train"], steps=steps, patch_size=patch_size, scans_per_step=scans_per_step, patches_per_scan=patches_per_scan,
-    seed=seed, cached_scans=cached_scans,
-)  # fmt: skip
+    source,
+    steps=steps,
+    patch_size=patch_size,
+    scans_per_step=scans_per_step,
+    patches_per_scan=patches_per_scan,
+    seed=seed,
+)
 len(rows["train"]), len(rows["validation"])
 
 # %% [markdown]
 # ## Training
-# 0.5 x normalised Dice + focal loss. Validation is a sliding-window prediction of every validation scan.
+# The paper's loss is 0.5 x normalised Dice + focal loss. Validation is a sliding-window prediction of every validation scan.
 
 # %%
 made_from = [run.parameters, digest(run.scans_file), code_digest(training), code_digest(unet)]
-loss, validation = training.train(
-    model, batches, rows["validation"], run.checkpoint, settings=made_from, learning_rate=learning_rate,
+losses, validation = training.train(
+    model, batches, rows["validation"], run.checkpoint, settings=made_from, loss=loss, learning_rate=learning_rate,
     weight_decay=weight_decay, validate_every=validate_every, validation_threshold=validation_threshold, window=window,
     workers=workers,
 )  # fmt: skip
 
 # %%
-loss = run.save_table(pd.DataFrame(loss), "loss")
+losses = run.save_table(pd.DataFrame(losses), "loss")
 validation = run.save_table(pd.DataFrame(validation), "validation")
 validation
 
@@ -97,7 +110,7 @@ validation
 best = validation.loc[validation["ndsc"].idxmax()]
 unet.save_weights(
     model, run.weights(), architecture=architecture, threshold=None, window=window, step=int(best["step"]),
-    validation_ndsc=round(float(best["ndsc"]), 4), split=digest(run.scans_file), seed=seed,
+    parameters=sum(weight.numel() for weight in model.parameters()), validation_ndsc=round(float(best["ndsc"]), 4), split=digest(run.scans_file), seed=seed,
 )  # fmt: skip
 
 # %% [markdown]
@@ -105,4 +118,4 @@ unet.save_weights(
 # probability), and learning rate. The dashed line marks the weights that were kept.
 
 # %%
-run.save_figure(plots.training(loss, validation), "training")
+run.save_figure(plots.training(losses, validation), "training")

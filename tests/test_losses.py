@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 
+from lib import losses
 from lib.losses import NormalisedDiceFocalLoss, normalised_dice
 from lib.metrics import normalised_dice as normalised_dice_of_masks
 
@@ -50,3 +51,18 @@ def test_missing_a_lesion_costs_although_background_prevails():
     assert loss(found, lesions) < 0.01
     assert loss(empty, lesions) > 0.5
     assert math.isfinite(loss(empty, torch.zeros_like(lesions)))
+
+
+def test_dice_and_cross_entropy_by_hand():
+    lesions, log_odds = torch.zeros(2, 1, 2, 2, 2), torch.zeros(2, 1, 2, 2, 2)
+    lesions[0, 0, 0] = 1
+    log_odds[0, 0, 0] = math.log(3)  # probability 0.75 in the 4 lesion voxels, 0.5 in 4 others and in the empty patch
+    logits = torch.cat([torch.zeros_like(log_odds), log_odds], 1)
+    dice = (2 * 4 * 0.75 / (4 + 4 * 0.75 + 4 * 0.5) + 0) / 2
+    cross_entropy = -(4 * math.log(0.75) + 12 * math.log(0.5)) / 16
+    assert losses.build("dice_ce")(logits, lesions).item() == pytest.approx(1 - dice + cross_entropy, rel=1e-4)
+
+
+def test_an_unknown_loss_is_refused():
+    with pytest.raises(ValueError, match='"dice" is unknown'):
+        losses.build("dice")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib import training, unet
+from lib import phantom, training, unet
 from lib.scans import Scan
 
 SMALL = {"name": "unet", "channels": [4, 8], "strides": [2]}
@@ -27,15 +27,14 @@ def rows(monkeypatch):
 
 
 def batches(rows, steps=6, seed=0):
-    return training.PatchBatches(
-        rows, steps=steps, patch_size=12, scans_per_step=2, patches_per_scan=2, seed=seed, cached_scans=3
-    )
+    source = rows if isinstance(rows, training.SubjectPatches) else training.ScanPatches(rows, cached=3)
+    return training.PatchBatches(source, steps=steps, patch_size=12, scans_per_step=2, patches_per_scan=2, seed=seed)
 
 
 def fit(rows, checkpoint, steps=6, **changes):
     torch.manual_seed(0)
     model = unet.build(**SMALL)
-    options = {"settings": "a", "learning_rate": 1e-2, "weight_decay": 0.0, "validate_every": 2}
+    options = {"settings": "a", "loss": "ndsc_focal", "learning_rate": 1e-2, "weight_decay": 0.0, "validate_every": 2}
     options |= {"validation_threshold": 0.3, "window": 12} | changes
     tables = training.train(model, batches(rows, steps), rows[:1], checkpoint, **options)
     return model, *tables
@@ -64,6 +63,27 @@ def test_image_and_lesions_are_transformed_together(rows):
     images, lesions = batches(rows)[0]
     inside = images[:, :1][lesions > 0].mean()
     assert inside > images[:, :1][lesions == 0].mean() + 4
+
+
+@pytest.fixture(scope="module")
+def subjects(tmp_path_factory):
+    """Maps of two synthetic subjects on a 4 mm grid."""
+    folder = tmp_path_factory.mktemp("cohort")
+    phantom.make_cohort(folder, n_subjects=2, n_two_sessions=0, seed=0, spacing_mm=4.0, workers=1)
+    return sorted(folder.glob("derivatives/maps/**/*.npz"))
+
+
+def test_fresh_appearances_depend_on_seed_and_step_alone_and_hold_lesions(subjects):
+    steps = [batches(training.SubjectPatches(subjects, cached=2), steps=20)[step] for step in range(20)]
+    again = batches(training.SubjectPatches(subjects, cached=2))[3]
+    assert torch.equal(steps[3][0], again[0]) and torch.equal(steps[3][1], again[1])
+    assert not torch.equal(steps[0][0], steps[1][0])
+    images, lesions = torch.cat([image for image, _ in steps]), torch.cat([mask for _, mask in steps])
+    assert images.shape[1:] == (2, 12, 12, 12) and lesions.shape[1:] == (1, 12, 12, 12)
+    assert lesions.flatten(1).any(1).float().mean() > 0.75
+    inside = lesions[:, 0] > 0
+    assert images[:, 0][inside].mean() > images[:, 0][~inside & (images[:, 0] != 0)].mean() + 0.5
+    assert not (lesions[:, 0].bool() & (images == 0).all(1)).any()
 
 
 def test_training_lowers_the_loss_and_keeps_the_best_weights(rows, tmp_path):
