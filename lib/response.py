@@ -8,7 +8,7 @@ from scipy import ndimage
 
 from lib.stats import bootstrap_mean
 from lib.synthetic import insert_lesion, move_lesion, place_next_to_grey_matter, remove_lesion
-from lib.windows import predict_lesion
+from lib.windows import find_window, predict_lesion
 
 SIGNS = {"FLAIR": (1, 0), "MPRAGE": (0, -1), "both": (1, -1)}  # lesions are bright in FLAIR and dark in MPRAGE
 SURROUNDINGS_MM = 5.0  # healthy white matter up to here is what a lesion's contrast is measured against
@@ -23,7 +23,10 @@ def insertion_response(model, image, sites, *, diameters_mm, contrasts, spacing_
     """
     rows = []
     for number, diameter in itertools.product(range(len(sites)), diameters_mm):
-        conditions, images, mask = _insertions(image, sites[number], diameter, contrasts, spacing_mm)
+        _, mask = insert_lesion(image, sites[number], diameter, (0, 0), spacing_mm)
+        window = find_window(model, mask, mask.shape).within(mask.shape)  # the rest of the scan does not matter
+        part, site = image[(slice(None), *window)], np.subtract(sites[number], [side.start for side in window])
+        conditions, images, mask = _insertions(part, site, diameter, contrasts, spacing_mm)
         for condition, response in zip(conditions, _responses(model, images, mask, threshold), strict=True):
             rows.append({"site": number, "diameter_mm": diameter} | condition | response)
     return pd.DataFrame(rows)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from lib import response
+from lib.synthetic import insert_lesion
 
 SHAPE = (24, 24, 24)
 
@@ -49,6 +50,20 @@ def test_insertion_scores_follow_the_contrast_in_each_sequence(model, image):
     scores = [table.loc[(sequences, 2.0), "score"] for sequences in ("FLAIR", "MPRAGE", "both")]
     assert unchanged < scores[0] < scores[1] < scores[2] < sigmoid(-1.3 + 2 + 4)
     assert table.loc[("MPRAGE", 2.0), "detected"]
+
+
+def test_insertions_are_predicted_as_in_the_whole_scan():
+    torch.manual_seed(0)
+    convolution = torch.nn.Conv3d(2, 2, 5, padding=2).eval()
+    image = np.random.default_rng(0).normal(size=(2, *SHAPE)).astype(np.float32)
+    options = {"diameters_mm": [4.1], "contrasts": [1.5], "spacing_mm": (1.0, 1.0, 1.0), "threshold": 0.5}
+    table = response.insertion_response(convolution, image, [(5, 17, 12)], **options)
+    for row in table.itertuples():
+        added = {"FLAIR": (1.5, 0), "MPRAGE": (0, -1.5), "both": (1.5, -1.5)}[row.sequences]
+        changed, mask = insert_lesion(image, (5, 17, 12), 4.1, added, (1.0, 1.0, 1.0))
+        with torch.no_grad():
+            probability = convolution(torch.as_tensor(changed)[None]).softmax(1)[0, 1].numpy()[mask]
+        assert row.score == pytest.approx(probability.mean(), abs=1e-6)
 
 
 def test_saliency_of_insertions_has_the_same_rows(image):
