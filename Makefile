@@ -2,10 +2,13 @@
 
 PROFILE ?= demo
 DATA    ?=
-WEIGHTS ?=
+TRAIN   ?=
+WEIGHTS ?= $(if $(DATA),$(if $(TRAIN),,weights/unet.safetensors))
 OUT     ?= .
 DEVICE  ?=
 SET     ?=
+ONLY    ?=
+REAL    ?=
 
 # A run is named by its profile and, with scans of one's own, by their folder or table.
 RUN     := $(PROFILE)$(if $(DATA),-$(basename $(notdir $(patsubst %/,%,$(DATA)))))
@@ -23,16 +26,18 @@ endif
 
 NOTEBOOKS := $(basename $(notdir $(sort $(wildcard notebooks/[0-9][0-9]_*.py))))
 CHAIN     := $(if $(WEIGHTS),$(filter-out 02_training,$(NOTEBOOKS)),$(NOTEBOOKS))
-EXECUTED  := $(CHAIN:%=$(BUILD)/%.ipynb)
+EXECUTED  := $(or $(ONLY),$(CHAIN))
+EXECUTED  := $(EXECUTED:%=$(BUILD)/%.ipynb)
 
 .DELETE_ON_ERROR:
-.PHONY: help env paper chain test lint bench lab clean
+.PHONY: help env paper chain pretrain test lint bench lab clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
 	@echo
-	@echo "make paper takes PROFILE=$(PROFILE) (smoke, demo, paper), DATA=<BIDS folder or scans table>, WEIGHTS=<file.safetensors>,"
-	@echo "OUT=<folder>, DEVICE=<cpu, cuda>, SET=\"name=value notebook.name=value\""
+	@echo "make paper takes PROFILE=$(PROFILE) (smoke, demo, pretrain, paper), DATA=<BIDS folder or scans table>, TRAIN=yes (train on them;"
+	@echo "otherwise the weights that come with the project are used), WEIGHTS=<file.safetensors>, OUT=<folder>, DEVICE=<cpu, cuda>,"
+	@echo "SET=\"name=value notebook.name=value\", ONLY=<last notebook wanted>; make pretrain takes REAL=<scans of patients to test on>"
 
 env: $(STAMP) ## build the environment if it is missing or older than pyproject.toml
 .venv/.complete: pyproject.toml
@@ -46,7 +51,7 @@ paper: $(STAMP) ## run the numbered notebooks and write every figure and table i
 	@$(PYTHON) -m lib.runner resolve --profile $(PROFILE) --build $(BUILD) --figures $(FIGURES) --set \
 	  $(if $(DATA),data=$(abspath $(DATA))) $(if $(WEIGHTS),weights=$(abspath $(WEIGHTS))) $(if $(DEVICE),device=$(DEVICE)) $(SET)
 	@$(MAKE) --no-print-directory chain
-	@$(PYTHON) -m lib.claims $(FIGURES) $(if $(filter figures/demo,$(FIGURES)),README.md)
+	$(if $(ONLY),,@$(PYTHON) -m lib.claims $(FIGURES) $(if $(filter figures/demo,$(FIGURES)),README.md))
 	@echo "figures and tables: $(FIGURES)"
 
 chain: $(EXECUTED)
@@ -64,6 +69,12 @@ $(EVALUATION): $(SPLIT) $(TRAINED)
 AFTER_03   := 04_gradient_distributions 05_synthetic_lesions 06_context_radius 08_explainers
 $(AFTER_03:%=$(BUILD)/%.ipynb): $(EVALUATION)
 -include $(wildcard $(BUILD)/dependencies/*.d)
+
+pretrain: $(STAMP) ## hours: train the weights that come with the project, test them, write weights/
+	@$(MAKE) --no-print-directory paper PROFILE=pretrain DATA= WEIGHTS= ONLY=03_evaluation
+	$(if $(REAL),@$(MAKE) --no-print-directory paper PROFILE=pretrain DATA=$(REAL) ONLY=03_evaluation WEIGHTS=$(OUT)/build/pretrain/weights/unet.safetensors)
+	@$(PYTHON) -m lib.model_card $(OUT)/build/pretrain $(OUT)/figures/pretrain weights \
+	  $(if $(REAL),$(OUT)/figures/pretrain-$(basename $(notdir $(patsubst %/,%,$(REAL)))))
 
 test: $(STAMP) ## unit tests, and the whole chain in the smoke profile
 	$(PYTHON) -m pytest

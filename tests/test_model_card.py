@@ -1,0 +1,62 @@
+"""The model card says what the tables say."""
+
+import json
+
+import pandas as pd
+import pytest
+import torch
+
+from lib import unet
+from lib.model_card import write_card
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Build and figures of a finished training, as notebooks 1 to 3 leave them."""
+    build, figures = tmp_path / "build", tmp_path / "figures"
+    figures.mkdir()
+    architecture = {"name": "unet", "channels": [4, 8], "strides": [2]}
+    torch.manual_seed(0)
+    unet.save_weights(
+        unet.build(**architecture), build / "weights" / "unet.safetensors", architecture=architecture, threshold=0.35,
+        parameters=1234, step=40, validation_ndsc=0.6125,
+    )  # fmt: skip
+    parameters = {"steps": 60, "scans_per_step": 2, "patches_per_scan": 3, "patch_size": 32, "loss": "dice_ce"}
+    record = {
+        "parameters": parameters | {"learning_rate": 0.002, "seed": 5},
+        "commit": "abc",
+        "versions": {"torch": "9.1", "monai": "8.2"},
+    }
+    (figures / "02_loss.json").write_text(json.dumps(record))
+    pd.DataFrame({"split": ["train", "test"], "scans": [17, 2]}).to_csv(figures / "01_split.csv", index=False)
+    scans = {"scan": ["sub-1", "sub-2"], "subject": ["1", "2"], "session": "", "dice": [0.5, 0.7], "ndsc": [0.4, 0.6]}
+    pd.DataFrame(scans | {"tp": [8, 1], "fp": [2, 3], "fn": [2, 0]}).to_csv(figures / "03_scans.csv", index=False)
+    return build, figures
+
+
+def test_the_card_carries_training_and_tests(run, tmp_path):
+    write_card(*run, tmp_path / "out", run[1])
+    card = (tmp_path / "out" / "README.md").read_text()
+    for text in (
+        "1,234 weights",
+        "**Threshold** 0.35",
+        "17 scans",
+        "60 steps of 6 patches of 32 voxels",
+        "loss `dice_ce`",
+        "step 40",
+        "Commit abc",
+    ):
+        assert text in card
+    assert card.count("| sub-1 | 0.50 | 0.40 | 0.80 | 8 | 2 | 2 |") == 2  # synthetic scans, and those given as real
+    assert card.count("| mean; sum | 0.60 | 0.50 | 0.72 | 9 | 5 | 2 |") == 2
+    assert "{" not in card.replace('{"name"', "").replace("[2]}", "")
+
+
+def test_the_weights_are_copied_with_their_description(run, tmp_path):
+    write_card(*run, tmp_path / "out")
+    copied, description = unet.load_weights(tmp_path / "out" / "unet.safetensors")
+    original, _ = unet.load_weights(run[0] / "weights" / "unet.safetensors")
+    assert description["threshold"] == 0.35
+    for one, other in zip(copied.state_dict().values(), original.state_dict().values(), strict=True):
+        assert torch.equal(one, other)
+    assert "Real scans" not in (tmp_path / "out" / "README.md").read_text()
