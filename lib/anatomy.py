@@ -136,7 +136,7 @@ def _sample(maps, points):
 def make_anatomy(spacing_mm, rng):
     """Anatomy of a random subject on an isotropic grid.
 
-    Smooth warps (about 3 mm over the brain, 1.7 mm over a gyrus), brain size, ventricle size, width of the sulci and
+    Smooth warps (about 3 mm over the brain, 1.7 mm over a gyrus), brain size (scans registered rigidly are smaller than the template), ventricle size, width of the sulci and
     the folding of the cortex vary. The template is an average of many brains and its cortex is blurred: what of it is
     white matter, grey matter or fluid is drawn at the scale of a gyrus, and of a folium in the cerebellum.
     """
@@ -144,7 +144,7 @@ def make_anatomy(spacing_mm, rng):
     push, free = still[:3], still[3].numpy()
     shape = tuple(points.shape[1:])
     middle = torch.tensor(maps.shape[1:]).view(3, 1, 1, 1) / 2
-    size = torch.from_numpy(rng.uniform(1.0, 1.07, (3, 1, 1, 1)).astype(np.float32))
+    size = torch.from_numpy((rng.uniform(0.98, 1.22) * rng.uniform(0.97, 1.03, (3, 1, 1, 1))).astype(np.float32))
     warp = np.stack([3 * smooth_noise(shape, 32 / spacing_mm, rng) for _ in range(3)])
     warp -= warp.mean(axis=(1, 2, 3), keepdims=True)
     warp += [1.7 * free * smooth_noise(shape, 9 / spacing_mm, rng) for _ in range(3)]

@@ -16,6 +16,7 @@ from lib.painting import LESION
 INGREDIENTS = ("tissue", "lesions", "distractors", "acquisition")
 BIAS_MM = 60.0  # length of the bias field
 FAINT_MM3 = 50.0  # lesions below this volume may be faint
+DARKEST = 0.55  # the most that a lesion takes from the MPRAGE: it stays brighter than fluid
 COARSE_MM = 4.0  # grid on which mean and standard deviation of a whole scan are taken for a patch of it
 # Added (FLAIR, MPRAGE) of the families of lib/painting.py that are not lesions, lowest and highest.
 LOOKALIKE_CONTRAST = {
@@ -87,7 +88,7 @@ def draw_appearance(blobs, rng, without=()):
 
     grey = span("tissue", (1.04, 0.62), (1.35, 0.92))
     contrast = np.zeros((len(blobs.family), 2))
-    lesion_contrast, t1_ratio = span("lesions", 0.28, 0.62), span("lesions", 0.05, 0.85)
+    lesion_contrast, t1_ratio = span("lesions", 0.28, 0.70), span("lesions", 0.05, 0.85)
     contrast[blobs.family == LESION] = lesion_contrasts(
         blobs.volume_mm3[blobs.family == LESION], lesion_contrast, t1_ratio, rng
     )
@@ -97,9 +98,9 @@ def draw_appearance(blobs, rng, without=()):
     return Appearance(
         grey=grey,
         deep=1 + (grey - 1) * span("tissue", (-0.4, 0.3), (0.8, 0.9)),
-        fluid=span("tissue", (0.10, 0.08), (0.55, 0.45)),
+        fluid=span("tissue", (0.02, 0.03), (0.45, 0.38)),
         outside=span("tissue", (0.1, 0.1), (1.0, 1.2)),
-        texture=span("tissue", (0.01, 0.005), (0.05, 0.03)),
+        texture=span("tissue", (0.01, 0.005), (0.06, 0.03)),
         patches=span("tissue", (0.02, 0.01), (0.07, 0.03)),
         spots=maybe("distractors", 0.9, 0.05, 0.35),
         haze=maybe("distractors", 0.6, 0.0, 0.12),
@@ -107,13 +108,13 @@ def draw_appearance(blobs, rng, without=()):
         lining_mm=span("distractors", 0.7, 1.6),
         choroid=maybe("distractors", 0.9, (0.1, 0.1), (1.0, 0.7)),
         pulsation=maybe("distractors", 0.5, 0.1, 0.8),
-        vessels=maybe("distractors", 0.5, (0.0, 0.1), (0.8, 2.0)),
+        vessels=maybe("distractors", 0.35, (0.0, 0.1), (0.6, 1.3)),
         contrast=contrast.astype(np.float32),
         lesion_contrast=float(lesion_contrast),
         t1_ratio=float(t1_ratio),
         gamma=span("acquisition", (0.8, 0.8), (1.25, 1.25)),
         bias=span("acquisition", (0.0, 0.0), (0.09, 0.09)),
-        noise=span("acquisition", (0.008, 0.005), (0.06, 0.04)),
+        noise=span("acquisition", (0.01, 0.006), (0.10, 0.06)),
         noise_mm=maybe("acquisition", 0.5, (0.3, 0.3), (0.8, 0.8)),
         blur_mm=maybe("acquisition", 0.7, (0.2, 0.2), (0.8, 0.6)),
         slice_mm=np.array([maybe("acquisition", 0.4, 2.0, 5.0), maybe("acquisition", 0.1, 1.5, 3.0)]),
@@ -133,8 +134,9 @@ def lesion_contrasts(volumes_mm3, flair, t1_ratio, rng):
     size = np.log(np.maximum(volumes_mm3, 1) / 22).clip(-1.5, 4)
     bright, dark = rng.standard_normal((2, len(size)))
     faint = np.where((rng.random(len(size)) < 0.15) & (np.asarray(volumes_mm3) < FAINT_MM3), 0.5, 1.0)
-    added = flair * faint * (1 + 0.07 * size) * (1 + 0.22 * bright).clip(0.4)
-    return np.stack([added, -added * t1_ratio * ((1 + 0.12 * size) * (1 + 0.5 * dark)).clip(0, 2)], axis=1)
+    added = flair * faint * (1 + 0.03 * size) * (1 + 0.22 * bright).clip(0.4)
+    ratio = t1_ratio * ((1 + 0.12 * size) * (1 + 0.5 * dark)).clip(0, 2)
+    return np.stack([added, -(added * ratio).clip(0, DARKEST)], axis=1)
 
 
 def render(subject, appearance, rng):
@@ -179,7 +181,7 @@ def _signals(maps, look, bias, axes, rng):
     pulsation = look.pulsation * np.clip(noise(4) - 1, 0, 1)
     vessels = np.clip(2 * noise(1.5) - 2.6, 0, 1) if look.vessels.any() else 0.0
     outside = np.clip((0.5 - maps.coverage) / 0.3, 0, 1)
-    bulk = maps.alpha * (1 + 0.15 * small)  # a lesion is not even inside
+    bulk = maps.alpha * (1 + 0.12 * small + 0.18 * patch).clip(0.3)  # a lesion is not even inside
 
     image = np.empty((2, *shape), np.float32)
     white_factors = (1 + look.texture[0] * rough + lining, 1 + look.texture[1] * rough - 0.3 * lining)

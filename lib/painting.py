@@ -84,13 +84,14 @@ def paint(anatomy, alpha, label, first, sites, voxels, axes, irregularity):
         alpha[box] = np.maximum(alpha[box], solid)
 
 
-def confluent(anatomy, voxels, patches):
+def confluent(anatomy, voxels, patches, spread_mm):
     """Paint periventricular lesions of a total volume: alpha (X, Y, Z) of bands and caps along the ventricle wall.
 
-    patches: (X, Y, Z) unit-variance field; lesions are where it is high, the nearer to the ventricle the likelier.
+    patches: (X, Y, Z) unit-variance field; lesions are where it is high, the nearer to the ventricle the likelier, over
+    spread_mm.
     """
     allowed = (anatomy.white > 0.5) & (np.abs(anatomy.ventricle_mm - 12) < 13) & ~infratentorial(anatomy)
-    score = patches - np.maximum(anatomy.ventricle_mm, 0) / 4.5
+    score = patches - np.maximum(anatomy.ventricle_mm, 0) / spread_mm
     inside = score[allowed]
     n = min(int(voxels), inside.size - 1)
     threshold = np.partition(inside, -n)[-n]
@@ -122,9 +123,11 @@ def draw_blobs(anatomy, rng, session=0):
     groups.append((LESION, site_probability(anatomy), now, voxels, 0.25))
 
     periventricular = np.clip(4800 * np.exp(1.5 * load), 150, 40000) / spacing**1.5
-    patches = 0.88 * smooth_noise(shape, 10 / spacing, rng) + 0.48 * smooth_noise(shape, 4 / spacing, rng)
-    grown = confluent(anatomy, periventricular * (1 + rng.uniform(0, 0.15)), patches)
-    alpha = grown if session else confluent(anatomy, periventricular, patches)
+    coarse, fine = (smooth_noise(shape, length / spacing, rng) for length in (10, 4))
+    share, spread_mm = rng.uniform(0.1, 0.5), rng.uniform(4, 8)
+    patches = np.sqrt(1 - share) * coarse + np.sqrt(share) * fine
+    grown = confluent(anatomy, periventricular * (1 + rng.uniform(0, 0.15)), patches, spread_mm)
+    alpha = grown if session else confluent(anatomy, periventricular, patches, spread_mm)
     label, _ = ndimage.label(grown > 0.01)  # of the later session in both, so that they share numbers
     label = label.astype(np.int16)
     volumes = [0.6 * np.bincount(label.ravel())]
