@@ -14,6 +14,9 @@ from scipy import ndimage
 
 MARGIN_MM = 5
 VENTRICLE_BOX_MM = ((-37, 38), (-60, 32), (-5, 31))  # holds the lateral ventricles and not the cisterns
+DEEP_MM = (0, -6, 5), (33, 30, 17)  # boxes of the right half: middle and half sides
+BRAINSTEM_MM = (0, -24, -38), (11, 11, 26)
+LIMBIC_MM = ((0, 5, 22), (14, 45, 26)), ((38, 2, 2), (8, 24, 15)), ((24, -18, -20), (13, 22, 12))
 VENTRICLE_REACH_MM = 15  # over which an enlarged ventricle pushes the tissue around it
 
 
@@ -22,7 +25,8 @@ class Anatomy:
     """Tissue of one subject.
 
     white, grey, fluid: (X, Y, Z) float32 fractions, their sum is 1 in the brain and close to it, 0 farther out.
-    deep: (X, Y, Z) float32, the share of grey matter that is deep (thalamus, basal ganglia) and not cortex.
+    deep, limbic: (X, Y, Z) float32, the share of grey matter that is deep (thalamus, basal ganglia), and that is cingulate,
+    insular or medial temporal cortex, which FLAIR shows brighter than other cortex.
     coverage: (X, Y, Z) float32, 1 inside, falling through 0.5 at the border of the brain to 0 some mm outside.
     ventricle_mm: (X, Y, Z) float32, distance to the lateral ventricles, negative inside.
     affine: (4, 4) voxel to world, RAS.
@@ -32,6 +36,7 @@ class Anatomy:
     grey: np.ndarray
     fluid: np.ndarray
     deep: np.ndarray
+    limbic: np.ndarray
     coverage: np.ndarray
     ventricle_mm: np.ndarray
     affine: np.ndarray
@@ -152,9 +157,10 @@ def make_anatomy(spacing_mm, rng):
     where = middle + (points - middle) * size + torch.from_numpy(warp) - ventricle_growth_mm * push
     white, grey, fluid, coverage, distance = _sample(maps, where).numpy()
 
-    anatomy = Anatomy(white, grey, fluid, grey, coverage, distance, affine)
-    below, deep = infratentorial(anatomy), _inside_box(anatomy, (0, -6, 5), (33, 30, 17))
-    brainstem = 0.6 * grey * _inside_box(anatomy, (0, -24, -38), (11, 11, 26))
+    anatomy = Anatomy(white, grey, fluid, grey, grey, coverage, distance, affine)
+    below, deep = infratentorial(anatomy), _inside_box(anatomy, *DEEP_MM)
+    limbic = (1 - deep) * functools.reduce(np.maximum, (_inside_box(anatomy, *box) for box in LIMBIC_MM))
+    brainstem = 0.6 * grey * _inside_box(anatomy, *BRAINSTEM_MM)
     white, grey = white + brainstem, grey - brainstem
     fluid = rng.uniform(1.5, 3.5) * np.maximum(fluid, 1 - white - grey)  # sulci; the template's maps are averages
     folding = rng.uniform(0.5, 1.0) * (1 - deep) * np.clip((distance - 6) / 10, 0, 1)
@@ -167,7 +173,7 @@ def make_anatomy(spacing_mm, rng):
     total = sharp.sum(axis=0)
     sharp[2] += total < 1e-6
     white, grey, fluid = (sharp / sharp.sum(axis=0) * covered).astype(np.float32)
-    return Anatomy(white, grey, fluid, deep, coverage, distance, affine)
+    return Anatomy(white, grey, fluid, deep, limbic.astype(np.float32), coverage, distance, affine)
 
 
 def infratentorial(anatomy):
@@ -179,7 +185,8 @@ def infratentorial(anatomy):
 
 
 def _inside_box(anatomy, middle_mm, half_mm):
-    """1 inside a box of the template, 0 outside, with soft sides: (X, Y, Z). Deep grey matter and brainstem have one."""
-    sides = zip(anatomy.world_mm(), middle_mm, half_mm, strict=True)
+    """1 inside a box of the template and its mirror image, 0 outside, with soft sides: (X, Y, Z)."""
+    x, y, z = anatomy.world_mm()
+    sides = zip((np.abs(x), y, z), middle_mm, half_mm, strict=True)
     outside_mm = functools.reduce(np.maximum, (np.abs(along - centre) - half for along, centre, half in sides))
     return np.clip(0.5 - outside_mm / 6, 0, 1).astype(np.float32)

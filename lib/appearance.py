@@ -32,6 +32,7 @@ class Appearance:
     """One way in which a subject looks; pairs are (FLAIR, MPRAGE), lengths mm, the rest in units of white matter.
 
     grey, deep, fluid, outside: level of cortex, deep grey matter, fluid, and of what is left outside the brain.
+    limbic: what FLAIR shows cingulate, insular and medial temporal cortex brighter.
     texture: standard deviation inside white matter.  patches, spots: variation of the cortex, and its bright places.
     haze: of white matter near the ventricles.  lining, lining_mm: of the ventricle wall.  choroid: plexus.
     pulsation, vessels: bright places in the fluid.  contrast: (n + 1, 2), added by each blob where it fills a voxel.
@@ -42,6 +43,7 @@ class Appearance:
 
     grey: np.ndarray
     deep: np.ndarray
+    limbic: float
     fluid: np.ndarray
     outside: np.ndarray
     texture: np.ndarray
@@ -97,14 +99,15 @@ def draw_appearance(blobs, rng, without=()):
         contrast[blobs.family == family] = drawn * ("distractors" not in without)
     return Appearance(
         grey=grey,
-        deep=1 + (grey - 1) * span("tissue", (-0.4, 0.3), (0.8, 0.9)),
+        deep=1 + (grey - 1) * span("tissue", (-0.4, 0.3), (1.15, 1.0)),
+        limbic=maybe("distractors", 0.9, 0.0, 0.22),
         fluid=span("tissue", (0.02, 0.03), (0.45, 0.38)),
         outside=span("tissue", (0.1, 0.1), (1.0, 1.2)),
         texture=span("tissue", (0.01, 0.005), (0.06, 0.03)),
         patches=span("tissue", (0.02, 0.01), (0.07, 0.03)),
         spots=maybe("distractors", 0.9, 0.05, 0.35),
         haze=maybe("distractors", 0.6, 0.0, 0.12),
-        lining=maybe("distractors", 0.9, 0.05, 0.35),
+        lining=maybe("distractors", 0.9, 0.05, 0.40),
         lining_mm=span("distractors", 0.7, 1.6),
         choroid=maybe("distractors", 0.9, (0.1, 0.1), (1.0, 0.7)),
         pulsation=maybe("distractors", 0.5, 0.1, 0.8),
@@ -188,7 +191,7 @@ def _signals(maps, look, bias, axes, rng):
     fluid_extra = (pulsation, 0.0)
     for channel, sign in enumerate((1, 0)):
         level = look.grey[channel] + (look.deep[channel] - look.grey[channel]) * maps.deep
-        level = level + look.patches[channel] * patch + sign * spots
+        level = level + look.patches[channel] * patch + sign * (spots + look.limbic * maps.limbic)
         fluid = (
             look.fluid[channel]
             + look.choroid[channel] * choroid

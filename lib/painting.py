@@ -10,7 +10,8 @@ from scipy import ndimage
 
 from lib.anatomy import infratentorial, smooth_noise
 
-EDGE = 1.6  # voxels over which a blob fades out
+EDGE = 1.4  # voxels over which a blob fades out
+INFRATENTORIAL_GROWTH = 2.5  # their lesions are larger than other focal ones
 LESION = 1  # family of the blobs that are annotated
 # The others: mean number a brain, log-volume mean and SD (mm3), elongation. Their contrasts are in lib/appearance.py.
 LOOKALIKES = {
@@ -115,16 +116,16 @@ def draw_blobs(anatomy, rng, session=0):
         groups.append((family, near_cortex, voxels, voxels, elongation))
 
     load, number = rng.standard_normal(2) @ np.array([[1.0, 0.6], [0.0, 0.8]])
-    n = int(np.clip(30 * np.exp(0.7 * number) / spacing**2, 3, 150))
+    n = int(np.clip(45 * np.exp(0.85 * number) / spacing**2, 3, 250))
     voxels = np.exp(2.7 + 1.15 * rng.standard_normal(n)).clip(3, 3000)
     growth = np.where(rng.random(n) < 0.15, rng.uniform(1.3, 2.2, n), 1.0)
     new = rng.random(n) < 0.12
     now = voxels * growth if session else np.where(new, 0, voxels)
     groups.append((LESION, site_probability(anatomy), now, voxels, 0.25))
 
-    periventricular = np.clip(4800 * np.exp(1.5 * load), 150, 40000) / spacing**1.5
+    periventricular = np.clip(4800 * np.exp(1.5 * load), 150, 50000) / spacing**1.5
     coarse, fine = (smooth_noise(shape, length / spacing, rng) for length in (10, 4))
-    share, spread_mm = rng.uniform(0.1, 0.5), rng.uniform(4, 8)
+    share, spread_mm = rng.uniform(0.1, 0.5), rng.uniform(4, 12)
     patches = np.sqrt(1 - share) * coarse + np.sqrt(share) * fine
     grown = confluent(anatomy, periventricular * (1 + rng.uniform(0, 0.15)), patches, spread_mm)
     alpha = grown if session else confluent(anatomy, periventricular, patches, spread_mm)
@@ -137,6 +138,9 @@ def draw_blobs(anatomy, rng, session=0):
     for family, weight, now, drawn, elongation in groups:
         first = sum(map(len, volumes))
         sites, axes = draw_sites(weight, len(now), rng), draw_axes(len(now), elongation, rng)
+        if family == LESION:
+            larger = np.where(infratentorial(anatomy)[tuple(sites.T)], INFRATENTORIAL_GROWTH, 1)
+            now, drawn = now * larger, drawn * larger
         paint(anatomy, alpha, label, first, sites, now, axes, irregularity)
         volumes.append(drawn)
         families.append(np.full(len(now), family))
