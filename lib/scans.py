@@ -194,11 +194,13 @@ def _image_problems(name, data):
 def load_scan(row, normalised=True):
     """Scan of one row of the scans table, in RAS, each channel z-scored over its own non-zero voxels (background stays 0),
     or as it is stored."""
-    from monai.transforms import NormalizeIntensity
-
     images = [nib.as_closest_canonical(nib.load(row[name])) for name in FILES]
     raw = np.stack([image.get_fdata(dtype=np.float32) for image in images[:2]])
-    image = np.asarray(NormalizeIntensity(nonzero=True, channel_wise=True)(raw)) if normalised else raw
+    image = raw
+    if normalised:
+        from monai.transforms import NormalizeIntensity
+
+        image = np.asarray(NormalizeIntensity(nonzero=True, channel_wise=True)(raw))
     lesions = np.asanyarray(images[2].dataobj) != 0
     return Scan(row["scan"], image, (raw != 0).any(0), lesions, images[0].affine)
 

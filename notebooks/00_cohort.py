@@ -104,7 +104,7 @@ chosen = [tables[name].iloc[cohort.nearest(load, wanted)].assign(turn=range(n)) 
 chosen = pd.concat(chosen).sort_values("turn", kind="stable").to_dict("records")
 cases = [
     {"image": scan.image, "lesions": scan.lesions, "affine": scan.affine, "title": scan.id}
-    for scan in map(scans.load_scan, chosen)
+    for scan in (scans.load_scan(row, normalised=False) for row in chosen)
 ]
 run.save_figure(cohort_figures.slices(cases, levels_mm), "slices")
 
