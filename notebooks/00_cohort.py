@@ -98,7 +98,7 @@ run.save_table(compared, "distances").round(2)
 # %%
 loads = {name: group[0]["load_ml"] for name, group in groups.items()}
 last = loads["real scans" if real else "this cohort"]
-n = min(max(shown_scans // len(loads), 1), *map(len, loads.values()), len(last))
+n = min(max(shown_scans // len(loads), 1), *map(len, loads.values()))
 wanted = last.iloc[cohort.nearest(last, last.quantile(np.linspace(0.1, 0.9, n)))]
 chosen = [tables[name].iloc[cohort.nearest(load, wanted)].assign(turn=range(n)) for name, load in loads.items()]
 chosen = pd.concat(chosen).sort_values("turn", kind="stable").to_dict("records")
