@@ -59,11 +59,13 @@ chain: $(EXECUTED)
 $(BUILD)/%.ipynb: notebooks/%.py $(BUILD)/parameters/%.json
 	@$(PYTHON) -m lib.runner run $< --build $(BUILD) --figures $(FIGURES)
 
-# What a notebook reads was written by the numbers before it.
+# What a notebook reads was written by the numbers before it; with DATA, number 0 makes no scans.
+COHORT     := $(BUILD)/00_cohort.ipynb
 SPLIT      := $(BUILD)/01_data_split.ipynb
 TRAINED    := $(if $(WEIGHTS),$(WEIGHTS),$(BUILD)/02_training.ipynb)
 EVALUATION := $(BUILD)/03_evaluation.ipynb
-$(SPLIT): $(wildcard $(DATA))
+$(COHORT): $(wildcard $(DATA))
+$(SPLIT): $(if $(DATA),$(wildcard $(DATA)),$(COHORT))
 $(BUILD)/02_training.ipynb: $(SPLIT)
 $(EVALUATION): $(SPLIT) $(TRAINED)
 AFTER_03   := 04_gradient_distributions 05_synthetic_lesions 06_context_radius 08_explainers
@@ -89,7 +91,7 @@ bench: $(STAMP) ## time and memory of the explainers against the literal loop, i
 lab: $(STAMP) ## open JupyterLab with the percent scripts as notebooks
 	@prefix=$$($(PYTHON) -c 'import sys; print(sys.prefix)'); "$$prefix/bin/jupytext-config" --settings-file \
 	  "$$prefix/etc/jupyter/labconfig/default_setting_overrides.json" set-default-viewer python
-	$(PYTHON) -m jupyter lab --LabApp.default_url=/lab/tree/notebooks/01_data_split.py
+	$(PYTHON) -m jupyter lab --LabApp.default_url=/lab/tree/notebooks/00_cohort.py
 
 clean: ## remove what runs have built (not the environment, not figures/)
 	rm -rf build

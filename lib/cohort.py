@@ -1,16 +1,211 @@
-"""Describing a cohort: the volumes of its lesions and where they lie."""
+"""Describing a cohort: where its lesions lie, how large they are, how they contrast, and how noisy its images are.
+
+Real and synthetic scans are measured by the same functions, so that their numbers can be compared. Volumes are RAS with
+axes (X, Y, Z); places are those of the ICBM-152 template in world coordinates, for scans that are in MNI space.
+"""
+
+from functools import cache
 
 import numpy as np
 import pandas as pd
 from nibabel.affines import apply_affine, voxel_sizes
+from scipy import ndimage, stats
+from tqdm import tqdm
 
-from lib.lesions import label_instances
+from lib.anatomy import _template
+from lib.lesions import label_instances, signed_distance
+from lib.scans import load_lesions, load_scan
+from lib.tissue import white_matter
+
+MIN_VOLUME_MM3 = 3.0  # smaller lesions count for the load alone
+PERIVENTRICULAR_MM = 3.0  # from the lateral ventricles to the nearest voxel of the lesion
+JUXTACORTICAL_MM = 1.0  # from the cortex
+PLACES = ("periventricular", "deep", "juxtacortical", "infratentorial")
+NUCLEI_BOX_MM = ((-33, 33), (-40, 25), (-15, 20))  # grey matter in here is not cortex
+SURROUNDINGS_MM = 5.0  # white matter up to here is what a lesion's contrast is measured against
+DISTANCES_MM = np.arange(-3.5, 4)  # middles of the bins of signed distance from the border
+PROFILE = [f"flair_{middle:+.1f}_mm" for middle in DISTANCES_MM]
 
 
 def instance_volumes(lesions, affine):
     """Volume of every annotated instance: table label, volume_mm3. lesions: (X, Y, Z) bool."""
     voxels = np.bincount(label_instances(lesions).ravel())[1:]
     return pd.DataFrame({"label": np.arange(1, len(voxels) + 1), "volume_mm3": voxels * np.prod(voxel_sizes(affine))})
+
+
+def measure(table, n_imaged=None):
+    """Measure the scans of a table: rows of `describe` of the scans and of their lesions, with column scan.
+
+    The images of n_imaged scans (at least one; None: all that have any), spread over the table, are measured too.
+    """
+    with_images = table.index[table["flair"] != ""]
+    n = len(with_images) if n_imaged is None else min(max(n_imaged, 1), len(with_images))
+    with_images = with_images[np.linspace(0, len(with_images) - 1, n).round().astype(int)]
+    scans, lesions = [], []
+    for index, row in tqdm(table.iterrows(), total=len(table), desc="measuring", mininterval=2):
+        if index in with_images:
+            scan = load_scan(row, normalised=False)
+            facts, found = describe(scan.lesions, scan.affine, scan.image, scan.brain)
+        else:
+            facts, found = describe(*load_lesions(row))
+        scans.append({"scan": row["scan"]} | facts)
+        lesions.append(found.assign(scan=row["scan"]))
+    return pd.DataFrame(scans), pd.concat(lesions, ignore_index=True)
+
+
+def describe(lesions, affine, image=None, brain=None):
+    """Measures of one scan: a dict of the scan, and a table of its lesions of 3 mm3 or more.
+
+    lesions, brain: (X, Y, Z) bool.  image: (2, X, Y, Z) FLAIR and T1w as stored, 0 without signal; None: the mask alone
+    is measured. The dict holds load_ml, lesions (their number), count_<place> and volume_<place> (shares), and with images
+    means, SD and correlation of the contrasts (see `lesion_contrast`), t1w_to_flair (mean darkening in T1w over mean
+    brightening in FLAIR), noise in plane and along z (see `noise`). What cannot be measured is NaN.
+    """
+    table = locate(lesions, affine)
+    total = table["volume_mm3"].sum()
+    scan = {"load_ml": lesions.sum() * np.prod(voxel_sizes(affine)) / 1000, "lesions": len(table)}
+    for place in PLACES:
+        here = table.loc[table["place"] == place, "volume_mm3"]
+        scan[f"count_{place}"] = len(here) / len(table) if len(table) else np.nan
+        scan[f"volume_{place}"] = here.sum() / total if len(table) else np.nan
+    if image is None:
+        return scan, table
+    box = ndimage.find_objects((brain | lesions).astype(np.uint8))[0]
+    image, brain, lesions = image[(slice(None), *box)], brain[box], lesions[box]
+    white = white_matter(image, brain, lesions)
+    table = table.merge(lesion_contrast(image, lesions, white, voxel_sizes(affine)), on="label")
+    return scan | _contrast_summary(table) | _noise_summary(image, white), table
+
+
+def locate(lesions, affine):
+    """Lesions of 3 mm3 or more: table label, volume_mm3, ventricle_mm, cortex_mm (nearest voxel) and place.
+
+    The first rule that holds gives the place: infratentorial, most voxels in cerebellum or brainstem; periventricular, within
+    3 mm of the template's lateral ventricles; juxtacortical, within 1 mm of its cortex; deep, the rest.
+    """
+    inside = label_instances(lesions)
+    points = apply_affine(affine, np.argwhere(inside))
+    ventricle, cortex = template_distances(points)
+    voxels = {
+        "label": inside[inside > 0],
+        "ventricle_mm": ventricle,
+        "cortex_mm": cortex,
+        "below": infratentorial(points),
+    }
+    groups = pd.DataFrame(voxels).groupby("label")
+    table = groups[["ventricle_mm", "cortex_mm"]].min().clip(lower=0)
+    table.insert(0, "volume_mm3", groups.size() * np.prod(voxel_sizes(affine)))
+    rules = [
+        groups["below"].mean() >= 0.5,
+        table["ventricle_mm"] <= PERIVENTRICULAR_MM,
+        table["cortex_mm"] <= JUXTACORTICAL_MM,
+    ]
+    table["place"] = np.select(rules, ["infratentorial", "periventricular", "juxtacortical"], "deep")
+    return table[table["volume_mm3"] >= MIN_VOLUME_MM3].reset_index()
+
+
+def infratentorial(points_mm):
+    """Which points (n, 3) in MNI space lie in the cerebellum or the brainstem: (n,) bool, by planes along the tentorium."""
+    x, y, z = points_mm.T
+    return ((y < -36) & (z < -16 - 0.25 * np.abs(x))) | ((np.abs(x) < 22) & (y < -6) & (z < -14))
+
+
+def template_distances(points_mm):
+    """Distance in mm of points (n, 3) in MNI space from the template's lateral ventricles (negative inside) and cortex: (2, n)."""
+    maps, origin = _template_distances()
+    return np.stack([ndimage.map_coordinates(m, (points_mm - origin).T, order=1, mode="nearest") for m in maps])
+
+
+@cache
+def _template_distances():
+    """Distances from the lateral ventricles and the cortex at 1 mm, (2, X, Y, Z), and the origin in mm."""
+    (_, grey, _, _, ventricle_mm), origin = _template()
+    cortex = grey > 0.5
+    nuclei = tuple(
+        slice(*(np.array(side) - start).astype(int)) for side, start in zip(NUCLEI_BOX_MM, origin, strict=True)
+    )
+    cortex[nuclei] = False
+    return np.stack([ventricle_mm, ndimage.distance_transform_edt(~cortex).astype(np.float32)]), origin
+
+
+def lesion_contrast(image, lesions, white, spacing_mm):
+    """Mean FLAIR and T1w of every lesion, and FLAIR across its border, over the white matter within 5 mm (its mean = 1).
+
+    image: (2, X, Y, Z), 0 without signal. white: (X, Y, Z) bool, healthy.  Table label, flair, t1w and one column a bin
+    of 1 mm of signed distance from the border, -4 to 4 mm (outside: white matter and what lies between it and lesions,
+    other lesions left out). NaN where there is no white matter or no voxel.
+    """
+    labels, rows = label_instances(lesions), []
+    tissue = ndimage.binary_closing(white | lesions, iterations=2)
+    margin = np.ceil(SURROUNDINGS_MM / np.asarray(spacing_mm)).astype(int) + 1
+    for label, place in enumerate(ndimage.find_objects(labels), start=1):
+        box = tuple(slice(max(side.start - m, 0), side.stop + m) for side, m in zip(place, margin, strict=True))
+        lesion, channels = labels[box] == label, image[(slice(None), *box)]
+        distance = signed_distance(lesion, spacing_mm)
+        around = white[box] & (distance <= SURROUNDINGS_MM)
+        level = channels[:, around].mean(axis=1) if around.any() else np.full(2, np.nan)
+        flair, t1w = channels[:, lesion].mean(axis=1) / level
+        counted = (tissue[box] & (labels[box] == 0) | lesion) & (np.abs(distance) < DISTANCES_MM[-1] + 0.5)
+        bins = np.floor(distance[counted] - DISTANCES_MM[0] + 0.5).astype(int)
+        n, total = (np.bincount(bins, weights, len(PROFILE)) for weights in (None, channels[0][counted]))
+        profile = np.where(n, total / np.maximum(n, 1), np.nan) / level[0]
+        rows.append((label, flair, t1w, *profile))
+    return pd.DataFrame(rows, columns=["label", "flair", "t1w", *PROFILE], dtype=float).astype({"label": int})
+
+
+def noise(channel, white):
+    """Noise of one channel (X, Y, Z) in white matter along x, y and z, as a share of the white-matter mean: (3,).
+
+    Along each axis the second difference, scaled so that white noise has its own SD there; robust (1.4826 times the median
+    magnitude), where all three voxels are white matter. Thick slices and interpolation make it smaller along their axis.
+    NaN where there is no such voxel.
+    """
+    found = []
+    for axis in range(3):
+        values, inside = np.moveaxis(channel, axis, 0), np.moveaxis(white, axis, 0)
+        difference = (values[:-2] - 2 * values[1:-1] + values[2:])[inside[:-2] & inside[1:-1] & inside[2:]]
+        found.append(1.4826 * np.median(np.abs(difference)) / np.sqrt(6) if len(difference) else np.nan)
+    return np.array(found) / (channel[white].mean() if white.any() else np.nan)
+
+
+def profile(table):
+    """Mean over lesions of FLAIR across the border: rows distance_mm, flair, lesions (that reach so far)."""
+    return pd.DataFrame(
+        {
+            "distance_mm": DISTANCES_MM,
+            "flair": table[PROFILE].mean().to_numpy(),
+            "lesions": table[PROFILE].count().to_numpy(),
+        }
+    )
+
+
+def _contrast_summary(table):
+    flair, t1w = table["flair"], table["t1w"]
+    summary = {"flair_mean": flair.mean(), "flair_sd": flair.std(), "t1w_mean": t1w.mean(), "t1w_sd": t1w.std()}
+    r = flair.corr(t1w) if len(table) > 2 else np.nan
+    return summary | {"contrast_r": r, "t1w_to_flair": (1 - t1w.mean()) / (flair.mean() - 1)}
+
+
+def _noise_summary(image, white):
+    summary = {}
+    for name, channel in zip(("flair", "t1w"), image, strict=True):
+        x, y, z = noise(channel, white)
+        summary |= {f"{name}_noise_xy": np.sqrt((x**2 + y**2) / 2), f"{name}_noise_z": z}
+    return summary
+
+
+def distance(values, reference):
+    """Kolmogorov-Smirnov statistic between two samples or sets of quantiles; NaN if one is empty."""
+    return stats.ks_2samp(values, reference).statistic if len(values) and len(reference) else np.nan
+
+
+def nearest(values, wanted):
+    """Positions of the values nearest to each wanted one in turn, none taken twice; there must be as many values as wanted."""
+    values, chosen = np.asarray(values, float).copy(), []
+    for target in wanted:
+        chosen.append(int(np.nanargmin(np.abs(values - target))))
+        values[chosen[-1]] = np.nan
+    return chosen
 
 
 def frequency_map(masks, grid_mm):

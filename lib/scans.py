@@ -17,7 +17,7 @@ SPLITS = ["train", "validation", "test"]
 
 @dataclass(frozen=True)
 class Scan:
-    """One scan in RAS. image: (2, X, Y, Z) float32, FLAIR and MPRAGE, z-scored; brain, lesions: (X, Y, Z) bool."""
+    """One scan in RAS. image: (2, X, Y, Z) float32, FLAIR and MPRAGE, z-scored or as stored; brain, lesions: (X, Y, Z) bool."""
 
     id: str
     image: np.ndarray
@@ -191,22 +191,31 @@ def _image_problems(name, data):
     return [] if data.min() < data.max() else [f"is constant ({data.flat[0]}); give the image itself"]
 
 
-def load_scan(row):
-    """Scan of one row of the scans table, in RAS, each channel z-scored over its own non-zero voxels (background stays 0)."""
-    from monai.transforms import NormalizeIntensity
-
+def load_scan(row, normalised=True):
+    """Scan of one row of the scans table, in RAS, each channel z-scored over its own non-zero voxels (background stays 0),
+    or as it is stored."""
     images = [nib.as_closest_canonical(nib.load(row[name])) for name in FILES]
     raw = np.stack([image.get_fdata(dtype=np.float32) for image in images[:2]])
-    normalised = NormalizeIntensity(nonzero=True, channel_wise=True)(raw)
+    image = raw
+    if normalised:
+        from monai.transforms import NormalizeIntensity
+
+        image = np.asarray(NormalizeIntensity(nonzero=True, channel_wise=True)(raw))
     lesions = np.asanyarray(images[2].dataobj) != 0
-    return Scan(row["scan"], np.asarray(normalised), (raw != 0).any(0), lesions, images[0].affine)
+    return Scan(row["scan"], image, (raw != 0).any(0), lesions, images[0].affine)
 
 
 def load_masks(row):
     """Lesions and brain, (X, Y, Z) bool, and affine (4, 4) of one row of the scans table, in RAS."""
-    flair, t1w, lesions = (nib.as_closest_canonical(nib.load(row[name])) for name in FILES)
+    flair, t1w = (nib.as_closest_canonical(nib.load(row[name])) for name in FILES[:2])
     brain = (np.asanyarray(flair.dataobj) != 0) | (np.asanyarray(t1w.dataobj) != 0)
-    return np.asanyarray(lesions.dataobj) != 0, brain, flair.affine
+    return load_lesions(row)[0], brain, flair.affine
+
+
+def load_lesions(row):
+    """Lesions, (X, Y, Z) bool, and affine (4, 4) of one row of the scans table, in RAS."""
+    lesions = nib.as_closest_canonical(nib.load(row["lesions"]))
+    return np.asanyarray(lesions.dataobj) != 0, lesions.affine
 
 
 def split_patients(load_ml, fractions, generator):

@@ -13,6 +13,7 @@ DOUBLE_COLUMN_MM = 183
 KINDS = ("TP", "FP", "FN", "TN")
 KIND_COLOURS = {"TP": "#0f8fd3", "FP": "#f0a000", "FN": "#cc3311", "TN": "#666666"}
 SEQUENCE_COLOURS = {"FLAIR": "#004488", "MPRAGE": "#bb5566"}
+GROUP_COLOURS = ("#0077bb", "#ee7733")  # the cohort that is described, scans beside it
 SPLIT_COLOURS = {"train": "#77aadd", "validation": "#ddaa33", "test": "#882255"}
 
 # Blue below zero, orange above; opacity grows with magnitude, so that anatomy shows where the map is near zero.

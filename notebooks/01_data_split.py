@@ -15,14 +15,14 @@
 #
 # Finds the scans, checks every one of them, and splits them **by patient** into training, validation and test.
 #
-# **Reads** a BIDS folder or a scans table (`data`); without one, the embedded synthetic cohort, which is made here once.
+# **Reads** a BIDS folder or a scans table (`data`); without one, the embedded synthetic cohort that notebook 0 made.
 # **Writes** the list of scans with their split for the notebooks that follow, and tables and a figure of the cohort.
 
 # %%
 import numpy as np
 import pandas as pd
 
-from lib import cohort, phantom, plots, scans
+from lib import cohort, plots, scans
 from lib.paths import Run
 
 # %% tags=["parameters"]
@@ -32,9 +32,6 @@ data = ""  # BIDS folder or scans table (TSV); empty: the synthetic cohort
 weights = ""  # weights trained before: every scan is a test scan then
 fractions = [0.55, 0.15, 0.3]  # share of patients for training, validation, test
 seed = 0
-subjects = 28  # synthetic cohort: patients
-two_sessions = 4  # synthetic cohort: patients with two sessions
-spacing_mm = 1.0  # synthetic cohort: voxel size
 
 # %%
 run = Run("01_data_split", globals())
@@ -42,15 +39,10 @@ generator = np.random.default_rng(seed)
 
 # %% [markdown]
 # ## The scans
-# The synthetic cohort is written to disk in BIDS layout and is read from there exactly as any other data is.
+# Found in the BIDS folder or listed in the table, one row a scan.
 
 # %%
-if data:
-    source = data
-else:
-    source = run.cohort
-    phantom.make_cohort(source, n_subjects=subjects, n_two_sessions=two_sessions, seed=seed, spacing_mm=spacing_mm)
-table = scans.find_scans(source)
+table = scans.find_scans(data or run.cohort)
 table[["scan", "subject", "session"]].head()
 
 # %% [markdown]

@@ -1,9 +1,11 @@
-"""Cohort descriptions: lesion volumes and where lesions lie."""
+"""Cohort descriptions: lesions and noise of known size, place, distance and contrast."""
 
 import numpy as np
 import pytest
 
 from lib import cohort
+from lib.phantom import make_cohort
+from lib.scans import find_scans, load_scan
 
 
 def test_volumes_are_those_of_18_connected_instances():
@@ -34,3 +36,155 @@ def test_a_scan_without_lesions_counts_for_the_brain_alone():
     frequency, everywhere, _ = cohort.frequency_map([(~brain, brain, np.eye(4))], grid_mm=2.0)
     assert frequency.sum() == 0
     assert everywhere.all()
+
+
+GRID = np.indices((64, 64, 64))
+ORIGIN = np.array([30.0, -40.0, 20.0])  # of a volume in white matter, off the ventricles
+
+
+def affine(origin=ORIGIN, spacing_mm=1.0):
+    found = np.diag([spacing_mm, spacing_mm, spacing_mm, 1.0])
+    found[:3, 3] = origin
+    return found
+
+
+def ball(centre, radius):
+    return np.linalg.norm(GRID - np.reshape(centre, (3, 1, 1, 1)), axis=0) <= radius
+
+
+def test_template_distances_are_known_at_landmarks():
+    landmarks = np.array([[-10, -20, 25], [10, -20, 25], [38, -10, 45], [25, -30, 25]])
+    (left, right, far, middle), cortex = cohort.template_distances(landmarks)
+    assert max(left, right) < 3  # bodies of the lateral ventricles
+    assert far > 20
+    assert 3 < middle < 20
+    assert cortex[3] > 5  # deep white matter
+
+
+def test_places_follow_their_rules():
+    spots = {
+        (0, -55, -45): "infratentorial",
+        (0, -25, -30): "infratentorial",
+        (-10, -20, 25): "periventricular",
+        (26, -30, 28): "deep",
+        (45, -10, 45): "juxtacortical",
+    }
+    lesions, origin = np.zeros((120, 120, 120), bool), np.array([-60, -80, -60])
+    for place in spots:
+        x, y, z = np.subtract(place, origin)
+        lesions[x - 1 : x + 2, y - 1 : y + 2, z - 1 : z + 2] = True
+    lesions[0, 0, 0] = True  # 1 mm3: counts for the load alone
+    scan, table = cohort.describe(lesions, affine(origin))
+    assert sorted(table["place"]) == sorted(spots.values())
+    assert table["volume_mm3"].tolist() == [27.0] * 5
+    assert scan["load_ml"] == pytest.approx(136 / 1000)
+    assert scan["count_infratentorial"] == pytest.approx(0.4)
+    assert sum(scan[f"volume_{place}"] for place in cohort.PLACES) == pytest.approx(1)
+
+
+def test_distance_from_the_ventricles_is_that_of_the_nearest_voxel():
+    lesions = np.zeros((20, 1, 1), bool)
+    lesions[5:10] = True
+    _, table = cohort.describe(lesions, affine((20, -20, 25)))
+    voxels = np.array([[20 + i, -20, 25] for i in range(5, 10)])
+    assert table["ventricle_mm"].tolist() == pytest.approx([cohort.template_distances(voxels)[0].min()])
+
+
+@pytest.mark.parametrize("spacing_mm", [1.0, 2.0])
+def test_contrast_and_profile_are_those_of_a_ball_of_known_contrast(spacing_mm):
+    lesions = ball((32, 32, 32), 5) | ball((32, 32, 45), 3)
+    image = np.stack([np.where(ball((32, 32, 32), 5), 1.4, 1.0), np.where(lesions, 0.8, 1.0)]) * 500
+    image[:, 48:] = 3000  # far off: not in the surroundings
+    white = ~lesions & (GRID[0] < 48)
+    table = cohort.lesion_contrast(image, lesions, white, (spacing_mm,) * 3)
+    assert table["flair"].tolist() == pytest.approx([1.4, 1.0])
+    assert table["t1w"].tolist() == pytest.approx([0.8, 0.8])
+    profile = cohort.profile(table[:1])
+    inside = profile["distance_mm"] < 0
+    reached = profile["lesions"] > 0
+    assert reached[[3, 4]].all() if spacing_mm == 1 else reached[[2, 5]].all()
+    assert profile["flair"][inside & reached].tolist() == pytest.approx([1.4] * (inside & reached).sum())
+    assert profile["flair"][~inside & reached].tolist() == pytest.approx([1.0] * (~inside & reached).sum())
+
+
+def test_a_lesion_without_white_matter_near_it_has_no_contrast():
+    lesions = ball((32, 32, 32), 3)
+    table = cohort.lesion_contrast(np.ones((2, 64, 64, 64)), lesions, GRID[0] > 50, (1, 1, 1))
+    assert table[["flair", "t1w"]].isna().all(axis=None)
+
+
+def test_noise_is_the_sd_along_each_axis():
+    image = 400 + 20 * np.random.default_rng(0).normal(size=(64, 64, 64))
+    white = ball((32, 32, 32), 25)
+    image[~white] = 0
+    assert cohort.noise(image, white) == pytest.approx([0.05] * 3, rel=0.02)
+    thick = 400 + 20 * np.repeat(np.random.default_rng(0).normal(size=(64, 64, 16)), 4, axis=2)
+    assert cohort.noise(thick, white)[2] < 0.02
+    slope = 400.0 + GRID[2]  # a bias field is not noise
+    assert cohort.noise(slope, white) == pytest.approx([0] * 3, abs=1e-9)
+    assert np.isnan(cohort.noise(image, white & False)).all()
+
+
+def phantom(rng, shape, lesions):
+    """White matter 1, grey 0.75 and fluid 0.2 in nested balls, with noise of 2 %; lesions of known contrast."""
+    middle = (np.array(shape) - 1) / 2
+    radius = np.linalg.norm((np.indices(shape) - middle.reshape(3, 1, 1, 1)) / middle.reshape(3, 1, 1, 1), axis=0)
+    t1w = np.select([radius < 0.2, radius < 0.75, radius < 0.9], [0.2, 1.0, 0.75], 0.2)
+    flair = np.select([radius < 0.2, radius < 0.75, radius < 0.9], [0.3, 1.0, 1.15], 0.3)
+    image = np.stack([np.where(lesions, 1.3, flair), np.where(lesions, 0.85, t1w)])
+    brain = radius < 0.97
+    return (image + 0.02 * rng.normal(size=image.shape)) * brain * 1000, brain
+
+
+def test_a_scan_is_described_from_its_images():
+    lesions = ball((32, 32, 48), 3) | ball((48, 32, 32), 2) | ball((20, 20, 32), 3)
+    image, brain = phantom(np.random.default_rng(0), (64, 64, 64), lesions)
+    scan, table = cohort.describe(lesions, affine(), image, brain)
+    assert len(table) == scan["lesions"] == 3
+    assert scan["flair_mean"] == pytest.approx(1.3, abs=0.02)
+    assert scan["t1w_mean"] == pytest.approx(0.85, abs=0.02)
+    assert scan["t1w_to_flair"] == pytest.approx(0.5, abs=0.05)
+    assert scan["flair_noise_xy"] == pytest.approx(scan["flair_noise_z"], rel=0.1)
+    assert scan["t1w_noise_xy"] == pytest.approx(0.02, rel=0.1)
+
+
+def test_small_and_healthy_scans_are_measured():
+    lesions = np.zeros((14, 16, 12), bool)
+    image, brain = phantom(np.random.default_rng(0), lesions.shape, lesions)
+    scan, table = cohort.describe(lesions, affine(spacing_mm=4.0), image, brain)
+    assert len(table) == scan["lesions"] == scan["load_ml"] == 0
+    assert np.isnan([scan["flair_mean"], scan["count_deep"], scan["t1w_to_flair"]]).all()
+    assert np.isfinite(scan["t1w_noise_xy"])
+    lesions[7, 8, 3] = True
+    scan, table = cohort.describe(lesions, affine(spacing_mm=4.0), image, brain)
+    assert table["volume_mm3"].tolist() == [64.0]
+
+
+def test_nearest_takes_no_value_twice():
+    assert cohort.nearest([1.0, 5.0, 9.0], [4.9, 5.1, 100.0]) == [1, 2, 0]
+
+
+def test_images_of_some_scans_and_masks_of_all_are_measured(tmp_path):
+    made = {"n_subjects": 3, "n_two_sessions": 0, "seed": 2, "spacing_mm": 4.0, "workers": 1}
+    make_cohort(tmp_path, **made)
+    scans, lesions = cohort.measure(find_scans(tmp_path), n_imaged=2)
+    assert scans["flair_noise_xy"].notna().tolist() == [True, False, True]
+    assert scans["lesions"].tolist() == lesions.groupby("scan").size().tolist()
+    assert lesions.loc[lesions["scan"] == "sub-002", "flair"].isna().all()
+    assert lesions.loc[lesions["scan"] != "sub-002", "flair"].notna().any()
+
+
+def test_contrast_of_a_real_scan(real_scans):
+    """Numbers that were measured on this patient apart from these functions: lesions 1.2 to 1.4 times white matter."""
+    (folder,) = (real_scans / "open_ms_data" / "cross_sectional" / "MNI").glob("patient07")
+    files = {
+        name: next(folder.glob(f"{start}_*"))
+        for name, start in (("flair", "FLAIR"), ("t1w", "T1"), ("lesions", "GOLD"))
+    }
+    found = load_scan({"scan": "sub-07", **files}, normalised=False)
+    scan, table = cohort.describe(found.lesions, found.affine, found.image, found.brain)
+    assert 1.2 < scan["flair_mean"] < 1.4
+    assert 0.8 < scan["t1w_mean"] < 0.95
+    assert scan["contrast_r"] < -0.3
+    edge = cohort.profile(table).set_index("distance_mm")["flair"]
+    assert edge[-1.5] > edge[-0.5] > edge[0.5] > 1.02 > abs(edge[3.5])

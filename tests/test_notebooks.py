@@ -17,10 +17,12 @@ from lib.runner import NOTEBOOKS
 from lib.scans import load_scan
 
 FIGURES = {
+    "00_slices", "00_distributions", "00_contrasts",
     "01_cohort", "02_training", "03_detection", "03_examples", "04_maps", "04_peaks", "04_profile",
     "05_response", "05_changes", "05_panels", "06_context", "08_methods", "08_convergence",
 }  # fmt: skip
 TABLES = {
+    "00_scans", "00_lesions", "00_distances",
     "01_scans", "01_split", "01_lesions", "02_loss", "02_validation", "03_threshold", "03_lesions", "03_annotated",
     "03_scans", "03_metrics", "03_detection", "04_saliency", "04_tests", "04_profile", "05_contrast", "05_insertions",
     "05_response", "05_changes", "06_context", "06_curve", "06_plateau",
@@ -101,6 +103,14 @@ def test_sessions_of_a_patient_share_a_split(table):
     assert table("01_split")["lesions"].sum() == len(table("01_lesions"))
 
 
+def test_every_scan_is_described_before_the_split(table):
+    described, split = table("00_scans"), table("01_scans")
+    assert described["scan"].tolist() == split["scan"].tolist()
+    np.testing.assert_allclose(described["load_ml"], split["lesion_volume_ml"], rtol=1e-4)
+    assert table("00_lesions").groupby("scan").size().sum() == described["lesions"].sum() > 0
+    assert table("00_distances")["ks"].between(0, 1).all()
+
+
 def test_the_best_weights_are_those_that_were_saved(paper, table):
     _, description = unet.load_weights(paper / "build/smoke/weights/unet.safetensors")
     best = table("02_validation").sort_values("ndsc").iloc[-1]
@@ -176,4 +186,4 @@ def test_given_weights_are_used_and_every_scan_is_a_test_scan(paper, tmp_path):
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     folder = tmp_path / "figures" / "smoke-mine"
     assert set(pd.read_csv(folder / "01_scans.csv")["split"]) == {"test"}
-    assert {path.stem[:2] for path in folder.glob("0*.csv")} == {"01", "03", "04", "05", "06", "08"}
+    assert {path.stem[:2] for path in folder.glob("0*.csv")} == {"00", "01", "03", "04", "05", "06", "08"}

@@ -28,7 +28,7 @@ def test_a_table_comes_back_and_carries_the_parameters(run):
     read = run.table("01_things")
     pd.testing.assert_frame_equal(read, table, check_dtype=False)
     record = json.loads((run.figures / "01_things.json").read_text())
-    assert record["parameters"]["subjects"] == run.parameters["subjects"]
+    assert record["parameters"]["fractions"] == run.parameters["fractions"]
     assert "other" not in record["parameters"]
 
 
