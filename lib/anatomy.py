@@ -82,7 +82,7 @@ def smooth_noise(shape, length, rng):
 
 
 @cache
-def _template():
+def template_maps():
     """White matter, grey matter, fluid, brain fraction and ventricle distance at 1 mm: (5, X, Y, Z), and the origin in mm."""
     image = datasets.load_mni152_template(resolution=1)
     inside = np.asarray(image.dataobj) > 0
@@ -115,7 +115,7 @@ def _template():
 def _grid(spacing_mm):
     """Template maps to sample from; affine and points (3, X, Y, Z) in template voxels of the target grid; there, the
     push of a growing ventricle (3, X, Y, Z) and how far gyri may move (1, X, Y, Z), both in one (4, X, Y, Z)."""
-    maps, origin = _template()
+    maps, origin = template_maps()
     if spacing_mm > 1:  # average over the coarser voxel
         maps = np.stack([ndimage.gaussian_filter(m, 0.35 * spacing_mm) for m in maps])
     shape = tuple(int(n / spacing_mm) for n in maps.shape[1:])

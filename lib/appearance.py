@@ -4,12 +4,11 @@ White matter is 1. What is drawn varies around the figures measured on real scan
 network that has to segment under any of these appearances does not depend on one of them.
 """
 
-import functools
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 
+from lib.acquisition import acquire
 from lib.anatomy import SmoothNoise, smooth_noise
 from lib.painting import LESION
 
@@ -146,7 +145,7 @@ def render(subject, appearance, rng):
     """FLAIR and MPRAGE of a whole `Subject`, (2, X, Y, Z) float32: white matter near 1, background 0."""
     bias = [SmoothNoise(subject.shape, BIAS_MM / subject.spacing_mm, rng) for _ in range(2)]
     image, support = _signals(subject.maps(), appearance, bias, [np.arange(n) for n in subject.shape], rng)
-    return _acquire(image, subject.spacing_mm, appearance, rng).clip(1e-3) * support
+    return acquire(image, subject.spacing_mm, appearance, rng).clip(1e-3) * support
 
 
 def render_patch(subject, start, size, appearance, rng):
@@ -162,7 +161,7 @@ def render_patch(subject, start, size, appearance, rng):
     mean, variance = coarse[:, inside].mean(1), coarse[:, inside].var(1) + appearance.noise**2
     here = [np.arange(first, first + n) for first, n in zip(start, size, strict=True)]
     image, support = _signals(subject.maps(start, size), appearance, bias, here, rng)
-    image = _acquire(image, subject.spacing_mm, appearance, rng)
+    image = acquire(image, subject.spacing_mm, appearance, rng)
     channels = (slice(None), None, None, None)
     return (((image - mean[channels]) / np.sqrt(variance)[channels]) * support).astype(np.float32)
 
@@ -207,46 +206,3 @@ def _signals(maps, look, bias, axes, rng):
     if look.residue:
         support |= (maps.coverage > 0.05) & (patch > 1.3)
     return image, support
-
-
-def _acquire(image, spacing_mm, look, rng):
-    """Images (2, X, Y, Z) as acquired: shifted, blurred, in slices, with Rician noise."""
-    if look.shift_mm.any():
-        image[0] = ndimage.shift(image[0], look.shift_mm / spacing_mm, order=1, mode="nearest")
-    for channel, values in enumerate(image):
-        if look.blur_mm[channel]:
-            values = ndimage.gaussian_filter(values, look.blur_mm[channel] / spacing_mm, truncate=3)
-        thickness = look.slice_mm[channel] / spacing_mm
-        sliced = thickness > 1
-        if sliced:
-            average, interpolate = _slices(values.shape[look.slice_axis], thickness)
-            values = np.moveaxis(values, look.slice_axis, -1) @ average
-        noise = look.noise[channel] * rng.standard_normal((2, *values.shape), dtype=np.float32)
-        if look.noise_mm[channel] and not sliced:
-            noise = np.stack([_smoothed(part, look.noise_mm[channel] / spacing_mm) for part in noise])
-        values = np.sqrt((values + noise[0]) ** 2 + noise[1] ** 2)
-        image[channel] = np.moveaxis(values @ interpolate, -1, look.slice_axis) if sliced else values
-    return image
-
-
-def _smoothed(noise, length):
-    """White noise (X, Y, Z) blurred by a Gaussian of `length` voxels, with its standard deviation kept."""
-    return ndimage.gaussian_filter(noise, length, truncate=3) / _blur_gain(length)
-
-
-@functools.lru_cache
-def _blur_gain(length):
-    """Standard deviation of unit white noise after that blur."""
-    impulse = np.zeros(31)
-    impulse[15] = 1
-    return float((ndimage.gaussian_filter(impulse, length, truncate=3) ** 2).sum() ** 1.5)
-
-
-def _slices(n, thickness):
-    """Matrices that average n voxels into slices of a thickness (voxels), (n, S), and interpolate back, (S, n)."""
-    voxels = np.arange(n)[:, None]
-    middles = np.arange(0, n + thickness, thickness)
-    profile = np.clip((thickness + 1) / 2 - np.abs(voxels - middles), 0, 1)
-    average = profile / profile.sum(axis=0).clip(1e-6)
-    interpolate = np.clip(1 - np.abs(voxels - middles) / thickness, 0, 1).T
-    return average.astype(np.float32), interpolate.astype(np.float32)

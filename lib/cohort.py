@@ -12,7 +12,7 @@ from nibabel.affines import apply_affine, voxel_sizes
 from scipy import ndimage, stats
 from tqdm import tqdm
 
-from lib.anatomy import _template
+from lib.anatomy import template_maps
 from lib.lesions import label_instances, signed_distance
 from lib.scans import load_lesions, load_scan
 from lib.tissue import white_matter
@@ -119,7 +119,7 @@ def template_distances(points_mm):
 @cache
 def _template_distances():
     """Distances from the lateral ventricles and the cortex at 1 mm, (2, X, Y, Z), and the origin in mm."""
-    (_, grey, _, _, ventricle_mm), origin = _template()
+    (_, grey, _, _, ventricle_mm), origin = template_maps()
     cortex = grey > 0.5
     nuclei = tuple(
         slice(*(np.array(side) - start).astype(int)) for side, start in zip(NUCLEI_BOX_MM, origin, strict=True)

@@ -38,12 +38,7 @@ spacing_mm = 1.0  # synthetic cohort: voxel size
 real = ""  # BIDS folder or scans table (TSV) of real scans to show beside; empty: none
 described_scans = 8  # whose images are measured; lesion masks are measured in all
 shown_scans = 6  # in the figure of slices
-levels_mm = [
-    -32.0,
-    2.0,
-    20.0,
-    38.0,
-]  # z of the slices: cerebellum and pons, basal ganglia, ventricles, centrum semiovale
+levels_mm = [-32.0, 2.0, 20.0, 38.0]  # z of the slices: pons, basal ganglia, ventricles, centrum semiovale
 
 # %%
 run = Run("00_cohort", globals())
