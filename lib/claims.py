@@ -1,124 +1,239 @@
-"""The paper's claims beside what a run found, taken from its tables.
+"""The paper's claims judged on what a run found, from its tables alone.
 
     python -m lib.claims figures/demo [README.md]
 
-writes `claims.csv` and `claims.md` beside the tables, and puts the table between the markers of a Markdown file if one is
-given. One function a claim: it takes `read`, which returns a table of the run by name, and returns a text.
+writes `claims.csv` (one row a measure) and `claims.md` beside the tables, and puts the table between the markers of a
+Markdown file if one is given. One function a claim: it takes `read`, which returns a table of the run by name, and returns
+measures. The rule of each was fixed before any run: a measure holds if its whole 95 % interval lies where the paper says, is
+contradicted if none of it does, and is open otherwise. A claim is reproduced if all its measures hold, not reproduced if one is
+contradicted, and inconclusive otherwise.
 """
 
 import argparse
 import re
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from lib.provenance import write_atomically
+from lib.stats import bootstrap_mean, bootstrap_patients, cliffs_delta
 
 MARKERS = "<!-- claims: written by make paper -->", "<!-- end of claims -->"
+N_RESAMPLES = 2000
+BOOTSTRAP = "bootstrap of patients"
+
+
+@dataclass
+class Measure:
+    """One number of a claim with its 95 % interval.
+
+    expected: (low, high), where the paper's claim puts it; None if the number is only reported. covers: the claim is a
+    number, and holds where the interval covers it; otherwise it is a direction, and the interval has to lie within.
+    """
+
+    measure: str
+    value: float
+    low: float
+    high: float
+    lesions: int
+    patients: int
+    test: str = BOOTSTRAP
+    effect: str = ""
+    expected: tuple[float, float] | None = None
+    covers: bool = False
+    digits: int = 2
+
+    @property
+    def holds(self):
+        """True, False, or None where the interval does not decide it or nothing is expected."""
+        if self.expected is None or not np.isfinite([self.low, self.high]).all():
+            return None
+        low, high = self.expected
+        if self.covers:
+            return low <= self.high and self.low <= high
+        inside, apart = low < self.low and self.high < high, self.high <= low or self.low >= high
+        return True if inside else False if apart else None
+
+    def __str__(self):
+        form = f".{self.digits}f"
+        interval = f" ({self.low:{form}} to {self.high:{form}})" if np.isfinite([self.low, self.high]).all() else ""
+        return f"{self.measure} {self.value:{form}}{interval}" + (f", {self.effect}" if self.effect else "")
+
+
+POSITIVE, NEGATIVE = (0.0, np.inf), (-np.inf, 0.0)
 
 
 def segmentation(read):
-    metrics = read("03_metrics").set_index("metric")
-    return ", ".join(f"{name} {_interval(metrics.loc[name])}" for name in ("Dice", "nDSC"))
+    metrics, lesions = read("03_metrics").set_index("metric"), len(read("03_annotated"))
+    paper = {"Dice": 0.60, "nDSC": 0.71}
+    return [_of_metrics(metrics, name, lesions, expected=(value, value), covers=True) for name, value in paper.items()]
 
 
 def detection(read):
-    metrics = read("03_metrics").set_index("metric")
-    counts = ", ".join(f"{metrics.loc[name, 'value']:.0f} {name}" for name in ("TP", "FP", "FN"))
-    return f"{counts}; " + ", ".join(
-        f"{name} {_interval(metrics.loc[name])}" for name in ("TPR", "FDR", "FNR", "F1", "PPV")
-    )
+    metrics, lesions = read("03_metrics").set_index("metric"), len(read("03_annotated"))
+    counts = [_of_metrics(metrics, name, lesions, digits=0) for name in ("TP", "FP", "FN")]
+    paper = {"TPR": 0.79, "FDR": 0.37, "FNR": 0.20, "F1": 0.70, "PPV": 0.63}
+    return counts + [
+        _of_metrics(metrics, name, lesions, expected=(value, value), covers=True) for name, value in paper.items()
+    ]
 
 
 def sign_around_the_border(read):
+    true = _saliency(read).query("kind == 'TP' and sequence == 'FLAIR'")
     shells = read("04_profile").query("method == 'smoothgrad_max' and sequence == 'FLAIR' and kind == 'TP'")
-    shells = shells.rename(columns={"mean": "value"}).set_index("distance_mm")
-    inside, outside = shells[shells.index < 0], shells[shells.index > 0]
-    lowest = outside["value"].idxmin()
-    return (
-        f"TP, FLAIR, mean in shells of 1 mm: {_interval(inside.iloc[-1], '+.3f')} logit per z-score just inside the border; "
-        f"lowest outside {_interval(outside.loc[lowest], '+.3f')}, at {lowest:g} mm"
-    )
+    outside = shells[shells["distance_mm"] > 0].set_index("distance_mm")
+    lowest = outside["mean"].idxmin()
+    return [
+        _mean(true, "mean_inside", "mean inside", expected=POSITIVE, digits=3),
+        _mean(true, "mean_perilesional", "mean around", expected=NEGATIVE, digits=3),
+        Measure(f"lowest shell outside, at {lowest:g} mm,", *outside.loc[lowest, ["mean", "low", "high"]],
+                *outside.loc[lowest, ["lesions", "patients"]].astype(int), digits=3),
+    ]  # fmt: skip
 
 
 def flair_against_mprage(read):
-    rows = _peaks(read, "TP").pivot(index=["scan", "label"], columns="sequence", values="peak").abs()
-    return (
-        f"TP: median absolute peak {rows['FLAIR'].median():.3f} in FLAIR, {rows['MPRAGE'].median():.3f} in MPRAGE; larger "
-        f"in FLAIR in {(rows['FLAIR'] > rows['MPRAGE']).sum()} of {len(rows)} lesions"
-    )
+    keys = ["subject", "scan", "label"]
+    true = _saliency(read).query("kind == 'TP'")
+    peaks = true.pivot(index=keys, columns="sequence", values="peak").abs().reset_index()
+    peaks["difference"] = peaks["FLAIR"] - peaks["MPRAGE"]
+    larger = f"larger in FLAIR in {(peaks['difference'] > 0).sum()} of {len(peaks)} lesions"
+    return [_mean(peaks, "difference", "absolute peak, FLAIR - MPRAGE,", effect=larger, expected=POSITIVE, digits=3)]
 
 
 def order_of_kinds(read):
-    peaks = read("04_saliency").query("method == 'smoothgrad_max' and sequence == 'FLAIR'")
-    medians = peaks.groupby("kind")["peak"].median().sort_values(ascending=False)
-    tests = read("04_tests").query("method == 'smoothgrad_max' and sequence == 'FLAIR'")["p_holm"].dropna()
-    order = " > ".join(f"{kind} {value:.3f}" for kind, value in medians.items())
-    return f"median FLAIR peak {order}; {(tests < 0.001).sum()} of {len(tests)} pairs differ at Holm p < 0.001"
+    peaks = _saliency(read).query("sequence == 'FLAIR'")
+    tests = read("04_tests").query("method == 'smoothgrad_max' and sequence == 'FLAIR'").set_index(["a", "b"])
+    measures = []
+    for larger, smaller in (("TP", "FP"), ("FP", "FN"), ("FN", "TN")):
+        pair = peaks[peaks["kind"].isin([larger, smaller])]
+        found = (np.nan,) * 3
+        if pair["kind"].nunique() == 2:
+            delta = partial(_delta, larger, smaller)
+            found = bootstrap_patients(pair, delta, n_resamples=N_RESAMPLES, generator=np.random.default_rng(0))
+        p = tests["p_holm"].get((larger, smaller), np.nan)
+        test = f"{BOOTSTRAP}; Mann-Whitney, Holm p = {p:.2g}"
+        count = len(pair), pair["subject"].nunique()
+        measures.append(Measure(f"Cliff's delta {larger} over {smaller}", *found, *count, test=test, expected=POSITIVE))
+    return measures
+
+
+def _delta(larger, smaller, table):
+    return cliffs_delta(*(table.loc[table["kind"] == kind, "peak"].to_numpy() for kind in (larger, smaller)))
 
 
 def synthetic_lesions(read):
-    response = read("05_response")
-    strongest = response[response["contrast"] == response["contrast"].max()]
-    detected = (strongest["detected"] * strongest["n"]).groupby(strongest["sequences"]).sum()
-    n = strongest.groupby("sequences")["n"].sum()
-    texts = [f"{name} {detected[name]:.0f} of {n[name]:.0f}" for name in ("FLAIR", "MPRAGE", "both")]
-    changes = read("05_changes").groupby("change")["detected"].agg(["sum", "size"])
-    after = [f"{name} {row['sum']:.0f} of {row['size']:.0f}" for name, row in changes.iterrows() if name != "none"]
-    return (
-        f"inserted at {strongest['contrast'].max():g} z-scores, detected: {', '.join(texts)}; "
-        f"detected lesions still detected after: {', '.join(after)}"
+    insertions = read("05_insertions")
+    strongest = insertions[insertions["contrast"] == insertions["contrast"].max()]
+    found = strongest.pivot(index=["subject", "scan", "site", "diameter_mm"], columns="sequences", values="detected")
+    found = found.astype(float).reset_index()
+    found["difference"] = found["FLAIR"] - found["MPRAGE"]
+    changes = read("05_changes").pivot(index=["subject", "scan", "label"], columns="change", values="detected")
+    changes = changes.reindex(
+        columns=["none", "FLAIR removed", "MPRAGE removed", "both removed", "moved to grey matter"]
     )
+    changes = changes.astype(float).reset_index()
+    changes["flair_against_mprage"] = changes["FLAIR removed"] - changes["MPRAGE removed"]
+    changes["moved"] = changes["moved to grey matter"] - changes["none"]
+    contrast = f"inserted at {strongest['contrast'].max():g} z-scores, share detected"
+    return [
+        _mean(found, "FLAIR", f"{contrast}: in FLAIR alone"),
+        _mean(found, "MPRAGE", f"{contrast}: in MPRAGE alone"),
+        _mean(found, "difference", "FLAIR - MPRAGE", expected=POSITIVE),
+        _mean(changes, "flair_against_mprage", "lesions still detected, FLAIR removed - MPRAGE removed", expected=NEGATIVE),
+        _mean(changes, "moved", "moved to grey matter - unchanged", expected=NEGATIVE),
+    ]  # fmt: skip
 
 
 def context(read):
-    overall = read("06_plateau").query("scan == 'all'").set_index("label").rename(columns={"radius95_mm": "value"})
-    texts = {"fraction": "detected lesions", "score": "mean score"}
-    return "95 % of the plateau at " + ", ".join(
-        f"{_interval(overall.loc[name], '.0f')} mm ({text})" for name, text in texts.items()
-    )
+    overall = read("06_plateau").query("scan == 'all'").set_index("label")
+    curve = read("06_curve").iloc[0]
+    paper = {"fraction": ("detected lesions", (6.0, 8.0)), "score": ("mean score", (12.0, 15.0))}
+    return [
+        Measure(f"95 % of the plateau (mm), {text},", *overall.loc[name, ["radius95_mm", "low", "high"]].astype(float),
+                int(curve["lesions"]), int(curve["patients"]), expected=expected, covers=True, digits=0)
+        for name, (text, expected) in paper.items()
+    ]  # fmt: skip
 
 
 CLAIMS = [
     ("C1", "Segmentation of the test set", "Dice 0.60, nDSC 0.71", segmentation, "03_evaluation", "03_metrics"),
     ("C2", "Lesions of the test set", "3050 TP, 1818 FP, 789 FN; TPR 79 %, FDR 37 %, FNR 20 %, F1 0.70, PPV 0.63",
-     detection, "03_evaluation", "03_lesions"),
-    ("C3", "FLAIR saliency inside and around a lesion", "positive inside, negative in the neighbourhood",
-     sign_around_the_border, "04_gradient_distributions", "04_profile"),
-    ("C4", "FLAIR against MPRAGE", "larger absolute saliency in FLAIR", flair_against_mprage,
+     detection, "03_evaluation", "03_metrics"),
+    ("C3", "FLAIR saliency inside and around a TP", "positive inside, negative in the neighbourhood",
+     sign_around_the_border, "04_gradient_distributions", "04_saliency"),
+    ("C4", "FLAIR against MPRAGE, TP", "larger absolute saliency in FLAIR", flair_against_mprage,
      "04_gradient_distributions", "04_saliency"),
-    ("C5", "Peak saliency by kind", "TP > FP > FN > TN, all pairs p < 0.001", order_of_kinds,
-     "04_gradient_distributions", "04_peaks"),
-    ("C6", "Synthetic lesions", "FLAIR hyperintensity with healthy white matter around is needed", synthetic_lesions,
-     "05_synthetic_lesions", "05_response"),
-    ("C7", "Perilesional tissue needed", "about 7 mm, plateau at 12-15 mm", context, "06_context_radius", "06_context"),
+    ("C5", "FLAIR peak saliency by kind", "TP > FP > FN > TN, all pairs p < 0.001", order_of_kinds,
+     "04_gradient_distributions", "04_saliency"),
+    ("C6", "Synthetic and changed lesions", "FLAIR hyperintensity with healthy white matter around is needed",
+     synthetic_lesions, "05_synthetic_lesions", "05_insertions"),
+    ("C7", "Perilesional tissue needed", "about 7 mm (6-8), plateau at 12-15 mm", context, "06_context_radius",
+     "06_plateau"),
 ]  # fmt: skip
 
 
-def claims_table(read):
-    """Table claim, statement, paper, this_run, notebook, file: one row a claim. read: name of a table -> DataFrame."""
-    rows = [(claim, what, paper, find(read), notebook, file) for claim, what, paper, find, notebook, file in CLAIMS]
-    return pd.DataFrame(rows, columns=["claim", "statement", "paper", "this_run", "notebook", "file"])
+def ledger(read):
+    """One row a measure: claim, statement, paper, measure, value, low, high, lesions, patients, test, effect, expected_low,
+    expected_high, holds, verdict (of the claim), text, notebook, file. read: name of a table -> DataFrame."""
+    rows = []
+    for claim, statement, paper, find, notebook, file in CLAIMS:
+        measures = find(read)
+        verdict = judge(measures)
+        for one in measures:
+            row = asdict(one)
+            low, high = row.pop("expected") or (np.nan, np.nan)
+            front = {"claim": claim, "statement": statement, "paper": paper}
+            judged = {
+                "expected_low": low,
+                "expected_high": high,
+                "holds": one.holds,
+                "verdict": verdict,
+                "text": str(one),
+            }
+            rows.append(front | row | judged | {"notebook": notebook, "file": file})
+    return pd.DataFrame(rows).drop(columns=["digits", "covers"])
+
+
+def judge(measures):
+    """Verdict on a claim: see the rule at the head of this module. Measures that are only reported do not count."""
+    holds = [one.holds for one in measures if one.expected is not None]
+    return "not reproduced" if False in holds else "reproduced" if all(holds) else "inconclusive"
 
 
 def markdown(table, folder):
-    """The table in Markdown, with links to notebooks and files; folder: of the files, as seen from the document."""
-    lines = ["| claim | paper | this run | notebook | file |", "| --- | --- | --- | --- | --- |"]
-    for row in table.itertuples():
-        suffix = "png" if row.file in ("04_profile", "04_peaks", "05_response", "06_context") else "csv"
-        file = f"{row.file}.{suffix}"
+    """The ledger in Markdown, one row a claim, with links to files; folder: of the files, as seen from the document."""
+    lines = ["| claim | paper | this run | n | verdict | notebook, file |", "| --- | --- | --- | --- | --- | --- |"]
+    for claim, rows in table.groupby("claim"):
+        first = rows.iloc[0]
+        counts = f"{rows['lesions'].max()} lesions, {rows['patients'].max()} patients"
+        file = f"`{first['notebook']}` [{first['file']}.csv]({folder}{first['file']}.csv)"
+        found = "; ".join(rows["text"])
         lines.append(
-            f"| {row.claim} {row.statement} | {row.paper} | {row.this_run} | `{row.notebook}` | [{file}]({folder}{file}) |"
+            f"| {claim} {first['statement']} | {first['paper']} | {found} | {counts} | **{first['verdict']}** | {file} |"
         )
     return "\n".join(lines)
 
 
-def _peaks(read, kind):
-    return read("04_saliency").query("method == 'smoothgrad_max' and kind == @kind")
+def _saliency(read):
+    return read("04_saliency").query("method == 'smoothgrad_max'")
 
 
-def _interval(row, form=".2f"):
-    return f"{row['value']:{form}} ({row['low']:{form}} to {row['high']:{form}})"
+def _of_metrics(metrics, name, lesions, **options):
+    row = metrics.loc[name]
+    return Measure(name, *row[["value", "low", "high"]].astype(float), lesions, int(row["patients"]), **options)
+
+
+def _mean(table, column, name, **options):
+    """Measure of the mean of a column over the rows of a table (lesions or sites); NaN without any."""
+    table = table.dropna(subset=[column])
+    found = (np.nan,) * 3
+    if len(table):
+        intervals = bootstrap_mean(table, [column], n_resamples=N_RESAMPLES, generator=np.random.default_rng(0))
+        found = [float(part[0]) for part in intervals]
+    return Measure(name, *found, len(table), table["subject"].nunique(), **options)
 
 
 def main():
@@ -126,8 +241,8 @@ def main():
     parser.add_argument("figures", type=Path)
     parser.add_argument("document", type=Path, nargs="?")
     given = parser.parse_args()
-    table = claims_table(lambda name: pd.read_csv(given.figures / f"{name}.csv", dtype={"subject": str}))
-    write_atomically(given.figures / "claims.csv", lambda file: table.to_csv(file, index=False))
+    table = ledger(lambda name: pd.read_csv(given.figures / f"{name}.csv", dtype={"subject": str}))
+    write_atomically(given.figures / "claims.csv", lambda file: table.to_csv(file, index=False, float_format="%.6g"))
     write_atomically(given.figures / "claims.md", lambda file: file.write_text(markdown(table, "") + "\n"))
     if given.document:
         start, end = MARKERS
