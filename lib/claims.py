@@ -12,14 +12,13 @@ contradicted, and inconclusive otherwise.
 import argparse
 import re
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from lib.provenance import write_atomically
-from lib.stats import bootstrap_mean, bootstrap_patients, cliffs_delta
+from lib.stats import bootstrap_cliffs_delta, bootstrap_mean
 
 MARKERS = "<!-- claims: written by make paper -->", "<!-- end of claims -->"
 N_RESAMPLES = 2000
@@ -109,19 +108,13 @@ def order_of_kinds(read):
     measures = []
     for larger, smaller in (("TP", "FP"), ("FP", "FN"), ("FN", "TN")):
         pair = peaks[peaks["kind"].isin([larger, smaller])]
-        found = (np.nan,) * 3
-        if pair["kind"].nunique() == 2:
-            delta = partial(_delta, larger, smaller)
-            found = bootstrap_patients(pair, delta, n_resamples=N_RESAMPLES, generator=np.random.default_rng(0))
+        options = {"n_resamples": N_RESAMPLES, "generator": np.random.default_rng(0)}
+        found = bootstrap_cliffs_delta(pair, "peak", "kind", larger, smaller, **options)
         p = tests["p_holm"].get((larger, smaller), np.nan)
         test = f"{BOOTSTRAP}; Mann-Whitney, Holm p = {p:.2g}"
         count = len(pair), pair["subject"].nunique()
         measures.append(Measure(f"Cliff's delta {larger} over {smaller}", *found, *count, test=test, expected=POSITIVE))
     return measures
-
-
-def _delta(larger, smaller, table):
-    return cliffs_delta(*(table.loc[table["kind"] == kind, "peak"].to_numpy() for kind in (larger, smaller)))
 
 
 def synthetic_lesions(read):

@@ -6,6 +6,8 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 from scipy.stats import mannwhitneyu, rankdata
+from statsmodels.genmod.cov_struct import Exchangeable
+from statsmodels.genmod.generalized_estimating_equations import GEE
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
@@ -78,6 +80,77 @@ def pairwise_tests(table, value, group, groups):
     if tested.any():
         tests.loc[tested, "p_holm"] = multipletests(tests.loc[tested, "p"], method="holm")[1]
     return tests
+
+
+def bootstrap_cliffs_delta(
+    table, value, group, a, b, *, subject="subject", n_resamples=2000, level=0.95, generator
+):  # fmt: skip
+    """Cliff's delta of group a over group b with its percentile interval over patients: (value, low, high).
+
+    As `bootstrap_patients` would give it, all resamples at once: a resample needs only, for each pair of patients, how
+    often a value of the one in group a is above, less how often below, one of the other in group b. NaN without rows of
+    either; the interval is NaN with one patient.
+    """
+    patients, index = np.unique(table[subject].to_numpy(), return_inverse=True)
+    values, groups = table[value].to_numpy(float), table[group].to_numpy()
+    in_a, in_b = groups == a, groups == b
+    if not (in_a.any() and in_b.any()):
+        return np.nan, np.nan, np.nan
+    signs, of_a, of_b = np.sign(values[in_a][:, None] - values[in_b]), index[in_a], index[in_b]
+    pairs = np.zeros((len(patients), len(patients)))
+    np.add.at(pairs, (of_a[:, None], of_b), signs)
+    counts_a, counts_b = (np.bincount(of, minlength=len(patients)) for of in (of_a, of_b))
+    delta = float(pairs.sum() / (counts_a.sum() * counts_b.sum()))
+    if len(patients) == 1:
+        return delta, np.nan, np.nan
+    drawn = generator.multinomial(len(patients), np.full(len(patients), 1 / len(patients)), size=n_resamples)
+    with np.errstate(invalid="ignore"):
+        resampled = ((drawn @ pairs) * drawn).sum(1) / ((drawn @ counts_a) * (drawn @ counts_b))
+    low, high = np.nanquantile(resampled, [(1 - level) / 2, (1 + level) / 2])
+    return delta, float(low), float(high)
+
+
+def clustered_tests(table, value, group, groups, *, covariates=(), subject="subject", n_resamples=2000, generator):
+    """Every pair of groups compared with lesions clustered in patients: what `pairwise_tests` leaves out.
+
+    Returns one row a pair: a, b, delta_low, delta_high (95 % interval of Cliff's delta over patients), difference of the
+    means, p and p_holm of a GEE (exchangeable correlation within a patient, standard errors after Mancl and DeRouen 2001,
+    which suit few patients), and adjusted_difference, adjusted_p with the covariates (columns) held. NaN where a group is
+    empty or there are fewer patients than coefficients + 2.
+    """
+    rows = []
+    for a, b in combinations(groups, 2):
+        pair = table[table[group].isin([a, b])].dropna(subset=[value, *covariates])
+        row = {"a": a, "b": b} | dict.fromkeys(
+            ("delta_low", "delta_high", "difference", "p", "p_holm", "adjusted_difference", "adjusted_p"), np.nan
+        )
+        if pair[group].nunique() == 2:
+            _, row["delta_low"], row["delta_high"] = bootstrap_cliffs_delta(
+                pair, value, group, a, b, subject=subject, n_resamples=n_resamples, generator=generator
+            )
+            row["difference"], row["p"] = _gee(pair, value, pair[group] == a, (), subject)
+            if covariates:
+                row["adjusted_difference"], row["adjusted_p"] = _gee(pair, value, pair[group] == a, covariates, subject)
+        rows.append(row)
+    tests = pd.DataFrame(rows)
+    tested = tests["p"].notna()
+    if tested.any():
+        tests.loc[tested, "p_holm"] = multipletests(tests.loc[tested, "p"], method="holm")[1]
+    return tests
+
+
+def _gee(table, value, is_a, covariates, subject):
+    """Coefficient of is_a and its p-value in a linear GEE with patients as clusters."""
+    columns = [np.ones(len(table)), is_a.to_numpy(float), *(table[name].to_numpy(float) for name in covariates)]
+    if table[subject].nunique() < len(columns) + 2:
+        return np.nan, np.nan
+    model = GEE(
+        table[value].to_numpy(float), np.column_stack(columns), groups=table[subject], cov_struct=Exchangeable()
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # few patients: said in the docstring
+        fit = model.fit(cov_type="bias_reduced")
+    return float(fit.params[1]), float(fit.pvalues[1])
 
 
 def cliffs_delta(x, y):

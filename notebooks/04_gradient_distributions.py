@@ -148,17 +148,21 @@ run.save_figure(panels.saliency_maps(cases), "maps")
 
 # %% [markdown]
 # **Figure.** Peak of each map (value of largest magnitude, with its sign) by kind, method and sequence. Mann-Whitney U tests between kinds
-# with Holm correction over the six pairs; they take lesions as independent, though those of one patient are not.
+# with Holm correction over the six pairs; they take lesions as independent, though those of one patient are not. The table of clustered
+# tests has the same pairs with patients as clusters: an interval of Cliff's delta, a GEE, and the same adjusted for the
+# lesion's volume and mean probability, of which a peak could be a mere proxy.
 
 # %%
-tests = [
-    stats.pairwise_tests(rows, "peak", "kind", ["TP", "FP", "FN", "TN"]).assign(method=method, sequence=sequence)
-    for (method, sequence), rows in saliency.groupby(["method", "sequence"])
-]
-tests = pd.concat(tests, ignore_index=True)
-tests = run.save_table(
-    tests[["method", "sequence", *(name for name in tests if name not in ("method", "sequence"))]], "tests"
-)
+kinds, groups = ["TP", "FP", "FN", "TN"], ["method", "sequence"]
+by_method = saliency.assign(log_volume=np.log(saliency["volume_mm3"])).groupby(groups)
+clustered = {"covariates": ["log_volume", "mean_probability"], "n_resamples": n_resamples, "generator": generator}
+tests = {names: stats.pairwise_tests(rows, "peak", "kind", kinds) for names, rows in by_method}
+tests = run.save_table(pd.concat(tests, names=groups).reset_index(groups), "tests")
+adjusted = {names: stats.clustered_tests(rows, "peak", "kind", kinds, **clustered) for names, rows in by_method}
+adjusted = run.save_table(pd.concat(adjusted, names=groups).reset_index(groups), "clustered")
+adjusted.query("method == 'smoothgrad_max' and sequence == 'FLAIR'").round(3)
+
+# %%
 run.save_figure(plots.peaks(saliency, tests), "peaks")
 
 # %% [markdown]

@@ -24,7 +24,7 @@ FIGURES = {
 TABLES = {
     "00_scans", "00_lesions", "00_distances",
     "01_scans", "01_split", "01_lesions", "02_loss", "02_validation", "03_threshold", "03_lesions", "03_annotated",
-    "03_scans", "03_metrics", "03_detection", "04_saliency", "04_tests", "04_profile", "05_contrast", "05_insertions",
+    "03_scans", "03_metrics", "03_detection", "04_saliency", "04_tests", "04_clustered", "04_profile", "05_contrast", "05_insertions",
     "05_response", "05_changes", "06_context", "06_curve", "06_plateau",
     "08_agreement", "08_concentration", "08_convergence",
 }  # fmt: skip

@@ -5,9 +5,11 @@ import pandas as pd
 import pytest
 
 from lib.stats import (
+    bootstrap_cliffs_delta,
     bootstrap_mean,
     bootstrap_patients,
     cliffs_delta,
+    clustered_tests,
     pairwise_tests,
     plateau_radius,
     proportion_interval,
@@ -196,3 +198,53 @@ def test_bootstrap_mean_of_one_patient_has_no_interval():
     mean, low, high = bootstrap_mean(table, ["x"], generator=np.random.default_rng(0))
     assert mean.tolist() == [2.0]
     assert np.isnan([low, high]).all()
+
+
+def test_interval_of_cliffs_delta_is_that_of_the_patient_bootstrap():
+    generator = np.random.default_rng(0)
+    table = correlated_lesions(generator, patients=10, lesions=5)
+    table["kind"] = generator.choice(["a", "b"], len(table))
+
+    def delta(rows):
+        return cliffs_delta(*(rows.loc[rows["kind"] == kind, "x"].to_numpy() for kind in "ab"))
+
+    fast = bootstrap_cliffs_delta(table, "x", "kind", "a", "b", n_resamples=4000, generator=generator)
+    slow = bootstrap_patients(table, delta, n_resamples=1500, generator=generator)
+    assert fast[0] == pytest.approx(slow[0])
+    assert fast[1:] == pytest.approx(slow[1:], abs=0.05)
+
+
+def test_clustered_tests_keep_their_error_where_mann_whitney_does_not():
+    """Groups of patients with no true difference, lesions strongly correlated within patients."""
+    generator, naive, clustered, covered = np.random.default_rng(0), [], [], []
+    for _ in range(80):
+        table = correlated_lesions(generator, patients=16, lesions=6)
+        table["kind"] = np.where(table["subject"] < 8, "a", "b")
+        naive.append(pairwise_tests(table, "x", "kind", ["a", "b"])["p"][0] < 0.05)
+        (row,) = clustered_tests(table, "x", "kind", ["a", "b"], n_resamples=300, generator=generator).to_dict(
+            "records"
+        )
+        clustered.append(row["p"] < 0.05)
+        covered.append(row["delta_low"] <= 0 <= row["delta_high"])
+    assert np.mean(naive) > 0.25
+    assert np.mean(clustered) < 0.14  # 0.05, and what 80 simulations of 16 patients add
+    assert np.mean(covered) > 0.83
+
+
+def test_clustered_tests_find_a_difference_and_see_through_a_proxy():
+    generator = np.random.default_rng(1)
+    table = correlated_lesions(generator, patients=20, lesions=8)
+    table["kind"] = np.where(np.arange(len(table)) % 2 == 0, "a", "b")
+    table["size"] = (table["kind"] == "a") + 0.3 * generator.normal(size=len(table))
+    table["x"] += 2 * table["size"]  # the groups differ by their size alone
+    options = {"covariates": ["size"], "n_resamples": 50, "generator": generator}
+    (row,) = clustered_tests(table, "x", "kind", ["a", "b"], **options).to_dict("records")
+    assert row["difference"] == pytest.approx(2, abs=0.3) and row["p_holm"] < 1e-6
+    assert row["adjusted_difference"] == pytest.approx(0, abs=0.4) and row["adjusted_p"] > 0.05
+
+
+def test_clustered_tests_without_patients_or_rows_are_nan():
+    table = pd.DataFrame({"subject": ["1"] * 4, "x": [1.0, 2.0, 3.0, 4.0], "kind": list("aabb")})
+    tests = clustered_tests(table, "x", "kind", ["a", "b", "c"], n_resamples=5, generator=np.random.default_rng(0))
+    assert len(tests) == 3
+    assert tests[["delta_low", "p", "p_holm", "adjusted_p"]].isna().all(axis=None)
