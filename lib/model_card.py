@@ -24,7 +24,8 @@ CARD = """# Weights of a 3D U-Net for white-matter lesions in multiple sclerosis
 
 {train} scans of the synthetic cohort alone (data/README.md): ICBM-152 anatomy, warped; every patch with a random appearance of its own. No scan of a
 patient was used for training, or to pick weights or threshold. The ranges of the appearances, and the shapes and places of lesions, were set around figures
-measured on public scans, the three real test scans below among them: they are tests of the weights, not of the design of the cohort.
+measured on public scans, the three real test scans below among them, and were changed after looking at the errors of earlier networks on these: they are
+tests of the weights, not of the design of the cohort.
 
 {steps} steps of {batch} patches of {patch_size} voxels a side, loss `{loss}`, learning rate {learning_rate}, seed {seed}; the weights of step {step}
 had the best validation nDSC, {validation_ndsc}. Commit {commit}; torch {torch}, monai {monai}.
