@@ -68,7 +68,7 @@ $(COHORT): $(wildcard $(DATA))
 $(SPLIT): $(if $(DATA),$(wildcard $(DATA)),$(COHORT))
 $(BUILD)/02_training.ipynb: $(SPLIT)
 $(EVALUATION): $(SPLIT) $(TRAINED)
-AFTER_03   := 04_gradient_distributions 05_synthetic_lesions 06_context_radius 08_explainers
+AFTER_03   := 04_gradient_distributions 05_synthetic_lesions 06_context_radius 07_sanity_checks 08_explainers
 $(AFTER_03:%=$(BUILD)/%.ipynb): $(EVALUATION)
 -include $(wildcard $(BUILD)/dependencies/*.d)
 

@@ -1,0 +1,193 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 7 · Sanity checks
+#
+# Asks of the saliency maps of detected lesions whether they depend on the network's weights, whether the score follows what they mark, whether
+# they are stable, and how much of them the lesion mask alone would have told. Nothing is decided here: a map that fails a check has it in the table.
+#
+# **Reads** scans (notebook 1), weights (notebook 2, or those given), the lesion table and maps (notebook 3).
+# **Writes** a table of each check, of every lesion and (scan "all") the mean over lesions with patient-bootstrap 95 % intervals, and a figure.
+
+# %%
+from functools import lru_cache
+
+import numpy as np
+from tqdm import tqdm
+
+from lib import lesions, maps, randomisation, sanity, sanity_figures, unet
+from lib.explanation import lesion_generator
+from lib.paths import Run
+from lib.scans import load_scan
+
+# %% tags=["parameters"]
+build = "build/demo"  # intermediate files of this run
+figures = "figures/demo"  # tables and figures of this run
+weights = ""  # weights trained before; empty: those of notebook 2
+seed = 0
+device = "cpu"
+n_lesions = 8  # detected lesions, spread over patients
+min_volume_mm3 = 40.0
+max_volume_mm3 = 120.0
+n_samples = 4  # noisy copies; the paper's: 50
+noise_fraction = 0.05  # of each channel's range
+layer = "model.1.submodule.2.conv"  # of Grad-CAM++: the decoder one level below the output
+most_layers = 7  # that are drawn anew, evenly spread over the network
+smallest_fraction = 1e-4  # of the window's tissue that is deleted or inserted
+n_fractions = 13
+n_random = 3  # random orders of voxels
+n_perturbations = 50  # of infidelity
+n_resamples = 2000  # of patients, for the intervals
+
+# %%
+run = Run("07_sanity_checks", globals())
+model, description = unet.load_weights(run.weights(weights), device)
+scans = run.scans().set_index("scan", drop=False)
+load = lru_cache(1)(lambda name: load_scan(scans.loc[name]))
+intervals = {"n_resamples": n_resamples, "generator": np.random.default_rng(seed)}
+
+# %%
+found = run.table("03_lesions")
+found = found[found["kind"] == "TP"]
+selected = found[found["volume_mm3"].between(min_volume_mm3, max_volume_mm3, inclusive="right")]
+if len(selected):
+    selected = lesions.select_lesions(
+        found, n_per_kind=n_lesions, min_volume_mm3=min_volume_mm3, max_volume_mm3=max_volume_mm3,
+        generator=np.random.default_rng(seed),
+    )  # fmt: skip
+print(f"{len(selected)} lesions of {selected['subject'].nunique()} patients")
+selected[["scan", "label", "voxels", "volume_mm3", "mean_probability"]]
+
+# %% [markdown]
+# ## Maps
+# The signed-maximum SmoothGrad map of each lesion, of N and of 2N noisy copies and under two seeds, and its Grad-CAM++ map, on the lesion's
+# exact window (the whole volume for a network without one). Maps are compared over the window, where every map falls with the distance from
+# the lesion, which alone makes maps alike, and within 3 mm of the lesion (with it), where they are compared in earnest.
+
+# %%
+cases = []
+for row in tqdm(selected.itertuples(), desc="maps", total=len(selected), mininterval=2):
+    scan, mask = load(row.scan), maps.load_map(run.map(row.scan, "desc-pred_dseg")) == row.label
+    case = sanity.explain_lesion(
+        model, scan.image, mask, scan.spacing_mm, n_samples=n_samples, noise_fraction=noise_fraction, layer=layer,
+        seed=[seed, row.scan, row.label],
+    )  # fmt: skip
+    facts = {"subject": row.subject, "scan": row.scan, "label": row.label}
+    cases.append(case | {"facts": facts, "spacing_mm": scan.spacing_mm})
+
+# %% [markdown]
+# ## Do the maps depend on the weights?
+# Layers are drawn anew, as at initialisation: in a cascade from the output towards the input, and one layer alone. Spearman's rank correlation
+# with the map of the trained network under the same noise, of magnitudes and of signed values (Adebayo et al. 2018, NeurIPS). Each lesion has
+# a draw of its own.
+
+# %%
+drawn = []
+for case in tqdm(cases, desc="weights", mininterval=2):
+    name, label = case["facts"]["scan"], case["facts"]["label"]
+    mask = maps.load_map(run.map(name, "desc-pred_dseg")) == label
+    table = randomisation.weight_randomisation(
+        model, load(name).image, mask, case["where"], n_samples=n_samples, noise_fraction=noise_fraction,
+        most_layers=most_layers, seed=[seed, name, label],
+    )  # fmt: skip
+    drawn.append(table.assign(**case["facts"]))
+drawn = run.save_table(
+    sanity.add_means(drawn, ["mode", "depth", "layer", "region", "of"], **intervals), "randomisation"
+)
+shown = drawn[drawn["scan"] == "all"]
+shown.pivot(index=["mode", "depth", "layer"], columns=["region", "of"], values="value").astype(float).round(2)
+
+# %% [markdown]
+# ## Are they stable?
+# Correlation of two maps of the same network that differ in the noise. *Expected* is Pearson's correlation as it follows from that of two maps
+# of N copies, if the copies' independent noise is all that differs; *difference* is the root mean square of the difference over that of the mean.
+
+# %%
+stable = [sanity.stability(case["first"], case["second"], case["where"]).assign(**case["facts"]) for case in cases]
+stable = run.save_table(sanity.add_means(stable, ["maps", "region", "of"], **intervals), "stability")
+shown = stable[stable["scan"] == "all"]
+shown.pivot(index=["region", "maps"], columns="of", values="value").astype(float).round(3)
+
+# %% [markdown]
+# ## Does the score follow the voxels that a map marks?
+# The voxels of the window's tissue are set to 0, the mean of the z-scored scan, in both sequences (deletion), or are revealed on zeros (insertion): in
+# the order of a map's magnitude summed over sequences, from the middle of the lesion outwards, or at random (mean of several orders). A good order
+# has a small area under the deletion curve and a large one under the insertion curve; areas are over the logarithm of the fraction.
+
+# %%
+fractions = np.geomspace(smallest_fraction, 1, n_fractions)
+random = np.random.default_rng(seed)
+curves = []
+for case in tqdm(cases, desc="deletion, insertion", mininterval=2):
+    rankings = {
+        "SmoothGrad": [np.abs(case["first"][0]).sum(0)],
+        "Grad-CAM++": [case["cam"][0]],
+        "distance": [-lesions.signed_distance(case["lesion"], case["spacing_mm"])],
+        "random": random.random((n_random, *case["lesion"].shape)),
+    }
+    curve = sanity.perturbation_curves(model, case["volume"], case["lesion"], rankings, fractions)
+    curves.append(curve.assign(**case["facts"]))
+
+# %%
+areas = [sanity.areas(curve).assign(**curve[sanity.LESION].iloc[0]) for curve in curves]
+areas = run.save_table(sanity.add_means(areas, ["order", "mode", "of"], **intervals), "areas")
+curves = run.save_table(sanity.add_means(curves, ["order", "mode", "of", "fraction"], **intervals), "curves")
+areas[areas["scan"] == "all"].drop(columns=sanity.LESION).round(3)
+
+# %% [markdown]
+# ## Does a map predict how the score changes?
+# Infidelity (Yeh et al. 2019, NeurIPS) under Gaussian noise as of SmoothGrad, each map at its best scale: 0 if the sum of noise times map is the
+# change of the mean logit, 1 if the map tells no more than a map of zeros. *Shuffled*: the values of the SmoothGrad map in random places; *lesion
+# mask*: 1 in the lesion, in both sequences.
+
+# %%
+unfaithful = []
+for case in tqdm(cases, desc="infidelity", mininterval=2):
+    smooth = case["first"][0]
+    candidates = {
+        "SmoothGrad": smooth,
+        "shuffled": random.permutation(smooth.ravel()).reshape(smooth.shape),
+        "lesion mask": np.broadcast_to(case["lesion"], smooth.shape).astype(np.float32),
+    }
+    table = sanity.infidelity(
+        model, case["volume"], case["lesion"], candidates, sigma=case["sigma"], n_perturbations=n_perturbations,
+        generator=lesion_generator(seed + 2, *case["facts"].values()),
+    )  # fmt: skip
+    unfaithful.append(table.assign(**case["facts"]))
+unfaithful = run.save_table(sanity.add_means(unfaithful, ["map", "of"], **intervals), "infidelity")
+unfaithful[unfaithful["scan"] == "all"].drop(columns=sanity.LESION).round(4)
+
+# %% [markdown]
+# ## How much would the lesion mask alone have told?
+# R² of regressions of each map's signed values on the mask, on mask and signed distance from the lesion's border, and on any profile: the mean of each
+# shell of 1 mm.
+
+# %%
+explained = [
+    sanity.explained_by_mask(saliency, case["lesion"], case["spacing_mm"], case["where"]).assign(**case["facts"])
+    for case in cases
+    for saliency in (case["first"][0], case["cam"])
+]
+explained = run.save_table(sanity.add_means(explained, ["sequence", "region", "model"], **intervals), "explained")
+shown = explained[explained["scan"] == "all"]
+shown.pivot(index=["sequence", "region"], columns="model", values="value").astype(float).round(3)
+
+# %% [markdown]
+# **Figure.** **a** Rank correlation with the trained network's map, when layers are drawn anew in a cascade from the output (left) or one alone (right);
+# open circles at 0: two maps of the trained network under other noise. **b** Infidelity relative to a map of zeros. **c** Mean lesion probability
+# against the fraction of the window's tissue that is deleted (left) or inserted (right). **d** R² of each map on what the mask tells; filled: within 3 mm
+# of the lesion, open: over the window; Grad-CAM++ has one map for both sequences. Lines and large dots: means over lesions; bands and bars:
+# patient-bootstrap 95 % intervals (none with one patient); grey dots: each lesion. How many lesions of how many patients stands below the figure.
+
+# %%
+run.save_figure(sanity_figures.sanity(drawn, stable, unfaithful, curves, explained), "sanity")
