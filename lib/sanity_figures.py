@@ -53,7 +53,7 @@ def _randomisation(fig, table, stability):
             plot_band(ax, here, "depth", "value", "low", "high", **style, label=f"{name}, {region}")
             ax.plot(start["depth"], start["value"], **style, mfc="white", label="_")
         ax.axhline(0, color="0.7", lw=0.6, zorder=0)
-        ax.set(ylim=(-0.55, 1.03), xticks=[0, *means["depth"].unique()], title=mode)
+        ax.set(ylim=(-1.05, 1.05), xticks=[0, *means["depth"].unique()], title=mode)
     axes[0].set(xlabel="layers drawn anew, from the output", ylabel="Spearman's ρ with the\ntrained network's map")
     axes[1].set(xlabel="layer drawn anew (1: at the output)")
     if curves:
