@@ -4,7 +4,7 @@
 
 writes `claims.csv` (one row a measure) and `claims.md` beside the tables, and puts the table between the markers of a
 Markdown file if one is given. One function a claim: it takes `read`, which returns a table of the run by name, and returns
-measures. The rule of each was fixed before any run: a measure holds if its whole 95 % interval lies where the paper says, is
+measures. One rule judges every run: a measure holds if its whole 95 % interval lies where the paper says, is
 contradicted if none of it does, and is open otherwise. A claim is reproduced if all its measures hold, not reproduced if one is
 contradicted, and inconclusive otherwise.
 """

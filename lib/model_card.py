@@ -24,7 +24,7 @@ CARD = """# Weights of a 3D U-Net for white-matter lesions in multiple sclerosis
 
 {train} scans of the synthetic cohort alone (data/README.md): ICBM-152 anatomy, warped; every patch with a random appearance of its own. No scan of a
 patient was used for training, or to pick weights or threshold. The ranges of the appearances, and the shapes and places of lesions, were set around figures
-measured on public scans, the three real test scans below among them, and were changed after looking at the errors of earlier networks on these: they are
+measured on public scans, the scans of patients below among them, and were changed after looking at the errors of earlier networks on these: they are
 tests of the weights, not of the design of the cohort.
 
 {steps} steps of {batch} patches of {patch_size} voxels a side, loss `{loss}`, learning rate {learning_rate}, seed {seed}; the weights of step {step}
@@ -68,9 +68,7 @@ def write_card(build, figures, out, real=None):
     used, split = record["parameters"], pd.read_csv(figures / "01_split.csv").set_index("split")
     tests = f"Synthetic test scans, never seen:\n\n{scans_table(figures)}"
     if real:
-        tests += (
-            f"\n\nReal scans (patients 07 and 19 of Ljubljana, P18 of MSLesSeg; data/README.md):\n\n{scans_table(real)}"
-        )
+        tests += f"\n\nScans of patients, never trained on:\n\n{scans_table(real)}"
     card = CARD.format(
         architecture=json.dumps(description["architecture"]), parameters=description["parameters"],
         threshold=description["threshold"], train=split.loc["train", "scans"], steps=used["steps"],

@@ -59,4 +59,4 @@ def test_the_weights_are_copied_with_their_description(run, tmp_path):
     assert description["threshold"] == 0.35
     for one, other in zip(copied.state_dict().values(), original.state_dict().values(), strict=True):
         assert torch.equal(one, other)
-    assert "Real scans" not in (tmp_path / "out" / "README.md").read_text()
+    assert "Scans of patients" not in (tmp_path / "out" / "README.md").read_text()
