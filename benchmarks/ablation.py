@@ -14,12 +14,11 @@ import argparse
 import json
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 
 from lib import appearance, phantom, training, unet
-from lib.evaluation import threshold_curve
+from lib.evaluation import pick_threshold, threshold_curve
 from lib.inference import predict
 from lib.metrics import lesion_rates, scan_metrics
 from lib.provenance import code_digest, describe, write_atomically
@@ -44,13 +43,10 @@ def run_arm(name, cohort, patients, steps, out):
     model = unet.build(**ARCHITECTURE)
     training.train(
         model, batches, validation, out / f"{name}.ckpt", settings=[name, steps, code_digest(training)], loss="dice_ce",
-        learning_rate=3e-3, weight_decay=1e-5, validate_every=max(steps // 3, 1), validation_threshold=0.3, window=WINDOW, workers=1,
+        learning_rate=3e-3, weight_decay=1e-5, validate_every=max(steps // 3, 1), window=WINDOW, workers=1,
     )  # fmt: skip
     scans = [load_scan(row) for row in validation]
-    curve = threshold_curve(
-        ((predict(model, scan.image, window=WINDOW), scan.lesions) for scan in scans), np.arange(1, 20) / 20
-    )
-    threshold = float(curve.loc[curve["ndsc"].idxmax(), "threshold"])
+    threshold = pick_threshold(threshold_curve((predict(model, s.image, window=WINDOW), s.lesions) for s in scans))
     tested = []
     for row in find_scans(patients).to_dict("records"):
         scan = load_scan(row)

@@ -14,9 +14,17 @@ from scipy import ndimage
 
 MARGIN_MM = 5
 VENTRICLE_BOX_MM = ((-37, 38), (-60, 32), (-5, 31))  # holds the lateral ventricles and not the cisterns
-DEEP_MM = (0, -6, 5), (33, 30, 17)  # boxes of the right half: middle and half sides
+# Boxes of the right half of the template: middle and half sides.
+DEEP_MM = (0, -6, 5), (33, 30, 17)
 BRAINSTEM_MM = (0, -24, -38), (11, 11, 26)
 LIMBIC_MM = ((0, 5, 22), (14, 45, 26)), ((38, 2, 2), (8, 24, 15)), ((24, -18, -20), (13, 22, 12))
+# Choroid plexus, tela choroidea and pineal region, from the atria along the floor of the lateral ventricles to the
+# foramina, into the temporal horns, the roofs of the third and fourth ventricles: middle and radius of balls.
+CHOROID_MM = (
+    ((25, -40, 7), 7), ((21, -36, 12), 6), ((15, -29, 16), 5), ((10, -18, 18), 4), ((7, -7, 17), 4), ((4, 2, 13), 4),
+    ((29, -30, -6), 5), ((31, -20, -15), 4), ((0, -8, 9), 4), ((0, -20, 8), 5), ((0, -29, 3), 7), ((0, -38, 7), 6),
+    ((8, -30, 6), 5), ((14, -33, 4), 5), ((0, -44, -32), 5), ((9, -40, -38), 4),
+)  # fmt: skip
 VENTRICLE_REACH_MM = 15  # over which an enlarged ventricle pushes the tissue around it
 
 
@@ -27,6 +35,8 @@ class Anatomy:
     white, grey, fluid: (X, Y, Z) float32 fractions, their sum is 1 in the brain and close to it, 0 farther out.
     deep, limbic: (X, Y, Z) float32, the share of grey matter that is deep (thalamus, basal ganglia), and that is cingulate,
     insular or medial temporal cortex, which FLAIR shows brighter than other cortex.
+    below: (X, Y, Z) float32, the share that is brainstem or cerebellum.  choroid: (X, Y, Z) float32, where choroid plexus,
+    tela choroidea and pineal region may be, 1 in the middle of it.
     coverage: (X, Y, Z) float32, 1 inside, falling through 0.5 at the border of the brain to 0 some mm outside.
     ventricle_mm: (X, Y, Z) float32, distance to the lateral ventricles, negative inside.
     affine: (4, 4) voxel to world, RAS.
@@ -37,6 +47,8 @@ class Anatomy:
     fluid: np.ndarray
     deep: np.ndarray
     limbic: np.ndarray
+    below: np.ndarray
+    choroid: np.ndarray
     coverage: np.ndarray
     ventricle_mm: np.ndarray
     affine: np.ndarray
@@ -46,13 +58,13 @@ class Anatomy:
         return self.coverage > 0.5
 
     @property
+    def infratentorial(self):
+        """Brainstem and cerebellum, (X, Y, Z) bool."""
+        return (self.below > 0.5) & self.brain
+
+    @property
     def spacing_mm(self):
         return float(self.affine[0, 0])
-
-    def world_mm(self):
-        """World coordinates (x, y, z), each shaped so that the three broadcast to (X, Y, Z)."""
-        index = np.ogrid[tuple(slice(n) for n in self.white.shape)]
-        return tuple(i * self.spacing_mm + start for i, start in zip(index, self.affine[:3, 3], strict=True))
 
 
 class SmoothNoise:
@@ -111,11 +123,28 @@ def template_maps():
     return np.stack([white, grey, fluid, brain, distance]), origin
 
 
+def template_regions(shape, origin):
+    """Regions of the template, with soft borders, (5, X, Y, Z) float32: deep and limbic grey matter, brainstem, all that is
+    infratentorial, choroid plexus; shape and origin (mm) are those of `template_maps`."""
+    x, y, z = (
+        np.asarray(i + start, np.float32) for i, start in zip(np.ogrid[tuple(map(slice, shape))], origin, strict=True)
+    )
+    deep = _inside_box(x, y, z, *DEEP_MM)
+    limbic = (1 - deep) * functools.reduce(np.maximum, (_inside_box(x, y, z, *box) for box in LIMBIC_MM))
+    below = np.broadcast_to(infratentorial(x, y, z), shape).astype(np.float32)
+    choroid = np.zeros(shape, np.float32)
+    for (right, front, up), radius in CHOROID_MM:
+        squared = (np.abs(x) - right) ** 2 + (y - front) ** 2 + (z - up) ** 2
+        choroid = np.maximum(choroid, np.exp(-0.7 * (squared / radius**2) ** 2))
+    return np.stack([deep, limbic, _inside_box(x, y, z, *BRAINSTEM_MM), below, choroid])
+
+
 @cache
 def _grid(spacing_mm):
-    """Template maps to sample from; affine and points (3, X, Y, Z) in template voxels of the target grid; there, the
-    push of a growing ventricle (3, X, Y, Z) and how far gyri may move (1, X, Y, Z), both in one (4, X, Y, Z)."""
+    """Template maps and regions to sample from; affine and points (3, X, Y, Z) in template voxels of the target grid; there,
+    the push of a growing ventricle (3, X, Y, Z) and how far gyri may move (1, X, Y, Z), both in one (4, X, Y, Z)."""
     maps, origin = template_maps()
+    maps = np.concatenate([maps, template_regions(maps.shape[1:], origin)])
     if spacing_mm > 1:  # average over the coarser voxel
         maps = np.stack([ndimage.gaussian_filter(m, 0.35 * spacing_mm) for m in maps])
     shape = tuple(int(n / spacing_mm) for n in maps.shape[1:])
@@ -155,17 +184,14 @@ def make_anatomy(spacing_mm, rng):
     warp += [1.7 * free * smooth_noise(shape, 9 / spacing_mm, rng) for _ in range(3)]
     ventricle_growth_mm = rng.gamma(2.0, 0.9)
     where = middle + (points - middle) * size + torch.from_numpy(warp) - ventricle_growth_mm * push
-    white, grey, fluid, coverage, distance = _sample(maps, where).numpy()
-
-    anatomy = Anatomy(white, grey, fluid, grey, grey, coverage, distance, affine)
-    below, deep = infratentorial(anatomy), _inside_box(anatomy, *DEEP_MM)
-    limbic = (1 - deep) * functools.reduce(np.maximum, (_inside_box(anatomy, *box) for box in LIMBIC_MM))
-    brainstem = 0.6 * grey * _inside_box(anatomy, *BRAINSTEM_MM)
-    white, grey = white + brainstem, grey - brainstem
+    white, grey, fluid, coverage, distance, *regions = _sample(maps, where).numpy()
+    deep, limbic, brainstem, below, choroid = regions
+    white, grey = white + 0.6 * grey * brainstem, grey * (1 - 0.6 * brainstem)
     fluid = rng.uniform(1.5, 3.5) * np.maximum(fluid, 1 - white - grey)  # sulci; the template's maps are averages
     folding = rng.uniform(0.5, 1.0) * (1 - deep) * np.clip((distance - 6) / 10, 0, 1)
     fields = [smooth_noise(shape, max(length / spacing_mm, 0.8), rng) for length in (2.2, 2.2, 12)]
-    folia = np.where(below, np.sin(2 * np.pi * (anatomy.world_mm()[2] + 4 * fields[2]) / max(4.5, 3 * spacing_mm)), 0)
+    up_mm = spacing_mm * np.arange(shape[2]) + 4 * fields[2]
+    folia = below * np.sin(2 * np.pi * up_mm / max(4.5, 3 * spacing_mm))
     white = white * np.exp(folding * (fields[0] + folia))
     fluid = fluid * np.exp(folding * (fields[1] - 0.6 * folia))
     sharp = np.stack([white, grey, fluid]).clip(0) ** 1.75
@@ -173,20 +199,18 @@ def make_anatomy(spacing_mm, rng):
     total = sharp.sum(axis=0)
     sharp[2] += total < 1e-6
     white, grey, fluid = (sharp / sharp.sum(axis=0) * covered).astype(np.float32)
-    return Anatomy(white, grey, fluid, deep, limbic.astype(np.float32), coverage, distance, affine)
+    return Anatomy(white, grey, fluid, deep, limbic, below, choroid, coverage, distance, affine)
 
 
-def infratentorial(anatomy):
-    """Brainstem and cerebellum, (X, Y, Z) bool, by their place in the template."""
-    x, y, z = anatomy.world_mm()
+def infratentorial(x, y, z):
+    """Whether points of the template (mm, broadcast) lie in the part that holds brainstem and cerebellum."""
     cerebellum = (y < -36) & (z < -16 - 0.25 * np.abs(x))
     brainstem = (np.abs(x) < 22) & (y < -6) & (z < -14)
-    return (cerebellum | brainstem) & anatomy.brain
+    return cerebellum | brainstem
 
 
-def _inside_box(anatomy, middle_mm, half_mm):
+def _inside_box(x, y, z, middle_mm, half_mm):
     """1 inside a box of the template and its mirror image, 0 outside, with soft sides: (X, Y, Z)."""
-    x, y, z = anatomy.world_mm()
     sides = zip((np.abs(x), y, z), middle_mm, half_mm, strict=True)
     outside_mm = functools.reduce(np.maximum, (np.abs(along - centre) - half for along, centre, half in sides))
     return np.clip(0.5 - outside_mm / 6, 0, 1).astype(np.float32)

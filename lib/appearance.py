@@ -13,7 +13,7 @@ from lib.anatomy import SmoothNoise, smooth_noise
 from lib.painting import LESION
 
 INGREDIENTS = ("tissue", "lesions", "distractors", "acquisition")
-BIAS_MM = 60.0  # length of the bias field
+BIAS_MM = 25.0, 70.0  # length of the bias field, shortest and longest
 FAINT_MM3 = 50.0  # lesions below this volume may be faint
 DARKEST = 0.55  # the most that a lesion takes from the MPRAGE: it stays brighter than fluid
 COARSE_MM = 4.0  # grid on which mean and standard deviation of a whole scan are taken for a patch of it
@@ -33,10 +33,11 @@ class Appearance:
     grey, deep, fluid, outside: level of cortex, deep grey matter, fluid, and of what is left outside the brain.
     limbic: what FLAIR shows cingulate, insular and medial temporal cortex brighter.
     texture: standard deviation inside white matter.  patches, spots: variation of the cortex, and its bright places.
-    haze: of white matter near the ventricles.  lining, lining_mm: of the ventricle wall.  choroid: plexus.
-    pulsation, vessels: bright places in the fluid.  contrast: (n + 1, 2), added by each blob where it fills a voxel.
+    below: added to brainstem and cerebellum.  haze: of white matter near the ventricles.  lining, lining_mm: of the
+    ventricle wall.  choroid, pulsation, vessels: plexus and bright places, added to the fluid.
+    contrast: (n + 1, 2), added by each blob where it fills a voxel.
     lesion_contrast, t1_ratio: of FLAIR for a lesion of 22 mm3, and size of the MPRAGE's contrast relative to it.
-    gamma, bias, noise: of the intensities.  noise_mm, blur_mm: Gaussian.  slice_mm, slice_axis: thickness, 0 for 3D.
+    gamma, bias, noise: of the intensities.  bias_mm, noise_mm, blur_mm: Gaussian.  slice_mm, slice_axis: thickness, 0 for 3D.
     shift_mm: of FLAIR against MPRAGE.  cut, ragged, residue: border of the skull stripping, its roughness, leftovers.
     """
 
@@ -52,6 +53,7 @@ class Appearance:
     lining: float
     lining_mm: float
     choroid: np.ndarray
+    below: np.ndarray
     pulsation: float
     vessels: np.ndarray
     contrast: np.ndarray
@@ -59,6 +61,7 @@ class Appearance:
     t1_ratio: float
     gamma: np.ndarray
     bias: np.ndarray
+    bias_mm: float
     noise: np.ndarray
     noise_mm: np.ndarray
     blur_mm: np.ndarray
@@ -106,16 +109,18 @@ def draw_appearance(blobs, rng, without=()):
         patches=span("tissue", (0.02, 0.01), (0.07, 0.03)),
         spots=maybe("distractors", 0.9, 0.05, 0.35),
         haze=maybe("distractors", 0.6, 0.0, 0.12),
-        lining=maybe("distractors", 0.9, 0.05, 0.40),
-        lining_mm=span("distractors", 0.7, 1.6),
-        choroid=maybe("distractors", 0.9, (0.1, 0.1), (1.0, 0.7)),
+        lining=maybe("distractors", 0.95, 0.05, 0.80),
+        lining_mm=span("distractors", 0.6, 1.6),
+        choroid=maybe("distractors", 0.95, (0.3, 0.2), (1.6, 1.0)),
+        below=span("tissue", (-0.1, -0.1), (0.3, 0.1)),
         pulsation=maybe("distractors", 0.5, 0.1, 0.8),
         vessels=maybe("distractors", 0.35, (0.0, 0.1), (0.6, 1.3)),
         contrast=contrast.astype(np.float32),
         lesion_contrast=float(lesion_contrast),
         t1_ratio=float(t1_ratio),
         gamma=span("acquisition", (0.8, 0.8), (1.25, 1.25)),
-        bias=span("acquisition", (0.0, 0.0), (0.09, 0.09)),
+        bias=span("acquisition", (0.0, 0.0), (0.12, 0.10)),
+        bias_mm=float(span("acquisition", *BIAS_MM)),
         noise=span("acquisition", (0.01, 0.006), (0.10, 0.06)),
         noise_mm=maybe("acquisition", 0.5, (0.3, 0.3), (0.8, 0.8)),
         blur_mm=maybe("acquisition", 0.7, (0.2, 0.2), (0.8, 0.6)),
@@ -143,7 +148,7 @@ def lesion_contrasts(volumes_mm3, flair, t1_ratio, rng):
 
 def render(subject, appearance, rng):
     """FLAIR and MPRAGE of a whole `Subject`, (2, X, Y, Z) float32: white matter near 1, background 0."""
-    bias = [SmoothNoise(subject.shape, BIAS_MM / subject.spacing_mm, rng) for _ in range(2)]
+    bias = [SmoothNoise(subject.shape, appearance.bias_mm / subject.spacing_mm, rng) for _ in range(2)]
     image, support = _signals(subject.maps(), appearance, bias, [np.arange(n) for n in subject.shape], rng)
     return acquire(image, subject.spacing_mm, appearance, rng).clip(1e-3) * support
 
@@ -154,7 +159,7 @@ def render_patch(subject, start, size, appearance, rng):
     start, size: first voxel and number of voxels along X, Y, Z; a patch may reach beyond the scan. Mean and standard
     deviation are those of the whole scan under the same appearance, taken on a grid of 4 mm.
     """
-    bias = [SmoothNoise(subject.shape, BIAS_MM / subject.spacing_mm, rng) for _ in range(2)]
+    bias = [SmoothNoise(subject.shape, appearance.bias_mm / subject.spacing_mm, rng) for _ in range(2)]
     step = max(1, round(COARSE_MM / subject.spacing_mm))
     everywhere = [np.arange(0, n, step) for n in subject.shape]
     coarse, inside = _signals(subject.maps(step=step), appearance, bias, everywhere, rng)
@@ -179,7 +184,7 @@ def _signals(maps, look, bias, axes, rng):
     lining = look.lining * np.exp(-((maps.ventricle_mm / look.lining_mm) ** 2)) * np.clip(noise(7) + 0.5, 0, 2)
     lining += look.haze * np.exp(-np.maximum(maps.ventricle_mm, 0) / 8)
     small = noise(2)
-    choroid = np.clip(2 * small - 3, 0, 1) * (maps.ventricle_mm < -1)
+    plexus = maps.choroid * np.clip(0.6 + 0.7 * small, 0, 1)
     pulsation = look.pulsation * np.clip(noise(4) - 1, 0, 1)
     vessels = np.clip(2 * noise(1.5) - 2.6, 0, 1) if look.vessels.any() else 0.0
     outside = np.clip((0.5 - maps.coverage) / 0.3, 0, 1)
@@ -193,11 +198,12 @@ def _signals(maps, look, bias, axes, rng):
         level = level + look.patches[channel] * patch + sign * (spots + look.limbic * maps.limbic)
         fluid = (
             look.fluid[channel]
-            + look.choroid[channel] * choroid
+            + look.choroid[channel] * plexus
             + fluid_extra[channel]
             + look.vessels[channel] * vessels
         )
         value = maps.white * white_factors[channel] + maps.grey * level + maps.fluid * fluid
+        value += look.below[channel] * maps.below * (maps.white + maps.grey)
         value += (look.outside[channel] * (1 + 0.5 * patch) + look.vessels[channel] * vessels - value) * outside
         value += bulk * look.contrast[maps.label, channel]
         log = np.log(np.maximum(value, 0.02)) * np.float32(look.gamma[channel])

@@ -12,7 +12,7 @@ from nibabel.affines import apply_affine, voxel_sizes
 from scipy import ndimage, stats
 from tqdm import tqdm
 
-from lib.anatomy import template_maps
+from lib.anatomy import infratentorial, template_maps
 from lib.lesions import label_instances, signed_distance
 from lib.scans import load_lesions, load_scan
 from lib.tissue import white_matter
@@ -90,7 +90,7 @@ def locate(lesions, affine):
         "label": inside[inside > 0],
         "ventricle_mm": ventricle,
         "cortex_mm": cortex,
-        "below": infratentorial(points),
+        "below": infratentorial(*points.T),
     }
     groups = pd.DataFrame(voxels).groupby("label")
     table = groups[["ventricle_mm", "cortex_mm"]].min().clip(lower=0)
@@ -102,12 +102,6 @@ def locate(lesions, affine):
     ]
     table["place"] = np.select(rules, ["infratentorial", "periventricular", "juxtacortical"], "deep")
     return table[table["volume_mm3"] >= MIN_VOLUME_MM3].reset_index()
-
-
-def infratentorial(points_mm):
-    """Which points (n, 3) in MNI space lie in the cerebellum or the brainstem: (n,) bool, by planes along the tentorium."""
-    x, y, z = points_mm.T
-    return ((y < -36) & (z < -16 - 0.25 * np.abs(x))) | ((np.abs(x) < 22) & (y < -6) & (z < -14))
 
 
 def template_distances(points_mm):

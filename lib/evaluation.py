@@ -6,18 +6,33 @@ import pandas as pd
 from lib.metrics import dice, lesion_rates, normalised_dice
 from lib.stats import bootstrap_patients, proportion_interval
 
+THRESHOLDS = np.arange(1, 20) / 20  # on the lesion probability
 
-def threshold_curve(cases, thresholds):
-    """Mean nDSC and Dice over scans at each threshold.
 
-    cases: iterable of (probability, annotation), each (X, Y, Z). Returns a table threshold, ndsc, dice.
+def threshold_curve(cases):
+    """Mean nDSC and Dice over scans at each of THRESHOLDS, with the standard error of the mean nDSC.
+
+    cases: iterable of (probability, annotation), each (X, Y, Z). Returns a table threshold, ndsc, dice, ndsc_se (NaN for a
+    single scan).
     """
-    scores = [
-        [(normalised_dice(probability >= t, annotation), dice(probability >= t, annotation)) for t in thresholds]
+    scores = np.array([
+        [(normalised_dice(probability >= t, annotation), dice(probability >= t, annotation)) for t in THRESHOLDS]
         for probability, annotation in cases
-    ]
-    ndsc, plain = np.mean(scores, axis=0).T
-    return pd.DataFrame({"threshold": thresholds, "ndsc": ndsc, "dice": plain})
+    ])  # fmt: skip
+    ndsc, plain = scores.mean(axis=0).T
+    error = np.std(scores[..., 0], axis=0, ddof=1) / np.sqrt(len(scores)) if len(scores) > 1 else np.nan
+    return pd.DataFrame({"threshold": THRESHOLDS, "ndsc": ndsc, "dice": plain, "ndsc_se": error})
+
+
+def pick_threshold(curve):
+    """The lowest threshold whose mean nDSC is within one standard error of the best: where the curve is flat, scans unlike
+    those of the validation lose less by a low threshold, as their lesions get lower probabilities.
+
+    curve: table of `threshold_curve`; without a standard error the best one is taken.
+    """
+    best = curve.loc[curve["ndsc"].idxmax()]
+    least = best["ndsc"] - np.nan_to_num(best["ndsc_se"])
+    return float(curve.loc[curve["ndsc"] >= least, "threshold"].min())
 
 
 def metrics_table(scans, *, n_resamples, generator):

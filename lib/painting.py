@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from lib.anatomy import infratentorial, smooth_noise
+from lib.anatomy import smooth_noise
 
 EDGE = 1.4  # voxels over which a blob fades out
 INFRATENTORIAL_GROWTH = 2.5  # their lesions are larger than other focal ones
+LEAST_CONFLUENT_MM3 = 150  # who would have less has no periventricular lesions but focal ones
 LESION = 1  # family of the blobs that are annotated
 # The others: mean number a brain, log-volume mean and SD (mm3), elongation. Their contrasts are in lib/appearance.py.
 LOOKALIKES = {
@@ -44,7 +45,7 @@ class Blobs:
 def site_probability(anatomy):
     """Relative probability of a focal lesion's centre, (X, Y, Z): white matter, falling from the ventricles outwards,
     raised next to the cortex, 8 % infratentorial."""
-    below = infratentorial(anatomy)
+    below = anatomy.infratentorial
     cortex = ndimage.gaussian_filter(anatomy.grey, 2 / anatomy.spacing_mm)
     weight = (3.3 + 8 * np.exp(-np.maximum(anatomy.ventricle_mm, 0) / 9)) * (anatomy.white > 0.7)
     weight *= 1 + 2 * np.clip(cortex - 0.15, 0, 0.3)
@@ -91,14 +92,16 @@ def confluent(anatomy, voxels, patches, spread_mm):
     patches: (X, Y, Z) unit-variance field; lesions are where it is high, the nearer to the ventricle the likelier, over
     spread_mm.
     """
-    allowed = (anatomy.white > 0.5) & (np.abs(anatomy.ventricle_mm - 12) < 13) & ~infratentorial(anatomy)
+    allowed = (anatomy.white > 0.5) & (np.abs(anatomy.ventricle_mm - 12) < 13) & ~anatomy.infratentorial
     score = patches - np.maximum(anatomy.ventricle_mm, 0) / spread_mm
     inside = score[allowed]
     n = min(int(voxels), inside.size - 1)
+    if n == 0:
+        return np.zeros_like(score)
     threshold = np.partition(inside, -n)[-n]
     slope = 0.25 * anatomy.spacing_mm  # typical gradient of the score, per voxel
     alpha = np.clip(0.5 + (score - threshold) / (slope * EDGE), 0, 1) * np.clip(1.5 * anatomy.white, 0, 1)
-    return (alpha * (np.abs(anatomy.ventricle_mm - 12) < 15) * ~infratentorial(anatomy)).astype(np.float32)
+    return (alpha * (np.abs(anatomy.ventricle_mm - 12) < 15) * ~anatomy.infratentorial).astype(np.float32)
 
 
 def draw_blobs(anatomy, rng, session=0):
@@ -123,7 +126,8 @@ def draw_blobs(anatomy, rng, session=0):
     now = voxels * growth if session else np.where(new, 0, voxels)
     groups.append((LESION, site_probability(anatomy), now, voxels, 0.25))
 
-    periventricular = np.clip(4800 * np.exp(1.5 * load), 150, 50000) / spacing**1.5
+    periventricular = min(4500 * np.exp(1.9 * load), 60000)
+    periventricular *= (periventricular >= LEAST_CONFLUENT_MM3) / spacing**1.5
     coarse, fine = (smooth_noise(shape, length / spacing, rng) for length in (10, 4))
     share, spread_mm = rng.uniform(0.1, 0.5), rng.uniform(4, 12)
     patches = np.sqrt(1 - share) * coarse + np.sqrt(share) * fine
@@ -139,7 +143,7 @@ def draw_blobs(anatomy, rng, session=0):
         first = sum(map(len, volumes))
         sites, axes = draw_sites(weight, len(now), rng), draw_axes(len(now), elongation, rng)
         if family == LESION:
-            larger = np.where(infratentorial(anatomy)[tuple(sites.T)], INFRATENTORIAL_GROWTH, 1)
+            larger = np.where(anatomy.infratentorial[tuple(sites.T)], INFRATENTORIAL_GROWTH, 1)
             now, drawn = now * larger, drawn * larger
         paint(anatomy, alpha, label, first, sites, now, axes, irregularity)
         volumes.append(drawn)

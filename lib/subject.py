@@ -7,7 +7,7 @@ import numpy as np
 from lib.painting import Blobs
 from lib.provenance import write_atomically
 
-FRACTIONS = ("white", "grey", "deep", "limbic", "coverage", "alpha")
+FRACTIONS = ("white", "grey", "deep", "limbic", "below", "choroid", "coverage", "alpha")
 NEAR_MM, STEPS_PER_MM = 12, 4  # ventricle distances are stored from -12 to 51 mm in quarters
 
 
@@ -20,6 +20,8 @@ class Maps:
     fluid: np.ndarray
     deep: np.ndarray
     limbic: np.ndarray
+    below: np.ndarray
+    choroid: np.ndarray
     coverage: np.ndarray
     ventricle_mm: np.ndarray
     alpha: np.ndarray
@@ -31,7 +33,7 @@ class Maps:
 class Subject:
     """A synthetic scan without its appearance.
 
-    fractions: (6, X, Y, Z) uint8, of FRACTIONS in 255ths.  distance: (X, Y, Z) uint8, to the ventricles.
+    fractions: (8, X, Y, Z) uint8, of FRACTIONS in 255ths.  distance: (X, Y, Z) uint8, to the ventricles.
     label: (X, Y, Z) int16.  volume_mm3, family: (n + 1,), see `painting.Blobs`.  affine: (4, 4) voxel to world, RAS.
     """
 
@@ -44,7 +46,7 @@ class Subject:
 
     @classmethod
     def compose(cls, anatomy, blobs):
-        maps = [anatomy.white, anatomy.grey, anatomy.deep, anatomy.limbic, anatomy.coverage, blobs.alpha]
+        maps = [getattr(anatomy, name) for name in FRACTIONS[:-1]] + [blobs.alpha]
         fractions = np.stack([np.rint(255 * one.clip(0, 1)).astype(np.uint8) for one in maps])
         distance = np.rint((anatomy.ventricle_mm + NEAR_MM) * STEPS_PER_MM).clip(0, 255).astype(np.uint8)
         return cls(fractions, distance, blobs.label, blobs.volume_mm3, blobs.family, anatomy.affine)
@@ -71,11 +73,11 @@ class Subject:
         """Maps of a box of `size` voxels from voxel `start` on, which may reach beyond the scan; every `step`-th voxel."""
         size = self.shape if size is None else size
         fractions = crop(self.fractions, start, size, step).astype(np.float32) / 255
-        white, grey, deep, limbic, coverage, alpha = fractions
-        fluid = np.clip(20 * coverage - 1, 0, 1) - white - grey
+        part = dict(zip(FRACTIONS, fractions, strict=True))
+        fluid = (np.clip(20 * part["coverage"] - 1, 0, 1) - part["white"] - part["grey"]).clip(0)
         distance = crop(self.distance, start, size, step).astype(np.float32) / STEPS_PER_MM - NEAR_MM
         label = crop(self.label, start, size, step)
-        return Maps(white, grey, fluid.clip(0), deep, limbic, coverage, distance, alpha, label, self.spacing_mm * step)
+        return Maps(**part, fluid=fluid, ventricle_mm=distance, label=label, spacing_mm=self.spacing_mm * step)
 
     def save(self, path):
         write_atomically(path, lambda file: np.savez_compressed(file, **vars(self)))

@@ -14,8 +14,8 @@ from tqdm import tqdm
 
 from lib import losses
 from lib.appearance import draw_appearance, render_patch
+from lib.evaluation import threshold_curve
 from lib.inference import predict
-from lib.metrics import dice, normalised_dice
 from lib.provenance import digest, write_atomically
 from lib.scans import load_scan
 from lib.subject import Subject, crop
@@ -151,13 +151,13 @@ def augmentation():
 
 
 def train(
-    model, batches, validation_rows, checkpoint, *, settings, loss, learning_rate, weight_decay, validate_every,
-    validation_threshold, window, workers=0,
+    model, batches, validation_rows, checkpoint, *, settings, loss, learning_rate, weight_decay, validate_every, window,
+    workers=0,
 ):  # fmt: skip
     """Train with a loss (`losses.build`); returns tables of rows (loss, validation) with the best weights loaded into `model`.
 
-    batches: PatchBatches. validation_rows: scans whose mean nDSC picks the best weights, every `validate_every` steps
-    and at the end. checkpoint: file from which an interrupted training of the same `settings` goes on; one of other
+    batches: PatchBatches. validation_rows: scans whose mean nDSC, at the threshold that is best for it, picks the best
+    weights, every `validate_every` steps and at the end. checkpoint: file from which an interrupted training of the same `settings` goes on; one of other
     settings is ignored. The learning rate warms up for 5 % of the steps and then falls along a cosine to 0.
     """
     device = next(model.parameters()).device
@@ -192,7 +192,7 @@ def train(
         progress["loss"].append({"step": progress["step"], "loss": float(value.detach()), "learning_rate": rate})
         schedule.step()
         if progress["step"] % validate_every == 0 or progress["step"] == steps:
-            scores = validate(model, validation_rows, validation_threshold, window)
+            scores = validate(model, validation_rows, window)
             progress["validation"].append({"step": progress["step"], **scores})
             bar.set_postfix(nDSC=f"{scores['ndsc']:.3f}")
             if scores["ndsc"] > progress["best_ndsc"]:
@@ -205,16 +205,13 @@ def train(
     return progress["loss"], progress["validation"]
 
 
-def validate(model, rows, threshold, window):
-    """Mean nDSC and Dice over scans at one threshold."""
+def validate(model, rows, window):
+    """Best mean nDSC over scans, of all thresholds, with that threshold and the mean Dice there: dict."""
     model.eval()
-    scores = []
-    for row in rows:
-        scan = load_scan(row)
-        prediction = predict(model, scan.image, window=window) >= threshold
-        scores.append((normalised_dice(prediction, scan.lesions), dice(prediction, scan.lesions)))
-    ndsc, plain = np.mean(scores, axis=0)
-    return {"ndsc": float(ndsc), "dice": float(plain)}
+    scans = (load_scan(row) for row in rows)
+    curve = threshold_curve((predict(model, scan.image, window=window), scan.lesions) for scan in scans)
+    best = curve.loc[curve["ndsc"].idxmax()]
+    return {name: float(best[name]) for name in ("threshold", "ndsc", "dice")}
 
 
 def _warm_cosine(step, steps):

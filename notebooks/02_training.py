@@ -43,7 +43,6 @@ loss = "dice_ce"  # the paper's: "ndsc_focal"
 learning_rate = 3e-3
 weight_decay = 1e-5
 validate_every = 175  # steps
-validation_threshold = 0.3  # on the lesion probability, as in the paper
 cached_scans = 32  # scans kept in memory by each worker
 fresh_appearance = True  # of the synthetic cohort: every patch has an appearance of its own, drawn when it is needed
 without = []  # ingredients of that appearance that are not varied: tissue, lesions, distractors, acquisition
@@ -87,14 +86,14 @@ len(rows["train"]), len(rows["validation"])
 
 # %% [markdown]
 # ## Training
-# The paper's loss is 0.5 x normalised Dice + focal loss; Dice + cross-entropy learns faster from few steps. Validation is a sliding-window prediction of every validation scan.
+# The paper's loss is 0.5 x normalised Dice + focal loss; Dice + cross-entropy learns faster from few steps. Validation is a sliding-window
+# prediction of every validation scan, scored at the threshold that is best for their mean nDSC.
 
 # %%
 made_from = [run.parameters, digest(run.scans_file), code_digest(training), code_digest(unet)]
 losses, validation = training.train(
     model, batches, rows["validation"], run.checkpoint, settings=made_from, loss=loss, learning_rate=learning_rate,
-    weight_decay=weight_decay, validate_every=validate_every, validation_threshold=validation_threshold, window=window,
-    workers=workers,
+    weight_decay=weight_decay, validate_every=validate_every, window=window, workers=workers,
 )  # fmt: skip
 
 # %%
@@ -114,8 +113,8 @@ unet.save_weights(
 )  # fmt: skip
 
 # %% [markdown]
-# **Figure.** Training loss, validation nDSC and Dice (mean over the validation scans, at a threshold of 0.3 on the lesion
-# probability), and learning rate. The dashed line marks the weights that were kept.
+# **Figure.** Training loss, validation nDSC and Dice (mean over the validation scans, at the threshold that is best for
+# nDSC), and learning rate. The dashed line marks the weights that were kept.
 
 # %%
 run.save_figure(plots.training(losses, validation), "training")

@@ -62,21 +62,22 @@ for row in tqdm(rows.get("validation", []) + rows["test"], desc="predicting", mi
 
 # %% [markdown]
 # ## Threshold
-# The lesion probability from which a voxel counts as lesion: the one with the best mean nDSC on the validation scans. Weights
-# given from outside come with theirs.
+# The lesion probability from which a voxel counts as lesion: the lowest whose mean nDSC on the validation scans is within one
+# standard error of the best. The curve is flat, and lesions of other scanners get lower probabilities. Weights given from
+# outside come with theirs.
 
 # %%
 if weights:
     threshold, curve = (
         unet.recorded_threshold(description, weights),
-        pd.DataFrame(columns=["threshold", "ndsc", "dice"]),
+        pd.DataFrame(columns=["threshold", "ndsc", "dice", "ndsc_se"]),
     )
 else:
     predicted = (
         (maps.load_map(run.map(row["scan"], "desc-pred_probseg")), load_scan(row).lesions) for row in rows["validation"]
     )
-    curve = evaluation.threshold_curve(predicted, np.arange(1, 20) / 20)
-    threshold = float(curve.loc[curve["ndsc"].idxmax(), "threshold"])
+    curve = evaluation.threshold_curve(predicted)
+    threshold = evaluation.pick_threshold(curve)
     unet.record_threshold(run.weights(), threshold)
 run.save_table(curve, "threshold")
 print(f"threshold {threshold:.2f}")

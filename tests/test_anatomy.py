@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from lib.anatomy import SmoothNoise, infratentorial, make_anatomy, smooth_noise
+from lib.anatomy import SmoothNoise, infratentorial, make_anatomy, smooth_noise, template_regions
 
 SPACING_MM = 3.0
 
@@ -44,14 +44,28 @@ def test_ventricles_hold_fluid_and_differ_between_subjects(anatomies):
     assert max(sizes) > 1.2 * min(sizes)
 
 
-def test_deep_grey_matter_lies_in_the_middle_and_brainstem_below(anatomies):
+def test_regions_lie_where_they_are_in_the_template():
+    x, y, z = (np.arange(n) + start for n, start in zip((121, 141, 141), (-60, -90, -60), strict=True))
+    x, y, z = x[:, None, None], y[:, None], z
+    deep, limbic, brainstem, below, choroid = template_regions((121, 141, 141), (-60, -90, -60))
+    inside = {
+        "thalamus": ((12, -20, 8), deep), "insula": ((38, 0, 2), limbic), "pons": ((0, -24, -35), brainstem),
+        "cerebellum": ((25, -60, -40), below), "glomus": ((-25, -40, 7), choroid),
+    }  # fmt: skip
+    for (right, front, up), region in inside.values():
+        assert region[right + 60, front + 90, up + 60] > 0.9
+    assert not (deep * limbic > 0.3).any() and not choroid[(x == 0) & (y == 20) & (z == 50)].any()
+    np.testing.assert_array_equal(below, infratentorial(x, y, z))
+    for region in (deep, limbic, below, choroid):
+        np.testing.assert_array_equal(region, region[::-1])  # both sides alike
+
+
+def test_brainstem_and_cerebellum_lie_below(anatomies):
     for anatomy in anatomies:
-        x, y, z = np.broadcast_arrays(*anatomy.world_mm())
-        deep = anatomy.deep > 0.5
-        assert np.abs(x[deep]).max() < 40 and np.abs(z[deep] - 5).max() < 25
-        below = infratentorial(anatomy)
-        assert 0.05 < below.sum() / anatomy.brain.sum() < 0.2
-        assert z[below].max() < 0 and not below[~anatomy.brain].any()
+        up_mm = anatomy.affine[2, 3] + SPACING_MM * np.argwhere(anatomy.infratentorial)[:, 2]
+        assert 0.05 < len(up_mm) / anatomy.brain.sum() < 0.25
+        assert up_mm.max() < 0
+        assert anatomy.grey[anatomy.choroid > 0.5].mean() < anatomy.grey[anatomy.deep > 0.9].mean()
 
 
 def test_anatomy_depends_on_the_generator_alone():

@@ -35,7 +35,7 @@ def fit(rows, checkpoint, steps=6, **changes):
     torch.manual_seed(0)
     model = unet.build(**SMALL)
     options = {"settings": "a", "loss": "ndsc_focal", "learning_rate": 1e-2, "weight_decay": 0.0, "validate_every": 2}
-    options |= {"validation_threshold": 0.3, "window": 12} | changes
+    options |= {"window": 12} | changes
     tables = training.train(model, batches(rows, steps), rows[:1], checkpoint, **options)
     return model, *tables
 
@@ -91,7 +91,7 @@ def test_training_lowers_the_loss_and_keeps_the_best_weights(rows, tmp_path):
     losses = [row["loss"] for row in loss]
     assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
     best = max(row["ndsc"] for row in validation)
-    assert training.validate(model, rows[:1], 0.3, 12)["ndsc"] == pytest.approx(best)
+    assert training.validate(model, rows[:1], 12)["ndsc"] == pytest.approx(best)
 
 
 def test_an_interrupted_training_ends_as_an_uninterrupted_one(rows, tmp_path, monkeypatch):
