@@ -38,7 +38,9 @@ def run_arm(name, cohort, patients, steps, out):
         source = training.ScanPatches(train, len(train))
     else:
         source = training.SubjectPatches([phantom.maps_file(row["flair"]) for row in train], len(train), ARMS[name])
-    batches = training.PatchBatches(source, steps=steps, patch_size=PATCH, scans_per_step=2, patches_per_scan=1, seed=0)
+    batches = training.PatchBatches(
+        source, steps=steps, patch_size=PATCH, scans_per_step=2, patches_per_scan=1, seed=0, any_direction=False
+    )
     torch.manual_seed(0)
     model = unet.build(**ARCHITECTURE)
     training.train(

@@ -21,7 +21,7 @@ LIMBIC_MM = ((0, 5, 22), (14, 45, 26)), ((38, 2, 2), (8, 24, 15)), ((24, -18, -2
 # Choroid plexus, tela choroidea and pineal region, from the atria along the floor of the lateral ventricles to the
 # foramina, into the temporal horns, the roofs of the third and fourth ventricles: middle and radius of balls.
 CHOROID_MM = (
-    ((25, -40, 7), 7), ((21, -36, 12), 6), ((15, -29, 16), 5), ((10, -18, 18), 4), ((7, -7, 17), 4), ((4, 2, 13), 4),
+    ((25, -40, 7), 8), ((27, -37, 0), 7), ((21, -36, 12), 6), ((15, -29, 16), 5), ((10, -18, 18), 4), ((7, -7, 17), 4), ((4, 2, 13), 4),
     ((29, -30, -6), 5), ((31, -20, -15), 4), ((0, -8, 9), 4), ((0, -20, 8), 5), ((0, -29, 3), 7), ((0, -38, 7), 6),
     ((8, -30, 6), 5), ((14, -33, 4), 5), ((0, -44, -32), 5), ((9, -40, -38), 4),
 )  # fmt: skip

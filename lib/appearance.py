@@ -13,7 +13,7 @@ from lib.anatomy import SmoothNoise, smooth_noise
 from lib.painting import LESION
 
 INGREDIENTS = ("tissue", "lesions", "distractors", "acquisition")
-BIAS_MM = 25.0, 70.0  # length of the bias field, shortest and longest
+BIAS_MM = 30.0, 70.0  # length of the bias field, shortest and longest
 FAINT_MM3 = 50.0  # lesions below this volume may be faint
 DARKEST = 0.55  # the most that a lesion takes from the MPRAGE: it stays brighter than fluid
 COARSE_MM = 4.0  # grid on which mean and standard deviation of a whole scan are taken for a patch of it
@@ -33,8 +33,9 @@ class Appearance:
     grey, deep, fluid, outside: level of cortex, deep grey matter, fluid, and of what is left outside the brain.
     limbic: what FLAIR shows cingulate, insular and medial temporal cortex brighter.
     texture: standard deviation inside white matter.  patches, spots: variation of the cortex, and its bright places.
+    regional: standard deviation of grey matter in FLAIR over centimetres.
     below: added to brainstem and cerebellum.  haze: of white matter near the ventricles.  lining, lining_mm: of the
-    ventricle wall.  choroid, pulsation, vessels: plexus and bright places, added to the fluid.
+    ventricle wall.  choroid: level of the plexus.  pulsation, vessels: bright places, added to the fluid.
     contrast: (n + 1, 2), added by each blob where it fills a voxel.
     lesion_contrast, t1_ratio: of FLAIR for a lesion of 22 mm3, and size of the MPRAGE's contrast relative to it.
     gamma, bias, noise: of the intensities.  bias_mm, noise_mm, blur_mm: Gaussian.  slice_mm, slice_axis: thickness, 0 for 3D.
@@ -48,6 +49,7 @@ class Appearance:
     outside: np.ndarray
     texture: np.ndarray
     patches: np.ndarray
+    regional: float
     spots: float
     haze: float
     lining: float
@@ -107,11 +109,12 @@ def draw_appearance(blobs, rng, without=()):
         outside=span("tissue", (0.1, 0.1), (1.0, 1.2)),
         texture=span("tissue", (0.01, 0.005), (0.06, 0.03)),
         patches=span("tissue", (0.02, 0.01), (0.07, 0.03)),
+        regional=float(span("tissue", 0.0, 0.10)),
         spots=maybe("distractors", 0.9, 0.05, 0.35),
-        haze=maybe("distractors", 0.6, 0.0, 0.12),
+        haze=maybe("distractors", 0.8, 0.0, 0.25),
         lining=maybe("distractors", 0.95, 0.05, 0.80),
         lining_mm=span("distractors", 0.6, 1.6),
-        choroid=maybe("distractors", 0.95, (0.3, 0.2), (1.6, 1.0)),
+        choroid=maybe("distractors", 0.95, (0.6, 0.5), (1.9, 1.3)),
         below=span("tissue", (-0.1, -0.1), (0.3, 0.1)),
         pulsation=maybe("distractors", 0.5, 0.1, 0.8),
         vessels=maybe("distractors", 0.35, (0.0, 0.1), (0.6, 1.3)),
@@ -119,7 +122,7 @@ def draw_appearance(blobs, rng, without=()):
         lesion_contrast=float(lesion_contrast),
         t1_ratio=float(t1_ratio),
         gamma=span("acquisition", (0.8, 0.8), (1.25, 1.25)),
-        bias=span("acquisition", (0.0, 0.0), (0.12, 0.10)),
+        bias=span("acquisition", (0.0, 0.0), (0.09, 0.09)),
         bias_mm=float(span("acquisition", *BIAS_MM)),
         noise=span("acquisition", (0.01, 0.006), (0.10, 0.06)),
         noise_mm=maybe("acquisition", 0.5, (0.3, 0.3), (0.8, 0.8)),
@@ -182,9 +185,9 @@ def _signals(maps, look, bias, axes, rng):
     patch, rough = noise(5), noise(12)
     spots = look.spots * np.clip(patch - 1, 0, 1)
     lining = look.lining * np.exp(-((maps.ventricle_mm / look.lining_mm) ** 2)) * np.clip(noise(7) + 0.5, 0, 2)
-    lining += look.haze * np.exp(-np.maximum(maps.ventricle_mm, 0) / 8)
+    lining += look.haze * np.exp(-np.maximum(maps.ventricle_mm, 0) / 6) * np.clip(rough + 0.7, 0, 2)
     small = noise(2)
-    plexus = maps.choroid * np.clip(0.6 + 0.7 * small, 0, 1)
+    plexus = maps.choroid * (1 - maps.white) * np.clip(0.6 + 0.7 * small, 0, 1) * look.choroid.any()
     pulsation = look.pulsation * np.clip(noise(4) - 1, 0, 1)
     vessels = np.clip(2 * noise(1.5) - 2.6, 0, 1) if look.vessels.any() else 0.0
     outside = np.clip((0.5 - maps.coverage) / 0.3, 0, 1)
@@ -195,15 +198,13 @@ def _signals(maps, look, bias, axes, rng):
     fluid_extra = (pulsation, 0.0)
     for channel, sign in enumerate((1, 0)):
         level = look.grey[channel] + (look.deep[channel] - look.grey[channel]) * maps.deep
-        level = level + look.patches[channel] * patch + sign * (spots + look.limbic * maps.limbic)
-        fluid = (
-            look.fluid[channel]
-            + look.choroid[channel] * plexus
-            + fluid_extra[channel]
-            + look.vessels[channel] * vessels
+        level = (
+            level + look.patches[channel] * patch + sign * (spots + look.limbic * maps.limbic + look.regional * rough)
         )
+        fluid = look.fluid[channel] + fluid_extra[channel] + look.vessels[channel] * vessels
         value = maps.white * white_factors[channel] + maps.grey * level + maps.fluid * fluid
         value += look.below[channel] * maps.below * (maps.white + maps.grey)
+        value += (look.choroid[channel] - value) * plexus
         value += (look.outside[channel] * (1 + 0.5 * patch) + look.vessels[channel] * vessels - value) * outside
         value += bulk * look.contrast[maps.label, channel]
         log = np.log(np.maximum(value, 0.02)) * np.float32(look.gamma[channel])

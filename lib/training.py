@@ -104,13 +104,13 @@ class PatchBatches(Dataset):
 
     So training continues after an interruption as if it had not been interrupted, with any number of workers. Each
     batch takes `patches_per_scan` patches of each of `scans_per_step` scans of the source, drawn without replacement: an
-    item is (image (B, 2, P, P, P) float32, lesions (B, 1, P, P, P) float32).
+    item is (image (B, 2, P, P, P) float32, lesions (B, 1, P, P, P) float32).  any_direction: see `augmentation`.
     """
 
-    def __init__(self, source, *, steps, patch_size, scans_per_step, patches_per_scan, seed):
+    def __init__(self, source, *, steps, patch_size, scans_per_step, patches_per_scan, seed, any_direction=True):
         self.source, self.steps, self.seed, self.patch_size = source, steps, seed, patch_size
         self.scans_per_step, self.patches_per_scan = min(scans_per_step, len(source)), patches_per_scan
-        self.transform = augmentation()
+        self.transform = augmentation(any_direction)
         set_track_meta(False)
 
     def __len__(self):
@@ -131,16 +131,20 @@ class PatchBatches(Dataset):
         return torch.stack(images).float(), torch.stack(lesions).float()
 
 
-def augmentation():
+def augmentation(any_direction=True):
     """Augmentation (Spagnolo et al. 2024): flips, 90-degree rotations, affine of +-15 degrees and +-10 % scale,
-    intensity scale and shift of +-0.1."""
+    intensity scale and shift of +-0.1.
+
+    any_direction: False leaves the quarter turns and the flips but that of left and right out, so that a network may learn
+    where in an upright head it is.
+    """
     both = ["image", "lesions"]
     quarter_turns = [
         transforms.RandRotate90d(both, prob=0.5, max_k=3, spatial_axes=axes) for axes in ((0, 1), (0, 2), (1, 2))
     ]
     return transforms.Compose([
-        *[transforms.RandFlipd(both, prob=0.5, spatial_axis=axis) for axis in range(3)],
-        *quarter_turns,
+        *[transforms.RandFlipd(both, prob=0.5, spatial_axis=axis) for axis in range(3 if any_direction else 1)],
+        *(quarter_turns if any_direction else []),
         transforms.RandAffined(
             both, prob=0.5, rotate_range=(math.radians(15),) * 3, scale_range=(0.1,) * 3,
             mode=("bilinear", "nearest"), padding_mode="zeros",

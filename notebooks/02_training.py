@@ -46,6 +46,7 @@ validate_every = 175  # steps
 cached_scans = 32  # scans kept in memory by each worker
 fresh_appearance = True  # of the synthetic cohort: every patch has an appearance of its own, drawn when it is needed
 without = []  # ingredients of that appearance that are not varied: tissue, lesions, distractors, acquisition
+any_direction = False  # quarter turns and flips along any axis, as in the paper; otherwise left and right alone
 workers = 1  # processes that prepare patches
 
 # %%
@@ -62,8 +63,8 @@ print(f"{sum(weight.numel() for weight in model.parameters()):,} weights")
 
 # %% [markdown]
 # ## Patches
-# Each batch is a function of the seed and the step alone: lesion-centred and background patches 4 to 1, then flips, quarter turns,
-# small affine transforms, and a random scale and shift of the intensities. Scans of the synthetic cohort keep maps of their tissue and lesions:
+# Each batch is a function of the seed and the step alone: lesion-centred and background patches 4 to 1, then flips, quarter turns
+# (with `any_direction`), small affine transforms, and a random scale and shift of the intensities. Scans of the synthetic cohort keep maps of their tissue and lesions:
 # from these, each patch is drawn with contrasts, noise, bias field, slices and distractors of its own.
 
 # %%
@@ -81,6 +82,7 @@ batches = training.PatchBatches(
     scans_per_step=scans_per_step,
     patches_per_scan=patches_per_scan,
     seed=seed,
+    any_direction=any_direction,
 )
 len(rows["train"]), len(rows["validation"])
 
