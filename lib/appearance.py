@@ -86,7 +86,8 @@ def draw_appearance(blobs, rng, without=()):
 
     def span(group, low, high):
         share = rng.random(np.shape(low))
-        return np.add(low, np.subtract(high, low) * (0.5 if group in without else share))
+        drawn = np.add(low, np.subtract(high, low) * (0.5 if group in without else share))
+        return np.float32(drawn)  # wider numbers would make the images so, and slow
 
     def maybe(group, chance, low, high):
         value, there = span(group, low, high), rng.random() < chance
