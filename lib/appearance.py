@@ -34,7 +34,7 @@ class Appearance:
     limbic: what FLAIR shows cingulate, insular and medial temporal cortex brighter.
     texture: standard deviation inside white matter.  patches, spots: variation of the cortex, and its bright places.
     regional: standard deviation of grey matter in FLAIR over centimetres.
-    below: added to brainstem and cerebellum.  haze: of white matter near the ventricles.  lining, lining_mm: of the
+    below: added to brainstem and cerebellum, in FLAIR unevenly.  haze: of white matter near the ventricles.  lining, lining_mm: of the
     ventricle wall.  choroid: level of the plexus.  pulsation, vessels: bright places, added to the fluid.
     contrast: (n + 1, 2), added by each blob where it fills a voxel.
     lesion_contrast, t1_ratio: of FLAIR for a lesion of 22 mm3, and size of the MPRAGE's contrast relative to it.
@@ -204,7 +204,7 @@ def _signals(maps, look, bias, axes, rng):
         )
         fluid = look.fluid[channel] + fluid_extra[channel] + look.vessels[channel] * vessels
         value = maps.white * white_factors[channel] + maps.grey * level + maps.fluid * fluid
-        value += look.below[channel] * maps.below * (maps.white + maps.grey)
+        value += look.below[channel] * (1 + sign * rough) * maps.below * (maps.white + maps.grey)
         value += (look.choroid[channel] - value) * plexus
         value += (look.outside[channel] * (1 + 0.5 * patch) + look.vessels[channel] * vessels - value) * outside
         value += bulk * look.contrast[maps.label, channel]

@@ -12,6 +12,7 @@ from lib.anatomy import smooth_noise
 
 EDGE = 1.4  # voxels over which a blob fades out
 INFRATENTORIAL_GROWTH = 2.5  # their lesions are larger than other focal ones
+FARTHEST_MM = 38  # from the ventricles, that confluent lesions reach
 LEAST_CONFLUENT_MM3 = 150  # who would have less has no periventricular lesions but focal ones
 LESION = 1  # family of the blobs that are annotated
 # The others: mean number a brain, log-volume mean and SD (mm3), elongation. Their contrasts are in lib/appearance.py.
@@ -92,7 +93,8 @@ def confluent(anatomy, voxels, patches, spread_mm):
     patches: (X, Y, Z) unit-variance field; lesions are where it is high, the nearer to the ventricle the likelier, over
     spread_mm.
     """
-    allowed = (anatomy.white > 0.5) & (np.abs(anatomy.ventricle_mm - 12) < 13) & ~anatomy.infratentorial
+    allowed = (anatomy.white > 0.5) & (np.abs(anatomy.ventricle_mm - FARTHEST_MM / 2) < FARTHEST_MM / 2 + 1)
+    allowed &= ~anatomy.infratentorial
     score = patches - np.maximum(anatomy.ventricle_mm, 0) / spread_mm
     inside = score[allowed]
     n = min(int(voxels), inside.size - 1)
@@ -101,7 +103,8 @@ def confluent(anatomy, voxels, patches, spread_mm):
     threshold = np.partition(inside, -n)[-n]
     slope = 0.25 * anatomy.spacing_mm  # typical gradient of the score, per voxel
     alpha = np.clip(0.5 + (score - threshold) / (slope * EDGE), 0, 1) * np.clip(1.5 * anatomy.white, 0, 1)
-    return (alpha * (np.abs(anatomy.ventricle_mm - 12) < 15) * ~anatomy.infratentorial).astype(np.float32)
+    near = np.abs(anatomy.ventricle_mm - FARTHEST_MM / 2) < FARTHEST_MM / 2 + 3
+    return (alpha * near * ~anatomy.infratentorial).astype(np.float32)
 
 
 def draw_blobs(anatomy, rng, session=0):
@@ -120,7 +123,7 @@ def draw_blobs(anatomy, rng, session=0):
 
     load, number = rng.standard_normal(2) @ np.array([[1.0, 0.6], [0.0, 0.8]])
     n = int(np.clip(45 * np.exp(0.85 * number) / spacing**2, 3, 250))
-    voxels = np.exp(2.7 + 1.15 * rng.standard_normal(n)).clip(3, 3000)
+    voxels = np.exp(2.8 + 1.25 * rng.standard_normal(n)).clip(3, 5000)
     growth = np.where(rng.random(n) < 0.15, rng.uniform(1.3, 2.2, n), 1.0)
     new = rng.random(n) < 0.12
     now = voxels * growth if session else np.where(new, 0, voxels)
@@ -129,7 +132,7 @@ def draw_blobs(anatomy, rng, session=0):
     periventricular = min(4500 * np.exp(1.9 * load), 60000)
     periventricular *= (periventricular >= LEAST_CONFLUENT_MM3) / spacing**1.5
     coarse, fine = (smooth_noise(shape, length / spacing, rng) for length in (10, 4))
-    share, spread_mm = rng.uniform(0.1, 0.5), rng.uniform(4, 12)
+    share, spread_mm = rng.uniform(0.1, 0.5), np.exp(rng.uniform(np.log(4), np.log(25)))
     patches = np.sqrt(1 - share) * coarse + np.sqrt(share) * fine
     grown = confluent(anatomy, periventricular * (1 + rng.uniform(0, 0.15)), patches, spread_mm)
     alpha = grown if session else confluent(anatomy, periventricular, patches, spread_mm)

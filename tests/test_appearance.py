@@ -28,7 +28,16 @@ def plain(subject, rng):
     drawn = draw_appearance(subject, rng, without=["distractors"])
     zero = np.zeros(2)
     return replace(
-        drawn, noise=zero, noise_mm=zero, bias=zero, gamma=np.ones(2), blur_mm=zero, slice_mm=zero, shift_mm=np.zeros(3)
+        drawn,
+        regional=0.0,
+        below=zero,
+        noise=zero,
+        noise_mm=zero,
+        bias=zero,
+        gamma=np.ones(2),
+        blur_mm=zero,
+        slice_mm=zero,
+        shift_mm=np.zeros(3),
     )
 
 
