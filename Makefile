@@ -39,7 +39,8 @@ help: ## this list
 	@echo
 	@echo "make paper takes PROFILE=$(PROFILE) (smoke, demo, pretrain, paper), DATA=<BIDS folder or scans table>, TRAIN=yes (train on them;"
 	@echo "otherwise the weights that come with the project are used), WEIGHTS=<file.safetensors>, OUT=<folder>, DEVICE=<cpu, cuda>,"
-	@echo "SET=\"name=value notebook.name=value\", ONLY=<last notebook wanted>; make pretrain takes REAL=<scans of patients to test on>"
+	@echo "SET=\"name=value notebook.name=value\", ONLY=<last notebook wanted>; make pretrain takes REAL=<scans of patients to test on>;"
+	@echo "make sweep takes all of these but ONLY, SWEEP=<file> and JOBS=$(JOBS); make report takes PROFILE, DATA and OUT"
 
 env: $(STAMP) ## build the environment if it is missing or older than pyproject.toml
 .venv/.complete: pyproject.toml
@@ -80,6 +81,9 @@ sweep: $(STAMP) ## run notebooks over values of their parameters: SWEEP=notebook
 	$(if $(SWEEP),,$(error say which: SWEEP=<file>, such as $(firstword $(wildcard notebooks/sweeps/*.yml))))
 	@$(PYTHON) -m lib.sweep $(SWEEP) --profile $(PROFILE) --build $(BUILD) --figures $(FIGURES) --jobs $(JOBS) \
 	  --first $(filter-out $(AFTER_03) $(if $(DATA),00_cohort),$(CHAIN)) --set $(SETTINGS)
+
+report: $(STAMP) ## what `make paper` found in one HTML file and, with Chromium, a PDF, beside its figures
+	@$(PYTHON) -m lib.report $(BUILD) $(FIGURES)
 
 pretrain: $(STAMP) ## hours: train the weights that come with the project, test them, write weights/
 	@$(MAKE) --no-print-directory paper PROFILE=pretrain DATA= WEIGHTS= ONLY=03_evaluation

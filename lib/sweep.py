@@ -5,6 +5,7 @@
 A sweep is a YAML file with
 
     name    of its folder, figures/<run>/sweeps/<name>/
+    question  that it answers, for the reader of the figure
     grid    {parameter: [values]}, every combination; or points, a list of {parameter: value}, {} for none changed.
             A parameter is named as for `make paper SET=...`: name or notebook.name
     table   collected from every point, such as 03_metrics; where: which rows of it, as for pandas' query
@@ -37,6 +38,7 @@ class Sweep:
     """What a sweep file says. points: list of {parameter: value}."""
 
     name: str
+    question: str
     points: list
     table: str
     plot: dict
@@ -211,3 +213,7 @@ def main():
     except KeyboardInterrupt:
         sys.exit("interrupted: the same command goes on from here")
     sys.exit(failed > 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -41,6 +41,7 @@ PLOT = {"x": "scale", "x_label": "scale", "y": "peak", "y_label": "peak", "hue":
 SWEEP = {
     "plot": PLOT,
     "name": "tiny",
+    "question": "Does it work?",
     "grid": {"scale": [1.0, 0.0, 4.0], "seed": [0, 7]},
     "table": "04_values",
     "where": "kind == 'TP'",
@@ -122,7 +123,7 @@ def test_points_change_one_thing_at_a_time_and_lists_are_named(place):
         ({"points": [{}]}, "either grid"),
         ({"grid": {"scale": 1.0}}, "a list of values for each parameter"),
         ({"grid": None, "points": [{}]}, "no parameter is varied"),
-        ({"plott": {}}, "needs name, table, plot"),
+        ({"plott": {}}, "needs name, question, grid"),
         ({"plot": PLOT | {"x": "sizes"}}, "x is 'sizes', which is not swept"),
         ({"plot": PLOT | {"colour": "kind"}}, "plot has colour"),
         ({"plot": {"x": "scale"}}, "plot needs x_label, y, y_label"),
