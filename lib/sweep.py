@@ -4,12 +4,12 @@
 
 A sweep is a YAML file with
 
-    name    of its folder, figures/<run>/sweeps/<name>/
-    question  that it answers, for the reader of the figure
-    grid    {parameter: [values]}, every combination; or points, a list of {parameter: value}, {} for none changed.
-            A parameter is named as for `make paper SET=...`: name or notebook.name
-    table   collected from every point, such as 03_metrics; where: which rows of it, as for pandas' query
-    plot    x, y and more: see lib.sweep_figure
+    name       of its folder, figures/<run>/sweeps/<name>/
+    question   that it answers, for the reader of the figure
+    grid       {parameter: [values]}, every combination; or points, a list of {parameter: value}, {} for none changed.
+               A parameter is named as for `make paper SET=...`: name or notebook.name
+    table      collected from every point, such as 03_metrics; where: which rows of it, as for pandas' query
+    plot       x, y and more: see lib.sweep_figure
 
 Points share the results of the notebooks that their parameters do not touch, and those of the run of `make paper`.
 """
@@ -31,6 +31,8 @@ from lib.paths import read_table, save_figure, save_table
 from lib.provenance import ROOT, describe
 from lib.runner import NOTEBOOKS
 from lib.sweep_figure import check_plot, numbers, sweep_figure
+
+NEEDED = ("name", "question", "table", "plot")
 
 
 @dataclass
@@ -65,21 +67,20 @@ def read_sweep(path):
 
 
 def _parse(given):
-    keys = set(given) if isinstance(given, dict) else set()
-    if {"name", "table", "plot"} - keys or keys - {"name", "grid", "points", "table", "where", "plot"}:
-        raise ValueError(
-            f"needs name, table, plot, grid or points, and may have where; has {', '.join(map(str, keys))}"
-        )
+    keys = list(given) if isinstance(given, dict) else []
+    if lacking := [name for name in NEEDED if name not in keys]:
+        raise ValueError(f"needs {', '.join(lacking)}")
+    if unknown := [str(name) for name in keys if name not in (*NEEDED, "grid", "points", "where")]:
+        raise ValueError(f"has {', '.join(unknown)}; known are {', '.join(NEEDED)}, grid, points, where")
     if ("grid" in keys) == ("points" in keys):
         raise ValueError("needs either grid, {parameter: [values]}, or points, a list of {parameter: value}")
     grid, points = given.pop("grid", {}), given.pop("points", [])
-    if not all(isinstance(values, list) for values in grid.values()) or not all(
-        isinstance(one, dict) for one in points
-    ):
-        raise ValueError("grid has a list of values for each parameter, points are a list of {parameter: value}")
-    sweep = Sweep(
-        points=points or [dict(zip(grid, values, strict=True)) for values in product(*grid.values())], **given
-    )
+    if not all(isinstance(values, list) for values in grid.values()):
+        raise ValueError("grid needs a list of values for each parameter")
+    if not all(isinstance(point, dict) for point in points):
+        raise ValueError("points need to be a list of {parameter: value}")
+    combinations = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
+    sweep = Sweep(points=points or combinations, **given)
     if not sweep.swept:
         raise ValueError("no parameter is varied")
     return sweep

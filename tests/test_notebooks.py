@@ -118,7 +118,12 @@ def test_the_report_of_the_run_reads_offline(paper, read_offline):
     done = make(paper, verb="report")
     assert done.returncode == 0, done.stderr[-3000:]
     folder = paper / "figures" / "smoke"
-    assert read_offline(folder / "report.html") == {"requests": [], "errors": [], "broken_links": [], "empty_images": []}
+    assert read_offline(folder / "report.html") == {
+        "requests": [],
+        "errors": [],
+        "broken_links": [],
+        "empty_images": [],
+    }
     assert (folder / "report.pdf").read_bytes().startswith(b"%PDF")
 
 

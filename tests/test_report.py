@@ -146,7 +146,9 @@ def test_the_report_reads_without_a_network_in_a_browser(run, read_offline):
 
 def test_a_page_that_needs_the_network_or_lacks_something_would_be_noticed(tmp_path, read_offline):
     page = tmp_path / "page.html"
-    page.write_text('<img src="https://example.org/a.png"><a href="#none">a</a><a href="no.csv">b</a><script>no()</script>')
+    page.write_text(
+        '<img src="https://example.org/a.png"><a href="#none">a</a><a href="no.csv">b</a><script>no()</script>'
+    )
     seen = read_offline(page)
     assert seen["requests"] == seen["empty_images"] == ["https://example.org/a.png"]
     assert seen["broken_links"] == ["#none", "no.csv"]
