@@ -134,7 +134,10 @@ def collect(sweep, values, stages_done):
                 raise ValueError(f"{sweep.table} has a column {', '.join(clash)}: write the parameter as notebook.name")
             table = _query(table, sweep.where) if sweep.where else table
             parts.append(pd.concat([pd.DataFrame([row] * len(table), index=table.index), table], axis=1))
-    return pd.concat(parts, ignore_index=True)
+    collected = pd.concat(parts, ignore_index=True)
+    if collected.empty:
+        raise ValueError(f"no row of {sweep.table} is one where {sweep.where}")
+    return collected
 
 
 def _query(table, where):
