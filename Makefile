@@ -9,6 +9,8 @@ DEVICE  ?=
 SET     ?=
 ONLY    ?=
 REAL    ?=
+SWEEP   ?=
+JOBS    ?= 2
 
 # A run is named by its profile and, with scans of one's own, by their folder or table.
 RUN     := $(PROFILE)$(if $(DATA),-$(basename $(notdir $(patsubst %/,%,$(DATA)))))
@@ -30,14 +32,15 @@ EXECUTED  := $(or $(ONLY),$(CHAIN))
 EXECUTED  := $(EXECUTED:%=$(BUILD)/%.ipynb)
 
 .DELETE_ON_ERROR:
-.PHONY: help env paper chain pretrain test lint bench lab clean
+.PHONY: help env paper chain sweep report pretrain test lint bench lab clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
 	@echo
 	@echo "make paper takes PROFILE=$(PROFILE) (smoke, demo, pretrain, paper), DATA=<BIDS folder or scans table>, TRAIN=yes (train on them;"
 	@echo "otherwise the weights that come with the project are used), WEIGHTS=<file.safetensors>, OUT=<folder>, DEVICE=<cpu, cuda>,"
-	@echo "SET=\"name=value notebook.name=value\", ONLY=<last notebook wanted>; make pretrain takes REAL=<scans of patients to test on>"
+	@echo "SET=\"name=value notebook.name=value\", ONLY=<last notebook wanted>; make pretrain takes REAL=<scans of patients to test on>;"
+	@echo "make sweep takes all of these but ONLY, SWEEP=<file> and JOBS=$(JOBS); make report takes PROFILE, DATA and OUT"
 
 env: $(STAMP) ## build the environment if it is missing or older than pyproject.toml
 .venv/.complete: pyproject.toml
@@ -47,9 +50,11 @@ env: $(STAMP) ## build the environment if it is missing or older than pyproject.
 	.venv/bin/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
+SETTINGS = $(if $(DATA),data=$(abspath $(DATA))) $(if $(WEIGHTS),weights=$(abspath $(WEIGHTS))) $(if $(DEVICE),device=$(DEVICE)) $(SET)
+
 paper: $(STAMP) ## run the numbered notebooks and write every figure and table into figures/<profile>/
 	@$(PYTHON) -m lib.runner resolve --profile $(PROFILE) --build $(BUILD) --figures $(FIGURES) --set \
-	  $(if $(DATA),data=$(abspath $(DATA))) $(if $(WEIGHTS),weights=$(abspath $(WEIGHTS))) $(if $(DEVICE),device=$(DEVICE)) $(SET)
+	  $(SETTINGS)
 	@$(MAKE) --no-print-directory chain
 	$(if $(ONLY),,@$(PYTHON) -m lib.claims $(FIGURES) $(if $(filter figures/demo,$(FIGURES)),README.md))
 	@echo "figures and tables: $(FIGURES)"
@@ -71,6 +76,14 @@ $(EVALUATION): $(SPLIT) $(TRAINED)
 AFTER_03   := 04_gradient_distributions 05_synthetic_lesions 06_context_radius 07_sanity_checks 08_explainers
 $(AFTER_03:%=$(BUILD)/%.ipynb): $(EVALUATION)
 -include $(wildcard $(BUILD)/dependencies/*.d)
+
+sweep: $(STAMP) ## run notebooks over values of their parameters: SWEEP=notebooks/sweeps/<name>.yml, JOBS at a time
+	$(if $(SWEEP),,$(error say which: SWEEP=<file>, such as $(firstword $(wildcard notebooks/sweeps/*.yml))))
+	@$(PYTHON) -m lib.sweep $(SWEEP) --profile $(PROFILE) --build $(BUILD) --figures $(FIGURES) --jobs $(JOBS) \
+	  --first $(filter-out $(AFTER_03) $(if $(DATA),00_cohort),$(CHAIN)) --set $(SETTINGS)
+
+report: $(STAMP) ## what `make paper` found in one HTML file and, with Chromium, a PDF, beside its figures
+	@$(PYTHON) -m lib.report $(BUILD) $(FIGURES)
 
 pretrain: $(STAMP) ## hours: train the weights that come with the project, test them, write weights/
 	@$(MAKE) --no-print-directory paper PROFILE=pretrain DATA= WEIGHTS= ONLY=03_evaluation

@@ -53,6 +53,16 @@ def resolve(notebooks, profile, overrides=()):
     return resolved
 
 
+def changed(resolved, values, source):
+    """Resolved parameters with further values, {"name" or "notebook.name": value}; source: named in errors, as `resolve`'s."""
+    resolved = {notebook: dict(parameters) for notebook, parameters in resolved.items()}
+    changes = [(key.rpartition(".")[0] or "all", key.rpartition(".")[2], value) for key, value in values.items()]
+    problems = [problem for change in changes if (problem := _apply(resolved, *change, source))]
+    if problems:
+        raise ValueError("\n".join(problems))
+    return resolved
+
+
 def _profile_changes(profile):
     profile = Path(profile)
     if not profile.exists():

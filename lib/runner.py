@@ -9,6 +9,7 @@ import json
 import os
 import resource
 import sys
+import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -50,10 +51,12 @@ def run_notebook(notebook, build, figures):
     print(f"{name}: {running}", file=sys.stderr)
     started = time.time()
     try:
-        papermill.execute_notebook(
-            source, running, parameters, kernel_name="python3", language="python", cwd=str(notebook.parent.resolve()), progress_bar=True,
-            stdout_file=sys.stdout, stderr_file=sys.stderr, config=Config({"KernelManager": {"transport": "ipc"}}),
-        )  # fmt: skip
+        with tempfile.TemporaryDirectory(prefix="kernel-") as sockets:  # of this kernel alone: others may run beside it
+            config = Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/ipc"}})
+            papermill.execute_notebook(
+                source, running, parameters, kernel_name="python3", language="python", cwd=str(notebook.parent.resolve()),
+                progress_bar=True, stdout_file=sys.stdout, stderr_file=sys.stderr, config=config,
+            )  # fmt: skip
     except papermill.PapermillExecutionError as error:
         os.replace(running, failed)
         sys.exit(f"{error}\n{name} failed; its cells up to the error are in {failed}")

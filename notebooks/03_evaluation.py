@@ -36,12 +36,15 @@ figures = "figures/demo"  # tables and figures of this run
 weights = ""  # weights trained before; empty: those of notebook 2
 seed = 0
 device = "cpu"
+fixed_threshold = 0.0  # lesion probability from which a voxel counts; 0: the best on the validation scans
 n_resamples = 2000  # of patients, for the intervals
 volume_edges_mm3 = [0.5, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 100000.0]  # bins of lesion volume
 shown_scans = 3  # in the figure of examples
 
 # %%
 run = Run("03_evaluation", globals())
+if weights and fixed_threshold:
+    raise ValueError(f"fixed_threshold {fixed_threshold}: given weights keep theirs, in the JSON beside {weights}")
 generator = np.random.default_rng(seed)
 model, description = unet.load_weights(run.weights(weights), device)
 scans = run.scans()
@@ -77,7 +80,7 @@ else:
         (maps.load_map(run.map(row["scan"], "desc-pred_probseg")), load_scan(row).lesions) for row in rows["validation"]
     )
     curve = evaluation.threshold_curve(predicted)
-    threshold = evaluation.pick_threshold(curve)
+    threshold = fixed_threshold or evaluation.pick_threshold(curve)
     unet.record_threshold(run.weights(), threshold)
 run.save_table(curve, "threshold")
 print(f"threshold {threshold:.2f}")

@@ -1,12 +1,26 @@
 """Fixtures shared by the tests."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 
+from lib import report, stages
+
 torch.set_num_threads(1)  # the tests' networks are small: more threads only wait for one another
+
+RUNNER = """
+import json, sys
+from pathlib import Path
+
+notebook, build = Path(sys.argv[1]), Path(sys.argv[3])
+_, head, cell = notebook.read_text().split("# %%")
+parameters = json.loads((build / "parameters" / f"{notebook.stem}.json").read_text())
+exec(cell, parameters)
+(build / f"{notebook.stem}.ipynb").touch()
+"""
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +30,56 @@ def real_scans():
     if not folder.is_dir():
         pytest.skip(f"needs real scans: no folder {folder}; set REAL_SCANS to one that holds open_ms_data")
     return folder
+
+
+@pytest.fixture
+def plain_runner(tmp_path, monkeypatch):
+    """Runs the cell after the parameters as plain Python: no kernel to wait for."""
+    path = tmp_path / "runner.py"
+    path.write_text(RUNNER)
+    monkeypatch.setattr(stages, "RUNNER", (sys.executable, str(path)))
+
+
+@pytest.fixture(scope="session")
+def chromium():
+    """Path of a Chromium; skips if there is none."""
+    found = report.find_chromium()
+    if found is None:
+        pytest.skip("needs a Chromium or Chrome: none was found")
+    return found
+
+
+@pytest.fixture
+def read_offline(chromium):
+    """Opens an HTML file in a headless browser that is kept from the network, and tells what it asked for and lacked."""
+    api = pytest.importorskip("playwright.sync_api", reason="needs playwright, which is among the dev extras")
+
+    def read(path):
+        seen = {"requests": [], "errors": []}
+        with api.sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+            page = browser.new_page()
+            page.route("**/*", lambda route: _only_files(route, seen["requests"]))
+            page.on("console", lambda message: seen["errors"].append(message.text) if message.type == "error" else None)
+            page.on("pageerror", lambda error: seen["errors"].append(str(error)))
+            page.goto(path.as_uri())
+            links = page.eval_on_selector_all("a[href]", "all => all.map(a => a.getAttribute('href'))")
+            ids = set(page.eval_on_selector_all("[id]", "all => all.map(one => one.id)"))
+            seen["broken_links"] = [
+                link for link in links if not (link[1:] in ids if link[0] == "#" else (path.parent / link).exists())
+            ]
+            seen["empty_images"] = page.eval_on_selector_all(
+                "img", "all => all.filter(one => one.naturalWidth == 0).map(one => one.src)"
+            )
+            browser.close()
+        return seen
+
+    return read
+
+
+def _only_files(route, outside):
+    if route.request.url.startswith(("file:", "data:")):
+        route.continue_()
+    else:
+        outside.append(route.request.url)
+        route.abort()

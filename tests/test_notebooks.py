@@ -31,11 +31,11 @@ TABLES = {
 }  # fmt: skip
 
 
-def make(folder, *words):
+def make(folder, *words, verb="paper"):
     environment = {
         name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")
     }
-    command = ["make", "paper", "PROFILE=smoke", f"OUT={folder}", *words]
+    command = ["make", verb, "PROFILE=smoke", f"OUT={folder}", *words]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 
@@ -87,6 +87,44 @@ def test_a_second_make_runs_no_notebook_and_an_edit_of_parameters_only_what_depe
     assert changed.returncode == 0
     assert changed.stderr.count("running.ipynb") == 1
     assert "06_context_radius" in changed.stderr
+
+
+SWEEP = """
+name: lesions
+question: Does the score depend on how many lesions are shown?
+grid: {n_lesions: [3, 5]}
+table: 06_context
+where: radius_mm == 0
+plot: {x: n_lesions, x_label: lesions, y: score, y_label: mean lesion probability}
+"""
+
+
+def test_a_sweep_takes_over_what_the_run_has_executed(paper, table, tmp_path):
+    """One of the two points is the run itself; only the last notebook of the other is executed."""
+    file = tmp_path / "lesions.yml"
+    file.write_text(SWEEP)
+    done = make(paper, f"SWEEP={file}", "JOBS=1", verb="sweep")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "2 points, 1 notebooks to run" in done.stderr
+    swept = pd.read_csv(paper / "figures/smoke/sweeps/lesions/sweep.csv", dtype={"subject": str})
+    points = {n: rows["score"].tolist() for n, rows in swept.groupby("n_lesions")}
+    assert {n: len(scores) for n, scores in points.items()} == {3: 3, 5: 5}
+    assert table("06_context").query("radius_mm == 0")["score"].tolist() in points.values()
+    again = make(paper, f"SWEEP={file}", verb="sweep")
+    assert "2 points, 0 notebooks to run" in again.stderr
+
+
+def test_the_report_of_the_run_reads_offline(paper, read_offline):
+    done = make(paper, verb="report")
+    assert done.returncode == 0, done.stderr[-3000:]
+    folder = paper / "figures" / "smoke"
+    assert read_offline(folder / "report.html") == {
+        "requests": [],
+        "errors": [],
+        "broken_links": [],
+        "empty_images": [],
+    }
+    assert (folder / "report.pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_an_unknown_parameter_stops_before_anything_runs(paper):
