@@ -6,6 +6,7 @@ TRAIN   ?=
 WEIGHTS ?= $(if $(DATA),$(if $(TRAIN),,weights/unet.safetensors))
 OUT     ?= .
 DEVICE  ?=
+SCHEDULER ?=
 SET     ?=
 ONLY    ?=
 REAL    ?=
@@ -37,6 +38,7 @@ help: ## this list
 	@echo
 	@echo "make paper takes PROFILE=$(PROFILE) (smoke, demo, pretrain, paper), DATA=<BIDS folder or scans table>, TRAIN=yes (train on them;"
 	@echo "otherwise the weights that come with the project are used), WEIGHTS=<file.safetensors>, OUT=<folder>, DEVICE=<cpu, cuda>,"
+	@echo "SCHEDULER=<address of a Dask scheduler whose workers compute, such as tcp://127.0.0.1:8786>,"
 	@echo "SET=\"name=value notebook.name=value\", ONLY=<last notebook wanted>; make pretrain takes REAL=<scans of patients to test on>"
 
 env: $(STAMP) ## build the environment if it is missing or older than pyproject.toml
@@ -49,7 +51,9 @@ env: $(STAMP) ## build the environment if it is missing or older than pyproject.
 
 paper: $(STAMP) ## run the numbered notebooks and write every figure and table into figures/<profile>/
 	@$(PYTHON) -m lib.runner resolve --profile $(PROFILE) --build $(BUILD) --figures $(FIGURES) --set \
-	  $(if $(DATA),data=$(abspath $(DATA))) $(if $(WEIGHTS),weights=$(abspath $(WEIGHTS))) $(if $(DEVICE),device=$(DEVICE)) $(SET)
+	  $(if $(DATA),data=$(abspath $(DATA))) $(if $(WEIGHTS),weights=$(abspath $(WEIGHTS))) $(if $(DEVICE),device=$(DEVICE)) \
+	  $(if $(SCHEDULER),scheduler=$(SCHEDULER)) $(SET)
+	$(if $(SCHEDULER),@$(PYTHON) -m lib.workers $(SCHEDULER))
 	@$(MAKE) --no-print-directory chain
 	$(if $(ONLY),,@$(PYTHON) -m lib.claims $(FIGURES) $(if $(filter figures/demo,$(FIGURES)),README.md))
 	@echo "figures and tables: $(FIGURES)"
@@ -85,7 +89,8 @@ lint: $(STAMP) ## ruff: style and format
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 
-bench: $(STAMP) ## time and memory of the explainers against the literal loop, in the same run
+bench: $(STAMP) ## the explainers against the literal loop (time, memory), two workers against one
+	$(PYTHON) benchmarks/bench_workers.py
 	$(PYTHON) benchmarks/bench_saliency.py
 
 lab: $(STAMP) ## open JupyterLab with the percent scripts as notebooks
