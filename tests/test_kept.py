@@ -2,18 +2,22 @@
 
 import os
 
+import nibabel as nib
+import numpy as np
 import pytest
 import torch
 
-from lib import kept, phantom, unet
-from lib.scans import find_scans, load_scan
+from lib import kept, unet
+from lib.scans import FILES, load_scan
 
 
-@pytest.fixture(scope="module")
-def rows(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("cohort")
-    phantom.make_cohort(folder, n_subjects=2, n_two_sessions=0, seed=0, spacing_mm=4.0, workers=1)
-    return find_scans(folder).to_dict("records")
+@pytest.fixture
+def rows(tmp_path):
+    generator = np.random.default_rng(0)
+    rows = [{"scan": scan} | {name: str(tmp_path / f"{scan}_{name}.nii.gz") for name in FILES} for scan in "ab"]
+    for path in (row[name] for row in rows for name in FILES):
+        nib.save(nib.Nifti1Image(generator.integers(0, 2, (5, 4, 3)).astype(np.int16), np.eye(4)), path)
+    return rows
 
 
 def test_a_scan_is_kept_until_another_is_wanted_or_a_file_changes(rows):
