@@ -6,6 +6,7 @@ TRAIN   ?=
 WEIGHTS ?= $(if $(DATA),$(if $(TRAIN),,weights/unet.safetensors))
 OUT     ?= .
 DEVICE  ?=
+SCHEDULER ?=
 SET     ?=
 ONLY    ?=
 REAL    ?=
@@ -39,6 +40,7 @@ help: ## this list
 	@echo
 	@echo "make paper takes PROFILE=$(PROFILE) (smoke, demo, pretrain, paper), DATA=<BIDS folder or scans table>, TRAIN=yes (train on them;"
 	@echo "otherwise the weights that come with the project are used), WEIGHTS=<file.safetensors>, OUT=<folder>, DEVICE=<cpu, cuda>,"
+	@echo "SCHEDULER=<address of a Dask scheduler whose workers compute, such as tcp://127.0.0.1:8786>,"
 	@echo "SET=\"name=value notebook.name=value\", ONLY=<last notebook wanted>; make pretrain takes REAL=<scans of patients to test on>;"
 	@echo "make sweep takes all of these but ONLY, SWEEP=<file> and JOBS=$(JOBS); make report takes PROFILE, DATA and OUT"
 
@@ -50,11 +52,13 @@ env: $(STAMP) ## build the environment if it is missing or older than pyproject.
 	.venv/bin/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
-SETTINGS = $(if $(DATA),data=$(abspath $(DATA))) $(if $(WEIGHTS),weights=$(abspath $(WEIGHTS))) $(if $(DEVICE),device=$(DEVICE)) $(SET)
+SETTINGS = $(if $(DATA),data=$(abspath $(DATA))) $(if $(WEIGHTS),weights=$(abspath $(WEIGHTS))) $(if $(DEVICE),device=$(DEVICE)) \
+  $(if $(SCHEDULER),scheduler=$(SCHEDULER)) $(SET)
 
 paper: $(STAMP) ## run the numbered notebooks and write every figure and table into figures/<profile>/
 	@$(PYTHON) -m lib.runner resolve --profile $(PROFILE) --build $(BUILD) --figures $(FIGURES) --set \
 	  $(SETTINGS)
+	$(if $(SCHEDULER),@$(PYTHON) -m lib.workers $(SCHEDULER))
 	@$(MAKE) --no-print-directory chain
 	$(if $(ONLY),,@$(PYTHON) -m lib.claims $(FIGURES) $(if $(filter figures/demo,$(FIGURES)),README.md))
 	@echo "figures and tables: $(FIGURES)"
@@ -98,7 +102,8 @@ lint: $(STAMP) ## ruff: style and format
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
 
-bench: $(STAMP) ## time and memory of the explainers against the literal loop, in the same run
+bench: $(STAMP) ## the explainers against the literal loop (time, memory), two workers against one
+	$(PYTHON) benchmarks/bench_workers.py
 	$(PYTHON) benchmarks/bench_saliency.py
 
 lab: $(STAMP) ## open JupyterLab with the percent scripts as notebooks

@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 
 from lib import appearance, phantom, training, unet
-from lib.evaluation import pick_threshold, threshold_curve
+from lib.evaluation import pick_threshold, threshold_curve, threshold_scores
 from lib.inference import predict
 from lib.metrics import lesion_rates, scan_metrics
 from lib.provenance import code_digest, describe, write_atomically
@@ -48,7 +48,8 @@ def run_arm(name, cohort, patients, steps, out):
         learning_rate=3e-3, weight_decay=1e-5, validate_every=max(steps // 3, 1), window=WINDOW, workers=1,
     )  # fmt: skip
     scans = [load_scan(row) for row in validation]
-    threshold = pick_threshold(threshold_curve((predict(model, s.image, window=WINDOW), s.lesions) for s in scans))
+    scores = (threshold_scores(predict(model, scan.image, window=WINDOW), scan.lesions) for scan in scans)
+    threshold = pick_threshold(threshold_curve(scores))
     tested = []
     for row in find_scans(patients).to_dict("records"):
         scan = load_scan(row)

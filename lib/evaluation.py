@@ -9,16 +9,18 @@ from lib.stats import bootstrap_patients, proportion_interval
 THRESHOLDS = np.arange(1, 20) / 20  # on the lesion probability
 
 
-def threshold_curve(cases):
+def threshold_scores(probability, annotation):
+    """nDSC and Dice of one scan at each of THRESHOLDS: (n, 2). probability, annotation: (X, Y, Z)."""
+    predictions = (probability >= threshold for threshold in THRESHOLDS)
+    return np.array([(normalised_dice(mask, annotation), dice(mask, annotation)) for mask in predictions])
+
+
+def threshold_curve(scores):
     """Mean nDSC and Dice over scans at each of THRESHOLDS, with the standard error of the mean nDSC.
 
-    cases: iterable of (probability, annotation), each (X, Y, Z). Returns a table threshold, ndsc, dice, ndsc_se (NaN for a
-    single scan).
+    scores: `threshold_scores` of each scan. Returns a table threshold, ndsc, dice, ndsc_se (NaN for a single scan).
     """
-    scores = np.array([
-        [(normalised_dice(probability >= t, annotation), dice(probability >= t, annotation)) for t in THRESHOLDS]
-        for probability, annotation in cases
-    ])  # fmt: skip
+    scores = np.array(list(scores))
     ndsc, plain = scores.mean(axis=0).T
     error = np.std(scores[..., 0], axis=0, ddof=1) / np.sqrt(len(scores)) if len(scores) > 1 else np.nan
     return pd.DataFrame({"threshold": THRESHOLDS, "ndsc": ndsc, "dice": plain, "ndsc_se": error})

@@ -4,23 +4,30 @@ import torch
 from monai.data.utils import compute_importance_map, dense_patch_slices
 from monai.inferers import sliding_window_inference
 
+from lib.threads import in_order, processors
 from lib.windows import lesion_voxels, predict_lesion
 
 OVERLAP = 0.25  # of neighbouring patches
 
 
 @torch.no_grad()
-def predict(model, image, *, window, batch_size=1):
+def predict(model, image, *, window):
     """Lesion probability (X, Y, Z), float32 numpy, of an image (2, X, Y, Z): Gaussian-weighted sliding window
     of `window` voxels a side.
 
     The probabilities (softmax), not the logits, of overlapping patches are blended. Runs on the device of the model,
-    which must be in evaluation mode.
+    which must be in evaluation mode; on the processor, with one thread a patch.
     """
     device = next(model.parameters()).device
     volume = torch.as_tensor(image, dtype=torch.float32)[None]
+    at_once, run = (processors(), in_order) if device.type == "cpu" else (1, map)
+
+    @torch.no_grad()
+    def probability(patch):
+        return model(patch).softmax(1)[:, 1:]
+
     lesion = sliding_window_inference(
-        volume, (window,) * 3, batch_size, lambda patches: model(patches).softmax(1)[:, 1:],
+        volume, (window,) * 3, at_once, lambda patches: torch.cat(list(run(probability, patches.split(1)))),
         overlap=OVERLAP, mode="gaussian", sw_device=device, device=torch.device("cpu"),
     )  # fmt: skip
     return lesion[0, 0].numpy()

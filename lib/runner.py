@@ -21,14 +21,25 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.py"))
 
 
 def resolve_parameters(profile, build, figures, overrides):
-    """Write `<build>/parameters/<notebook>.json`, touching only those that change, so that make reruns only these."""
+    """Write `<build>/parameters/<notebook>.json`, touching only those that change, so that make reruns only these.
+
+    The scheduler says where numbers are computed, not which: a file in which nothing else changes keeps its date.
+    """
     overrides = [f"build={build}", f"figures={figures}", *overrides]
     resolved = resolve(NOTEBOOKS, ROOT / "notebooks" / "params" / f"{profile}.yml", overrides)
     for notebook, parameters in resolved.items():
         path = Path(build, "parameters", f"{notebook}.json")
         text = json.dumps(parameters, indent=1) + "\n"
-        if not path.exists() or path.read_text() != text:
+        before = path.read_text() if path.exists() else "{}"
+        if before != text:
+            date = path.stat().st_mtime_ns if _apart_from_scheduler(before) == _apart_from_scheduler(text) else None
             write_atomically(path, lambda file, text=text: file.write_text(text))
+            if date:
+                os.utime(path, ns=(date, date))
+
+
+def _apart_from_scheduler(text):
+    return {name: value for name, value in json.loads(text).items() if name != "scheduler"}
 
 
 def run_notebook(notebook, build, figures):

@@ -7,9 +7,7 @@ of the volume it is given: give it a patch of the scan if it is used on patches 
 """
 
 import math
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import islice
 
 import numpy as np
 import torch
@@ -17,10 +15,11 @@ import torch.nn.functional as F
 
 from lib.adjoint import AdjointGradients, build_steps, unsupported_reason
 from lib.reach import CHANNELS, frozen, like_model, measure_reach
+from lib.threads import in_order
 from lib.windows import at_voxels, find_window, lesion_voxels, pad_far
 
-AUTOGRAD_VOXELS = 2**20  # input voxels of the noisy copies that are differentiated at once,
-ADJOINT_VOXELS = 2**22  # which hold about 400 and 100 bytes each and channel of the first level
+BATCH_VOXELS = 2**20  # of copies at once; a voxel holds 100 (adjoint) or 400 bytes a channel of the first level
+COPIES_PER_THREAD = 4  # a few small copies together are faster than one by one, more are hardly
 
 
 def class_logit(logits):
@@ -76,9 +75,10 @@ def copy_maps(
     window = find_window(model, lesion, shape)
     sigma = noise_sigma(volume, noise_fraction, noise_range)
     steps = None if window.reason or unsupported_reason(model) else build_steps(model)
-    threads = torch.get_num_threads() if steps and volume.device.type == "cpu" else 1
-    at_once = (ADJOINT_VOXELS if steps else AUTOGRAD_VOXELS) // math.prod(window.shape) // threads
-    at_once = max(1, min(at_once, math.ceil(n_samples / threads)))
+    at_once = max(1, BATCH_VOXELS // math.prod(window.shape))
+    in_threads = steps and volume.device.type == "cpu"
+    if in_threads:  # not as many as there are processors: the last digits depend on the size of a batch
+        at_once = min(at_once, COPIES_PER_THREAD, math.ceil(n_samples / 2))
 
     def saliency(copies):
         if steps:
@@ -89,22 +89,8 @@ def copy_maps(
 
     with frozen(model):
         batches = noisy_copies(volume, window, sigma, n_samples, generator, at_once)
-        for maps in _in_threads(saliency, batches, threads):
+        for maps in (in_order if in_threads else map)(saliency, batches):
             yield from maps
-
-
-def _in_threads(function, items, threads):
-    """function(item) for every item, in order; `threads` at a time with one processor each, which suits the small
-    convolutions of the adjoint better than many processors for one convolution."""
-    if threads == 1:
-        yield from map(function, items)
-        return
-    try:
-        with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-            while group := list(islice(items, threads)):
-                yield from pool.map(function, group)
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _aggregate(gradients, aggregate, score):

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from lib import losses
 from lib.appearance import draw_appearance, render_patch
-from lib.evaluation import threshold_curve
+from lib.evaluation import threshold_curve, threshold_scores
 from lib.inference import predict
 from lib.provenance import digest, write_atomically
 from lib.scans import load_scan
@@ -213,7 +213,7 @@ def validate(model, rows, window):
     """Best mean nDSC over scans, of all thresholds, with that threshold and the mean Dice there: dict."""
     model.eval()
     scans = (load_scan(row) for row in rows)
-    curve = threshold_curve((predict(model, scan.image, window=window), scan.lesions) for scan in scans)
+    curve = threshold_curve(threshold_scores(predict(model, scan.image, window=window), scan.lesions) for scan in scans)
     best = curve.loc[curve["ndsc"].idxmax()]
     return {name: float(best[name]) for name in ("threshold", "ndsc", "dice")}
 

@@ -21,11 +21,12 @@
 # patient-bootstrap intervals, and figures.
 
 # %%
+from functools import partial
+
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
-from lib import evaluation, inference, lesions, maps, metrics, panels, plots, unet
+from lib import evaluation, inference, kept, lesions, maps, panels, plots, predictions, unet, workers
 from lib.paths import Run
 from lib.provenance import code_digest
 from lib.scans import load_scan
@@ -37,6 +38,7 @@ weights = ""  # weights trained before; empty: those of notebook 2
 seed = 0
 device = "cpu"
 fixed_threshold = 0.0  # lesion probability from which a voxel counts; 0: the best on the validation scans
+scheduler = ""  # address of a Dask scheduler whose workers compute; empty: this process
 n_resamples = 2000  # of patients, for the intervals
 volume_edges_mm3 = [0.5, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 100000.0]  # bins of lesion volume
 shown_scans = 3  # in the figure of examples
@@ -46,7 +48,7 @@ run = Run("03_evaluation", globals())
 if weights and fixed_threshold:
     raise ValueError(f"fixed_threshold {fixed_threshold}: given weights keep theirs, in the JSON beside {weights}")
 generator = np.random.default_rng(seed)
-model, description = unet.load_weights(run.weights(weights), device)
+_, description = kept.network(run.weights(weights), device)
 scans = run.scans()
 rows = {split: table.to_dict("records") for split, table in scans.groupby("split")}
 {split: len(found) for split, found in rows.items()}
@@ -57,11 +59,9 @@ rows = {split: table.to_dict("records") for split, table in scans.groupby("split
 
 # %%
 run.folder("derivatives", description["digest"], code_digest(inference))
-for row in tqdm(rows.get("validation", []) + rows["test"], desc="predicting", mininterval=2):
-    path = run.map(row["scan"], "desc-pred_probseg")
-    if not path.exists():
-        image = load_scan(row).image
-        maps.save_map(inference.predict(model, image, window=description["window"]), row["flair"], path)
+predict = partial(predictions.predict_scan, weights=run.weights(weights), device=device, path=run.map)
+predicted = rows.get("validation", []) + rows["test"]
+len(workers.each(predict, predicted, scheduler=scheduler, desc="predicting"))
 
 # %% [markdown]
 # ## Threshold
@@ -76,10 +76,8 @@ if weights:
         pd.DataFrame(columns=["threshold", "ndsc", "dice", "ndsc_se"]),
     )
 else:
-    predicted = (
-        (maps.load_map(run.map(row["scan"], "desc-pred_probseg")), load_scan(row).lesions) for row in rows["validation"]
-    )
-    curve = evaluation.threshold_curve(predicted)
+    score = partial(predictions.scan_scores, path=run.map)
+    curve = evaluation.threshold_curve(workers.each(score, rows["validation"], scheduler=scheduler, desc="thresholds"))
     threshold = fixed_threshold or evaluation.pick_threshold(curve)
     unet.record_threshold(run.weights(), threshold)
 run.save_table(curve, "threshold")
@@ -91,22 +89,11 @@ print(f"threshold {threshold:.2f}")
 # predicted voxel is an FN. Instance maps go beside the probability maps; the labels in the tables are theirs.
 
 # %%
-found, annotated, scores = [], [], []
-for row in tqdm(rows["test"], desc="lesions", mininterval=2):
-    scan, identity = load_scan(row), {name: row[name] for name in ("scan", "subject", "session")}
-    probability = maps.load_map(run.map(row["scan"], "desc-pred_probseg"))
-    prediction = probability >= threshold
-    maps.save_map(lesions.label_instances(prediction), row["flair"], run.map(row["scan"], "desc-pred_dseg"))
-    maps.save_map(lesions.label_instances(scan.lesions), row["flair"], run.map(row["scan"], "desc-manual_dseg"))
-    found.append(lesions.lesion_table(probability, scan.lesions, threshold, scan.affine).assign(**identity))
-    annotated.append(lesions.annotated_table(probability, scan.lesions, threshold, scan.affine).assign(**identity))
-    scores.append(identity | metrics.scan_metrics(prediction, scan.lesions))
-
-# %%
-front = ["scan", "subject", "session"]
-found, annotated = (pd.concat(tables, ignore_index=True) for tables in (found, annotated))
-found = run.save_table(found[front + [name for name in found if name not in front]], "lesions")
-annotated = run.save_table(annotated[front + [name for name in annotated if name not in front]], "annotated")
+evaluate = partial(predictions.evaluate_scan, threshold=threshold, path=run.map)
+tables = zip(*workers.each(evaluate, rows["test"], scheduler=scheduler, desc="lesions"), strict=True)
+found, annotated, scores = (pd.concat(table, ignore_index=True) for table in tables)
+run.save_table(annotated, "annotated")
+run.save_table(found, "lesions")
 found.groupby("kind")[["volume_mm3", "mean_probability"]].describe(percentiles=[0.5]).round(2)
 
 # %% [markdown]
@@ -115,7 +102,7 @@ found.groupby("kind")[["volume_mm3", "mean_probability"]].describe(percentiles=[
 # Intervals: patients resampled with replacement, 95 %.
 
 # %%
-scores = run.save_table(pd.DataFrame(scores), "scans")
+run.save_table(scores, "scans")
 table = evaluation.metrics_table(scores, n_resamples=n_resamples, generator=generator)
 run.save_table(table, "metrics").round(3)
 

@@ -47,7 +47,7 @@ def test_stops_at_the_first_number_of_copies_within_the_tolerance(model):
 def test_stop_does_not_depend_on_the_batch_size(model, monkeypatch, voxels):
     options = {"tolerance": 0.1, "n_samples": 20, "aggregate": "mean"}
     expected = smoothgrad_until(model, scan(), LESION, **options, generator=generator())
-    monkeypatch.setattr("lib.saliency.ADJOINT_VOXELS", voxels)
+    monkeypatch.setattr("lib.saliency.BATCH_VOXELS", voxels)
     actual = smoothgrad_until(model, scan(), LESION, **options, generator=generator())
     assert actual[1] == expected[1] < 20
     assert relative_error(actual[0], expected[0]) < 1e-6

@@ -13,7 +13,8 @@ def test_threshold_curve_is_the_mean_over_scans():
     probability = np.zeros(annotation.shape)
     probability[0, 0, :2] = 0.9
     probability[0, 0, 2:4] = 0.4
-    curve = evaluation.threshold_curve([(probability, annotation), (probability * 0, annotation * False)])
+    cases = [(probability, annotation), (probability * 0, annotation * False)]
+    curve = evaluation.threshold_curve(evaluation.threshold_scores(*case) for case in cases)
     curve = curve.set_index("threshold").loc[[0.3, 0.5]]
     assert curve["dice"].tolist() == pytest.approx([1.0, (2 / 3 + 1) / 2])  # the second scan is empty in both: 1
     half = (1 - curve["ndsc"].iloc[1]) * 2 / 2  # of two values, the standard error is half their difference

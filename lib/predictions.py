@@ -1,0 +1,48 @@
+"""Predicting and evaluating one scan: items of work, which read and write files (`workers.each`).
+
+row: of the scans table, a dict.  path: function of scan and description that gives the path of a map (`paths.Run.map`).
+"""
+
+import pandas as pd
+
+from lib import kept
+from lib.evaluation import threshold_scores
+from lib.inference import predict
+from lib.lesions import annotated_table, label_instances, lesion_table
+from lib.maps import load_map, save_map
+from lib.metrics import scan_metrics
+
+
+def predict_scan(row, *, weights, device, path):
+    """Write the lesion probability of a scan as the map "desc-pred_probseg", unless it is there; returns its path."""
+    found = path(row["scan"], "desc-pred_probseg")
+    if not found.exists():
+        model, description = kept.network(weights, device)
+        save_map(predict(model, kept.scan(row).image, window=description["window"]), row["flair"], found)
+    return found
+
+
+def scan_scores(row, *, path):
+    """`evaluation.threshold_scores` of a scan whose probability map is there."""
+    return threshold_scores(load_map(path(row["scan"], "desc-pred_probseg")), kept.scan(row).lesions)
+
+
+def evaluate_scan(row, *, threshold, path):
+    """Lesions of a scan whose probability map is there; writes its instances, "desc-pred_dseg" and "desc-manual_dseg".
+
+    Returns `lesions.lesion_table`, `lesions.annotated_table` and `metrics.scan_metrics` (one row), each a table that
+    begins with scan, subject and session.
+    """
+    scan, probability = kept.scan(row), load_map(path(row["scan"], "desc-pred_probseg"))
+    prediction = probability >= threshold
+    for mask, source in ((prediction, "pred"), (scan.lesions, "manual")):
+        save_map(label_instances(mask), row["flair"], path(row["scan"], f"desc-{source}_dseg"))
+    tables = [
+        lesion_table(probability, scan.lesions, threshold, scan.affine),
+        annotated_table(probability, scan.lesions, threshold, scan.affine),
+        pd.DataFrame([scan_metrics(prediction, scan.lesions)]),
+    ]
+    for table in tables:
+        for place, name in enumerate(("scan", "subject", "session")):
+            table.insert(place, name, row[name])
+    return tables

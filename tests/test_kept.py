@@ -1,0 +1,50 @@
+"""What is kept in memory between items of work: the same object again, until a file changes."""
+
+import os
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from lib import kept, unet
+from lib.scans import FILES, load_scan
+
+
+@pytest.fixture
+def rows(tmp_path):
+    generator = np.random.default_rng(0)
+    rows = [{"scan": scan} | {name: str(tmp_path / f"{scan}_{name}.nii.gz") for name in FILES} for scan in "ab"]
+    for path in (row[name] for row in rows for name in FILES):
+        nib.save(nib.Nifti1Image(generator.integers(0, 2, (5, 4, 3)).astype(np.int16), np.eye(4)), path)
+    return rows
+
+
+def test_a_scan_is_kept_until_another_is_wanted_or_a_file_changes(rows):
+    first = kept.scan(rows[0])
+    assert (first.image == load_scan(rows[0]).image).all()
+    assert kept.scan(rows[0]) is first
+    assert kept.scan(rows[1]).id == rows[1]["scan"]
+    again = kept.scan(rows[0])
+    os.utime(rows[0]["lesions"])
+    assert kept.scan(rows[0]) is not again
+
+
+def test_weights_written_anew_are_read_anew(tmp_path):
+    path, architecture = tmp_path / "unet.safetensors", {"name": "unet", "channels": [2, 4], "strides": [2]}
+    for _ in range(2):
+        trained = unet.build(**architecture)
+        unet.save_weights(trained, path, architecture=architecture)
+        model, description = kept.network(path, "cpu")
+        assert kept.network(path, "cpu")[0] is model
+        for expected, found in zip(trained.parameters(), model.parameters(), strict=True):
+            assert torch.equal(expected, found)
+    unet.record_threshold(path, 0.25)
+    assert kept.network(path, "cpu")[1] == description | {"threshold": 0.25}
+
+
+def test_a_missing_file_is_named(rows, tmp_path):
+    with pytest.raises(FileNotFoundError, match="none.nii.gz"):
+        kept.scan(rows[0] | {"flair": str(tmp_path / "none.nii.gz")})
+    with pytest.raises(ValueError, match="none.safetensors is missing"):
+        kept.network(tmp_path / "none.safetensors", "cpu")

@@ -1,0 +1,202 @@
+"""Items of work in this process and on a real Dask cluster: the same results, deaths survived, errors that name the item."""
+
+import os
+import signal
+import threading
+import time
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from lib import evaluation, explanation, kept, maps, phantom, unet, workers
+from lib.scans import find_scans
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Two worker processes; the scheduler itself gives an item up at the first death."""
+    from dask import config
+    from distributed import LocalCluster
+
+    options = {"threads_per_worker": 1, "dashboard_address": None, "host": "127.0.0.1"}
+    with config.set({"distributed.scheduler.allowed-failures": 0}):
+        cluster = LocalCluster(processes=True, n_workers=2, **options)
+    with cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory):
+    """Rows of a tiny cohort, and the file of an untrained network."""
+    folder = tmp_path_factory.mktemp("cohort")
+    phantom.make_cohort(folder / "bids", n_subjects=2, n_two_sessions=1, seed=0, spacing_mm=4.0, workers=1)
+    torch.manual_seed(0)
+    architecture, weights = {"name": "unet", "channels": [4, 8], "strides": [2]}, folder / "unet.safetensors"
+    unet.save_weights(unet.build(**architecture), weights, architecture=architecture, window=16)
+    return find_scans(folder / "bids").to_dict("records"), weights
+
+
+class Folder:
+    """Paths of maps, as `paths.Run.map` gives them."""
+
+    def __init__(self, folder):
+        self.folder = folder
+
+    def map(self, scan, description):
+        return self.folder / f"{scan}_{description}.nii.gz"
+
+
+def explain_scan(row, *, weights, path, dying=()):
+    """Predict, evaluate and explain one scan, after the death of this process if there is a file that asks for it."""
+    die_once(row["scan"], dying)
+    probability = maps.load_map(evaluation.predict_scan(row, weights=weights, device="cpu", path=path))
+    tables = evaluation.evaluate_scan(row, threshold=float(np.quantile(probability, 0.999)), path=path)
+    lesion = maps.load_map(path(row["scan"], "desc-pred_dseg")) == 1
+    options = {"n_samples": 5, "noise_fraction": 0.05, "layer": "model.0.conv", "seed": 0, "identity": [row["scan"]]}
+    found = explanation.lesion_maps(kept.network(weights, "cpu")[0], kept.scan(row).image, lesion, **options)
+    return *tables, pd.DataFrame({name: values.ravel()[values.ravel() != 0][:50] for name, values in found.items()})
+
+
+def die_once(item, dying):
+    for file in dying:
+        if Path(file).name.startswith(str(item)) and Path(file).exists():
+            Path(file).unlink()
+            os.kill(os.getpid(), signal.SIGKILL)
+    return item
+
+
+def slow(item, folder):
+    time.sleep(0.1)
+    Path(folder, str(item)).touch()
+
+
+def unlucky(item):
+    if item["scan"] == "sub-013":
+        raise ValueError("no luck")
+    return item["scan"]
+
+
+@pytest.fixture(scope="module")
+def expected(inputs, tmp_path_factory):
+    """Tables computed in this process with two threads."""
+    rows, weights = inputs
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    work = partial(explain_scan, weights=weights, path=Folder(tmp_path_factory.mktemp("here")).map)
+    tables = workers.each(work, rows, desc="here")
+    torch.set_num_threads(before)
+    assert len(tables) == 3
+    return tables
+
+
+@pytest.mark.parametrize(("n_workers", "deaths"), [(1, 0), (2, 0), (2, 1)])
+def test_the_tables_are_the_same_to_the_last_digit_wherever_they_are_computed(
+    cluster, inputs, expected, tmp_path, n_workers, deaths
+):
+    rows, weights = inputs
+    dying = [tmp_path / f"{row['scan']}-dies" for row in rows[1 : 1 + deaths]]
+    for file in dying:
+        file.touch()
+    cluster.scale(n_workers)
+    work = partial(explain_scan, weights=weights, path=Folder(tmp_path).map, dying=dying)
+    found = workers.each(work, rows, scheduler=cluster.scheduler_address, desc="scans")
+    for tables, others in zip(expected, found, strict=True):
+        for table, other in zip(tables, others, strict=True):
+            assert len(table)
+            pd.testing.assert_frame_equal(table, other, check_exact=True)
+    assert not any(file.exists() for file in dying)
+
+
+def test_an_item_that_kills_its_workers_is_given_up_and_named(cluster, tmp_path, monkeypatch):
+    from distributed import Client, KilledWorker
+
+    monkeypatch.setattr(workers, "DEATHS", 0)
+    with Client(cluster.scheduler_address, set_as_default=False) as client:
+        client.run_on_scheduler(lambda dask_scheduler: setattr(dask_scheduler, "allowed_failures", 0))
+    (tmp_path / "deadly").touch()
+    with pytest.raises(KilledWorker) as caught:
+        workers.each(
+            partial(die_once, dying=[tmp_path / "deadly"]), ["deadly"], scheduler=cluster.scheduler_address, desc="one"
+        )
+    assert "deadly" in caught.value.__notes__[-1]
+
+
+@pytest.mark.parametrize("where", ["here", "cluster"])
+def test_an_error_is_raised_as_it_is_and_names_its_item(cluster, where):
+    scheduler = cluster.scheduler_address if where == "cluster" else ""
+    items = [{"scan": f"sub-{number:03d}", "where": np.arange(1000)} for number in range(20)]
+    with pytest.raises(ValueError, match="no luck") as caught:
+        workers.each(unlucky, items, scheduler=scheduler, desc="scans")
+    assert "sub-013" in caught.value.__notes__[-1]
+    assert len(caught.value.__notes__[-1]) < 200
+
+
+def test_results_are_in_the_order_of_the_items_whatever_the_order_of_the_keys(cluster):
+    items = [{"scan": str(number)} for number in range(120)]
+    found = workers.each(unlucky, iter(items), scheduler=cluster.scheduler_address, desc="numbers")
+    assert found == [str(number) for number in range(120)]
+
+
+def test_an_interrupt_drops_the_items_not_yet_begun(cluster, tmp_path, monkeypatch):
+    from distributed import Client
+
+    def interrupted(items, **_):
+        for number, item in enumerate(items):
+            if number == 2:
+                raise KeyboardInterrupt
+            yield item
+
+    monkeypatch.setattr(workers, "tqdm", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        workers.each(partial(slow, folder=tmp_path), range(200), scheduler=cluster.scheduler_address, desc="slow")
+    with Client(cluster.scheduler_address, set_as_default=False) as client:
+        for _ in range(100):
+            if not (left := client.run_on_scheduler(lambda dask_scheduler: len(dask_scheduler.tasks))):
+                break
+            time.sleep(0.1)
+    assert not left
+    assert len(list(tmp_path.iterdir())) < 200
+
+
+def test_workers_with_other_code_are_refused(cluster, monkeypatch):
+    monkeypatch.setattr(workers, "CODE", "edited since")
+    with pytest.raises(RuntimeError, match="restart the workers"):
+        workers.each(str, [1], scheduler=cluster.scheduler_address, desc="numbers")
+
+
+def test_no_two_items_are_computed_at_once_in_one_process():
+    running, most = set(), []
+
+    def work(item):
+        running.add(item)
+        time.sleep(0.001)
+        most.append(len(running))
+        running.remove(item)
+
+    threads = [
+        threading.Thread(target=workers.each, args=(work, range(first, first + 20)), kwargs={"desc": "numbers"})
+        for first in (0, 100)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1] * 40
+
+
+def test_a_scheduler_that_does_not_answer_is_named(monkeypatch):
+    from distributed import config
+
+    monkeypatch.setitem(config["distributed"]["comm"]["timeouts"], "connect", "1s")
+    with pytest.raises(OSError, match="tcp://127.0.0.1:9"):
+        workers.each(str, [1], scheduler="tcp://127.0.0.1:9", desc="numbers")
+
+
+def test_a_cluster_on_this_machine_listens_on_the_loopback_address_alone(cluster):
+    addresses = [cluster.scheduler_address, *cluster.scheduler_info["workers"]]
+    assert len(addresses) >= 2
+    assert all(address.startswith("tcp://127.0.0.1:") for address in addresses)
