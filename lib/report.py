@@ -134,15 +134,18 @@ def sweeps(figures):
 
 
 def write_html(build, figures):
-    """Write report.html into figures and return its path. Raises FileNotFoundError if the run is not finished."""
+    """Write report.html into figures and return its path; without claims if the run stopped before they were judged.
+
+    Raises FileNotFoundError if nothing was run.
+    """
     executed = [path for path in sorted(build.glob("[0-9][0-9]_*.ipynb")) if "." not in path.stem]
-    if not executed or not (figures / "claims.csv").exists():
-        raise FileNotFoundError(f"no finished run in {build} and {figures}: run `make paper` first, without ONLY")
+    if not executed:
+        raise FileNotFoundError(f"no executed notebook in {build}: run `make paper` first, with the same settings")
     chapters = [chapter(path, figures) for path in executed]
-    claims = pd.read_csv(figures / "claims.csv")
+    claims = figures / "claims.csv"
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True)
     text = environment.get_template("report.html").render(
-        run=figures.name, chapters=chapters, claims=ledger(claims, chapters), sweeps=sweeps(figures),
+        run=figures.name, chapters=chapters, claims=ledger(pd.read_csv(claims), chapters) if claims.exists() else [], sweeps=sweeps(figures),
         code_style=HtmlFormatter().get_style_defs(".highlight"),
     )  # fmt: skip
     html = figures / "report.html"

@@ -126,9 +126,16 @@ def test_a_sweep_is_shown_with_its_question(run):
     assert "<td>7.25</td>" in html
 
 
-def test_an_unfinished_run_is_refused(run):
+def test_a_run_that_stopped_before_the_claims_is_shown_without_them(run):
+    (run[1] / "claims.csv").unlink()
+    html = report.write_html(*run).read_text()
+    assert "Not judged" in html
+    assert 'id="figure-03_detection"' in html
+
+
+def test_without_a_run_there_is_no_report(run):
     build, figures = run
-    (figures / "claims.csv").unlink()
+    (build / "03_evaluation.ipynb").unlink()
     with pytest.raises(FileNotFoundError, match="run `make paper` first"):
         report.write_html(build, figures)
     assert not (figures / "report.html").exists()
