@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_limits
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from lib import losses
+from lib import losses, ranks
 from lib.appearance import draw_appearance, render_patch
 from lib.evaluation import threshold_curve, threshold_scores
 from lib.inference import predict
@@ -161,8 +161,9 @@ def train(
     """Train with a loss (`losses.build`); returns tables of rows (loss, validation) with the best weights loaded into `model`.
 
     batches: PatchBatches. validation_rows: scans whose mean nDSC, at the threshold that is best for it, picks the best
-    weights, every `validate_every` steps and at the end. checkpoint: file from which an interrupted training of the same `settings` goes on; one of other
-    settings is ignored. The learning rate warms up for 5 % of the steps and then falls along a cosine to 0.
+    weights, every `validate_every` steps and at the end. checkpoint: file from which an interrupted training of the same
+    `settings` goes on; one of other settings is ignored. The learning rate warms up for 5 % of the steps and then falls
+    along a cosine to 0. Of several processes (`lib.ranks`) the first validates and writes, and gets the best weights.
     """
     device = next(model.parameters()).device
     steps = len(batches)
@@ -173,29 +174,25 @@ def train(
     progress = {"settings": digest(settings), "step": 0, "best_ndsc": -1.0, "best": None, "loss": [], "validation": []}
     parts = {"model": model, "optimiser": optimiser, "schedule": schedule, "scaler": scaler}
     _resume(checkpoint, progress, parts)
-    loader = DataLoader(
-        batches,
-        batch_size=None,
-        sampler=range(progress["step"], steps),
-        num_workers=workers,
-        worker_init_fn=_one_thread,
-    )
-    threads = torch.get_num_threads()
+    network, left = ranks.together(model), range(progress["step"], steps)
+    options = {"batch_size": None, "num_workers": workers, "worker_init_fn": _one_thread}
+    shares = ranks.shares(DataLoader(batches, sampler=ranks.turns(left), **options), left, batches, device)
+    threads, first = torch.get_num_threads(), ranks.is_first()
     torch.set_num_threads(max(1, threads - workers))  # the workers have one each
-    bar = tqdm(loader, desc="training", initial=progress["step"], total=steps, mininterval=2)
+    bar = tqdm(shares, desc="training", initial=left.start, total=steps, mininterval=2, disable=not first)
     for images, lesions in bar:
         model.train()
         with torch.autocast(device.type, enabled=device.type == "cuda"):
-            value = criterion(model(images.to(device)).float(), lesions.to(device))
+            value = criterion(network(images.to(device)).float(), lesions.to(device))
         optimiser.zero_grad()
         scaler.scale(value).backward()
         scaler.step(optimiser)
         scaler.update()
         progress["step"] += 1
         rate = schedule.get_last_lr()[0]
-        progress["loss"].append({"step": progress["step"], "loss": float(value.detach()), "learning_rate": rate})
+        progress["loss"].append({"step": progress["step"], "loss": ranks.mean(value), "learning_rate": rate})
         schedule.step()
-        if progress["step"] % validate_every == 0 or progress["step"] == steps:
+        if first and (progress["step"] % validate_every == 0 or progress["step"] == steps):
             scores = validate(model, validation_rows, window)
             progress["validation"].append({"step": progress["step"], **scores})
             bar.set_postfix(nDSC=f"{scores['ndsc']:.3f}")
@@ -204,7 +201,8 @@ def train(
                 progress.update(best_ndsc=scores["ndsc"], best=weights)
             _save(checkpoint, progress, parts)
     torch.set_num_threads(threads)
-    model.load_state_dict(progress["best"])
+    if first:
+        model.load_state_dict(progress["best"])
     model.eval()
     return progress["loss"], progress["validation"]
 

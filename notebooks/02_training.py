@@ -14,18 +14,18 @@
 # # 2 · Training
 #
 # Trains the paper's 3D U-Net (size, number of steps and loss by profile) with the paper's patch sampling and augmentation,
-# and keeps the weights with the best validation nDSC. An interrupted training goes on from its last checkpoint.
+# and keeps the weights with the best validation nDSC. An interrupted training goes on from its last checkpoint, and so does one that
+# several GPUs began (`torchrun -m lib.train`, see the README).
 #
 # **Reads** the scans and their split (notebook 1).
 # **Writes** the weights (safetensors) with a JSON that describes them, the training curves as tables, and a figure.
 
 # %%
 import pandas as pd
-import torch
 
-from lib import phantom, plots, training, unet
+from lib import plots, train, unet
 from lib.paths import Run
-from lib.provenance import code_digest, digest
+from lib.provenance import digest
 
 # %% tags=["parameters"]
 build = "build/demo"  # intermediate files of this run
@@ -51,14 +51,14 @@ workers = 1  # processes that prepare patches
 
 # %%
 run = Run("02_training", globals())
-torch.manual_seed(seed)
+rows = {split: table.to_dict("records") for split, table in run.scans().groupby("split")}
+len(rows["train"]), len(rows["validation"])
 
 # %% [markdown]
 # ## The network
 
 # %%
-architecture = {"name": "unet", "channels": channels, "strides": strides}
-model = unet.build(**architecture).to(device)
+model = train.build_network(run.parameters, device)
 print(f"{sum(weight.numel() for weight in model.parameters()):,} weights")
 
 # %% [markdown]
@@ -68,23 +68,8 @@ print(f"{sum(weight.numel() for weight in model.parameters()):,} weights")
 # from these, each patch is drawn with contrasts, noise, bias field, slices and distractors of its own.
 
 # %%
-scans = run.scans()
-rows = {split: table.to_dict("records") for split, table in scans.groupby("split")}
-files = [phantom.maps_file(row["flair"]) for row in rows["train"]]
-if fresh_appearance and all(files):
-    source = training.SubjectPatches(files, cached_scans, without)
-else:
-    source = training.ScanPatches(rows["train"], cached_scans)
-batches = training.PatchBatches(
-    source,
-    steps=steps,
-    patch_size=patch_size,
-    scans_per_step=scans_per_step,
-    patches_per_scan=patches_per_scan,
-    seed=seed,
-    any_direction=any_direction,
-)
-len(rows["train"]), len(rows["validation"])
+batches = train.build_batches(run.parameters, rows["train"])
+[tuple(patches.shape) for patches in batches[0]]
 
 # %% [markdown]
 # ## Training
@@ -92,11 +77,7 @@ len(rows["train"]), len(rows["validation"])
 # prediction of every validation scan, scored at the threshold that is best for their mean nDSC.
 
 # %%
-made_from = [run.parameters, digest(run.scans_file), code_digest(training), code_digest(unet)]
-losses, validation = training.train(
-    model, batches, rows["validation"], run.checkpoint, settings=made_from, loss=loss, learning_rate=learning_rate,
-    weight_decay=weight_decay, validate_every=validate_every, window=window, workers=workers,
-)  # fmt: skip
+losses, validation = train.fit(run, model, batches, rows["validation"])
 
 # %%
 losses = run.save_table(pd.DataFrame(losses), "loss")
@@ -109,6 +90,7 @@ validation
 
 # %%
 best = validation.loc[validation["ndsc"].idxmax()]
+architecture = {"name": "unet", "channels": channels, "strides": strides}
 unet.save_weights(
     model, run.weights(), architecture=architecture, threshold=None, window=window, step=int(best["step"]),
     parameters=sum(weight.numel() for weight in model.parameters()), validation_ndsc=round(float(best["ndsc"]), 4), split=digest(run.scans_file), seed=seed,

@@ -80,6 +80,17 @@ def test_parameters_are_rewritten_only_where_they_change(tmp_path):
     assert {name for name in before if before[name] != after[name]} == {"06_context_radius.json"}
 
 
+def test_where_numbers_are_computed_makes_no_notebook_run_again(tmp_path):
+    path = tmp_path / "parameters" / "03_evaluation.json"
+    runner.resolve_parameters("smoke", tmp_path, tmp_path, [])
+    before = path.stat().st_mtime_ns
+    runner.resolve_parameters("smoke", tmp_path, tmp_path, ["scheduler=tcp://127.0.0.1:8786"])
+    assert json.loads(path.read_text())["scheduler"] == "tcp://127.0.0.1:8786"
+    assert path.stat().st_mtime_ns == before
+    runner.resolve_parameters("smoke", tmp_path, tmp_path, ["03_evaluation.shown_scans=1"])
+    assert path.stat().st_mtime_ns != before
+
+
 @pytest.mark.parametrize("profile", ["smoke", "demo", "paper"])
 def test_every_profile_resolves(tmp_path, profile):
     runner.resolve_parameters(profile, tmp_path, tmp_path, [])

@@ -1,0 +1,56 @@
+"""The training of notebook 2, also by several processes (GPUs); the notebook then finds the finished checkpoint.
+
+torchrun --nproc-per-node 2 -m lib.train build/paper/parameters/02_training.json
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+import torch
+
+from lib import phantom, ranks, training, unet
+from lib.paths import Run
+from lib.provenance import code_digest, digest
+
+
+def build_network(parameters, device):
+    """The network of notebook 2 with the initial weights of its seed. parameters: of the notebook."""
+    torch.manual_seed(parameters["seed"])
+    return unet.build("unet", channels=parameters["channels"], strides=parameters["strides"]).to(device)
+
+
+def build_batches(parameters, rows):
+    """The `training.PatchBatches` of notebook 2. rows: of the training scans, dicts."""
+    files = [phantom.maps_file(row["flair"]) for row in rows]
+    if parameters["fresh_appearance"] and all(files):
+        source = training.SubjectPatches(files, parameters["cached_scans"], parameters["without"])
+    else:
+        source = training.ScanPatches(rows, parameters["cached_scans"])
+    names = ("steps", "patch_size", "scans_per_step", "patches_per_scan", "seed", "any_direction")
+    return training.PatchBatches(source, **{name: parameters[name] for name in names})
+
+
+def fit(run, model, batches, validation_rows):
+    """`training.train` with the parameters of a run of notebook 2, from its checkpoint if there is one: that of another
+    number of processes is as good."""
+    settings = [run.parameters, digest(run.scans_file), code_digest(training), code_digest(unet)]
+    names = ("loss", "learning_rate", "weight_decay", "validate_every", "window", "workers")
+    options = {name: run.parameters[name] for name in names}
+    return training.train(model, batches, validation_rows, run.checkpoint, settings=settings, **options)
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="python -m lib.train", description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "parameters", help="of notebook 2, as `make paper` writes them: <build>/parameters/02_training.json"
+    )
+    run = Run("02_training", json.loads(Path(parser.parse_args().parameters).read_text()))
+    rows = {split: table.to_dict("records") for split, table in run.scans().groupby("split")}
+    batches = build_batches(run.parameters, rows["train"])
+    with ranks.joined(run.parameters["device"]) as device:
+        fit(run, build_network(run.parameters, device), batches, rows["validation"])
+
+
+if __name__ == "__main__":
+    main()
