@@ -3,6 +3,7 @@
 import json
 import shutil
 from functools import partial
+from pathlib import Path
 
 import pandas as pd
 from matplotlib import rc_context
@@ -38,7 +39,7 @@ class Run:
 
     def scans(self):
         """Read the scans table with its split."""
-        return _read(self.scans_file, "01_data_split")
+        return read_table(self.scans_file, "01_data_split")
 
     def folder(self, name, *inputs):
         """Folder of results that can be used again: emptied if it was made from other inputs than these (JSON-like)."""
@@ -55,30 +56,38 @@ class Run:
 
     def table(self, name):
         """Read a table that this or an earlier notebook wrote, such as "03_lesions"."""
-        return _read(self.figures / f"{name}.csv", f"number {name[:2]}")
+        return read_table(self.figures / f"{name}.csv", f"number {name[:2]}")
 
     def save_table(self, table, name):
         """Write `<number>_<name>.csv`, and beside it a JSON that says what made it. Returns the table."""
-        path = self.figures / f"{self.notebook[:2]}_{name}.csv"
-        write_atomically(path, lambda file: table.to_csv(file, index=False, float_format="%.6g", na_rep="NaN"))
-        record = json.dumps(describe(self.notebook, self.parameters), indent=1)
-        write_atomically(path.with_suffix(".json"), lambda file: file.write_text(record + "\n"))
+        save_table(table, self.figures / f"{self.notebook[:2]}_{name}", describe(self.notebook, self.parameters))
         return table
 
     def save_figure(self, figure, name):
         """Write `<number>_<name>` as vector PDF and 300-dpi PNG, each carrying what made it. Returns the figure."""
-        record = json.dumps(describe(self.notebook, self.parameters))
-        path = self.figures / f"{self.notebook[:2]}_{name}"
-        for suffix, metadata in (
-            (".pdf", {"Subject": record, "CreationDate": None}),
-            (".png", {"Description": record}),
-        ):
-            with rc_context(STYLE):
-                write_atomically(path.with_suffix(suffix), partial(figure.savefig, dpi=300, metadata=metadata))
+        save_figure(figure, self.figures / f"{self.notebook[:2]}_{name}", describe(self.notebook, self.parameters))
         return figure
 
 
-def _read(path, writer):
+def save_table(table, path, record):
+    """Write a table to `path`.csv, and the record of what made it (JSON-like) to `path`.json."""
+    path = Path(path)
+    write_atomically(
+        path.with_suffix(".csv"), lambda file: table.to_csv(file, index=False, float_format="%.6g", na_rep="NaN")
+    )
+    write_atomically(path.with_suffix(".json"), lambda file: file.write_text(json.dumps(record, indent=1) + "\n"))
+
+
+def save_figure(figure, path, record):
+    """Write a figure to `path`.pdf and, at 300 dpi, `path`.png, each carrying the record of what made it (JSON-like)."""
+    path, text = Path(path), json.dumps(record)
+    for suffix, metadata in ((".pdf", {"Subject": text, "CreationDate": None}), (".png", {"Description": text})):
+        with rc_context(STYLE):
+            write_atomically(path.with_suffix(suffix), partial(figure.savefig, dpi=300, metadata=metadata))
+
+
+def read_table(path, writer):
+    """Read a table of a run with subjects and sessions as texts; writer: the notebook that the error names if it is missing."""
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing: run notebook {writer} first, as `make paper` does")
     return pd.read_csv(path, dtype={"subject": str, "session": str}, keep_default_na=False, na_values=["NaN"])
