@@ -16,3 +16,11 @@ def real_scans():
     if not folder.is_dir():
         pytest.skip(f"needs real scans: no folder {folder}; set REAL_SCANS to one that holds open_ms_data")
     return folder
+
+
+@pytest.fixture(scope="session")
+def explored_run(tmp_path_factory):
+    """The `paths.Run` of a tiny run as notebooks 1 to 3 leave it."""
+    from tiny_run import make_run
+
+    return make_run(tmp_path_factory.mktemp("explored"))
