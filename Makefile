@@ -27,7 +27,8 @@ PYTHON := .venv/bin/python
 STAMP  := .venv/.complete
 endif
 
-NOTEBOOKS := $(basename $(notdir $(sort $(wildcard notebooks/[0-9][0-9]_*.py))))
+INTERACTIVE := $(shell sed -n 's/^INTERACTIVE = "\(.*\)".*/\1/p' lib/runner.py)
+NOTEBOOKS := $(filter-out $(INTERACTIVE),$(basename $(notdir $(sort $(wildcard notebooks/[0-9][0-9]_*.py)))))
 CHAIN     := $(if $(WEIGHTS),$(filter-out 02_training,$(NOTEBOOKS)),$(NOTEBOOKS))
 EXECUTED  := $(or $(ONLY),$(CHAIN))
 EXECUTED  := $(EXECUTED:%=$(BUILD)/%.ipynb)
@@ -106,10 +107,11 @@ bench: $(STAMP) ## the explainers against the literal loop (time, memory), two w
 	$(PYTHON) benchmarks/bench_workers.py
 	$(PYTHON) benchmarks/bench_saliency.py
 
-lab: $(STAMP) ## open JupyterLab with the percent scripts as notebooks
+lab: $(STAMP) ## open JupyterLab at 00_explore, with the percent scripts as notebooks; on this machine alone, with a token
 	@prefix=$$($(PYTHON) -c 'import sys; print(sys.prefix)'); "$$prefix/bin/jupytext-config" --settings-file \
 	  "$$prefix/etc/jupyter/labconfig/default_setting_overrides.json" set-default-viewer python
-	$(PYTHON) -m jupyter lab --LabApp.default_url=/lab/tree/notebooks/00_cohort.py
+	$(PYTHON) -m jupyter lab --ServerApp.ip=127.0.0.1 --LabApp.default_url=/lab/tree/notebooks/00_explore.py \
+	  --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
 
 clean: ## remove what runs have built (not the environment, not figures/)
 	rm -rf build

@@ -1,8 +1,6 @@
 """Lesion probabilities by sliding window: of a whole scan, or of one lesion from the patches that cover it."""
 
 import torch
-from monai.data.utils import compute_importance_map, dense_patch_slices
-from monai.inferers import sliding_window_inference
 
 from lib.threads import in_order, processors
 from lib.windows import lesion_voxels, predict_lesion
@@ -18,6 +16,8 @@ def predict(model, image, *, window):
     The probabilities (softmax), not the logits, of overlapping patches are blended. Runs on the device of the model,
     which must be in evaluation mode; on the processor, with one thread a patch.
     """
+    from monai.inferers import sliding_window_inference  # importing it takes seconds
+
     device = next(model.parameters()).device
     volume = torch.as_tensor(image, dtype=torch.float32)[None]
     at_once, run = (processors(), in_order) if device.type == "cpu" else (1, map)
@@ -33,6 +33,14 @@ def predict(model, image, *, window):
     return lesion[0, 0].numpy()
 
 
+def patch_slices(shape, window):
+    """Slices (X, Y, Z) of the patches of `predict` in a volume of this shape, no side of it smaller than `window`."""
+    from monai.data.utils import dense_patch_slices
+
+    step = [window if side == window else int(window * (1 - OVERLAP)) for side in shape]
+    return dense_patch_slices(tuple(shape), (window,) * 3, step)
+
+
 def lesion_patches(lesion, window):
     """The patches of `predict` that cover a lesion, with their shares in its blended probability.
 
@@ -40,16 +48,16 @@ def lesion_patches(lesion, window):
     in the patch, (n,) bool; weight of the patch at those voxels); the weights at a voxel add up to 1.
     Raises ValueError if the lesion is empty or a side of the volume is smaller than the window.
     """
+    from monai.data.utils import compute_importance_map
+
     if min(lesion.shape) < window:
         raise ValueError(
             f"the volume {tuple(lesion.shape)} is smaller than the window of {window}: choose a smaller window"
         )
     voxels = lesion_voxels(lesion, lesion.shape)
-    size = (window,) * 3
-    step = [window if side == window else int(window * (1 - OVERLAP)) for side in lesion.shape]
-    importance = compute_importance_map(size, mode="gaussian", sigma_scale=0.125).clamp(min=1e-3)
+    importance = compute_importance_map((window,) * 3, mode="gaussian", sigma_scale=0.125).clamp(min=1e-3)
     covering, total = [], torch.zeros(len(voxels))
-    for slices in dense_patch_slices(tuple(lesion.shape), size, step):
+    for slices in patch_slices(lesion.shape, window):
         start = torch.tensor([side.start for side in slices])
         inside = ((voxels >= start) & (voxels < start + window)).all(1)
         if inside.any():

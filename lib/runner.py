@@ -17,7 +17,8 @@ from pathlib import Path
 from lib.parameters import resolve
 from lib.provenance import ROOT, describe, digest, lib_files, write_atomically
 
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("[0-9][0-9]_*.py"))
+INTERACTIVE = "00_explore"  # made for the screen: no part of the chain, here and in the Makefile, which reads this line
+NOTEBOOKS = sorted(path for path in (ROOT / "notebooks").glob("[0-9][0-9]_*.py") if path.stem != INTERACTIVE)
 
 
 def resolve_parameters(profile, build, figures, overrides):

@@ -196,13 +196,15 @@ def load_scan(row, normalised=True):
     or as it is stored."""
     images = [nib.as_closest_canonical(nib.load(row[name])) for name in FILES]
     raw = np.stack([image.get_fdata(dtype=np.float32) for image in images[:2]])
-    image = raw
-    if normalised:
-        from monai.transforms import NormalizeIntensity
-
-        image = np.asarray(NormalizeIntensity(nonzero=True, channel_wise=True)(raw))
     lesions = np.asanyarray(images[2].dataobj) != 0
-    return Scan(row["scan"], image, (raw != 0).any(0), lesions, images[0].affine)
+    return Scan(row["scan"], normalise(raw) if normalised else raw, (raw != 0).any(0), lesions, images[0].affine)
+
+
+def normalise(image):
+    """Each channel of (2, X, Y, Z) z-scored over its own non-zero voxels; background stays 0."""
+    from monai.transforms import NormalizeIntensity  # importing it takes seconds
+
+    return np.asarray(NormalizeIntensity(nonzero=True, channel_wise=True)(image))
 
 
 def load_masks(row):

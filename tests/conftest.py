@@ -83,3 +83,11 @@ def _only_files(route, outside):
     else:
         outside.append(route.request.url)
         route.abort()
+
+
+@pytest.fixture(scope="session")
+def explored_run(tmp_path_factory):
+    """The `paths.Run` of a tiny run as notebooks 1 to 3 leave it."""
+    from tiny_run import make_run
+
+    return make_run(tmp_path_factory.mktemp("explored"))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib.inference import blended_lesion, lesion_patches, predict
+from lib.inference import blended_lesion, lesion_patches, patch_slices, predict
 
 
 class Pointwise(torch.nn.Module):
@@ -23,6 +23,18 @@ def test_a_pointwise_network_gives_its_probability_at_every_voxel_of_any_size():
     image = np.random.default_rng(0).normal(size=(2, 19, 11, 23)).astype(np.float32)
     probability = predict(Pointwise().eval(), image, window=16)
     np.testing.assert_allclose(probability, 1 / (1 + np.exp(-image[0] - 2 * image[1])), atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(16, 16, 16), (20, 16, 33), (40, 17, 23)])
+def test_the_patches_are_those_that_the_network_is_given(shape):
+    model, given = Pointwise().eval(), []
+    image = np.arange(2 * np.prod(shape), dtype=np.float32).reshape(2, *shape)
+    model.register_forward_hook(lambda module, patches, logits: given.extend(patches[0][:, 0].numpy()))
+    predict(model, image, window=16)
+    slices = patch_slices(shape, 16)
+    assert len(given) == len(slices)
+    for patch, part in zip(given, slices, strict=True):
+        np.testing.assert_array_equal(patch, image[(0, *part)])
 
 
 def test_probabilities_not_logits_are_blended():
