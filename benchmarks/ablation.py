@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 
 from lib import appearance, phantom, training, unet
-from lib.evaluation import pick_threshold, threshold_curve, threshold_scores
+from lib.evaluation import threshold_curve, threshold_scores
 from lib.inference import predict
 from lib.metrics import lesion_rates, scan_metrics
 from lib.provenance import code_digest, describe, write_atomically
@@ -49,7 +49,8 @@ def run_arm(name, cohort, patients, steps, out):
     )  # fmt: skip
     scans = [load_scan(row) for row in validation]
     scores = (threshold_scores(predict(model, scan.image, window=WINDOW), scan.lesions) for scan in scans)
-    threshold = pick_threshold(threshold_curve(scores))
+    curve = threshold_curve(scores)
+    threshold = float(curve.loc[curve["ndsc"].idxmax(), "threshold"])
     tested = []
     for row in find_scans(patients).to_dict("records"):
         scan = load_scan(row)

@@ -16,25 +16,12 @@ def threshold_scores(probability, annotation):
 
 
 def threshold_curve(scores):
-    """Mean nDSC and Dice over scans at each of THRESHOLDS, with the standard error of the mean nDSC.
+    """Mean nDSC and Dice over scans at each of THRESHOLDS.
 
-    scores: `threshold_scores` of each scan. Returns a table threshold, ndsc, dice, ndsc_se (NaN for a single scan).
+    scores: `threshold_scores` of each scan. Returns a table threshold, ndsc, dice.
     """
-    scores = np.array(list(scores))
-    ndsc, plain = scores.mean(axis=0).T
-    error = np.std(scores[..., 0], axis=0, ddof=1) / np.sqrt(len(scores)) if len(scores) > 1 else np.nan
-    return pd.DataFrame({"threshold": THRESHOLDS, "ndsc": ndsc, "dice": plain, "ndsc_se": error})
-
-
-def pick_threshold(curve):
-    """The lowest threshold whose mean nDSC is within one standard error of the best: where the curve is flat, scans unlike
-    those of the validation lose less by a low threshold, as their lesions get lower probabilities.
-
-    curve: table of `threshold_curve`; without a standard error the best one is taken.
-    """
-    best = curve.loc[curve["ndsc"].idxmax()]
-    least = best["ndsc"] - np.nan_to_num(best["ndsc_se"])
-    return float(curve.loc[curve["ndsc"] >= least, "threshold"].min())
+    ndsc, plain = np.mean(list(scores), axis=0).T
+    return pd.DataFrame({"threshold": THRESHOLDS, "ndsc": ndsc, "dice": plain})
 
 
 def metrics_table(scans, *, n_resamples, generator):

@@ -65,20 +65,19 @@ len(workers.each(predict, predicted, scheduler=scheduler, desc="predicting"))
 
 # %% [markdown]
 # ## Threshold
-# The lesion probability from which a voxel counts as lesion: the lowest whose mean nDSC on the validation scans is within one
-# standard error of the best. The curve is flat, and lesions of other scanners get lower probabilities. Weights given from
-# outside come with theirs.
+# The lesion probability from which a voxel counts as lesion: the one with the best mean nDSC on the validation scans, or
+# `fixed_threshold`. Weights given from outside come with theirs.
 
 # %%
 if weights:
     threshold, curve = (
         unet.recorded_threshold(description, weights),
-        pd.DataFrame(columns=["threshold", "ndsc", "dice", "ndsc_se"]),
+        pd.DataFrame(columns=["threshold", "ndsc", "dice"]),
     )
 else:
     score = partial(predictions.scan_scores, path=run.map)
     curve = evaluation.threshold_curve(workers.each(score, rows["validation"], scheduler=scheduler, desc="thresholds"))
-    threshold = fixed_threshold or evaluation.pick_threshold(curve)
+    threshold = fixed_threshold or float(curve.loc[curve["ndsc"].idxmax(), "threshold"])
     unet.record_threshold(run.weights(), threshold)
 run.save_table(curve, "threshold")
 print(f"threshold {threshold:.2f}")

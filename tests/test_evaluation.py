@@ -17,14 +17,6 @@ def test_threshold_curve_is_the_mean_over_scans():
     curve = evaluation.threshold_curve(evaluation.threshold_scores(*case) for case in cases)
     curve = curve.set_index("threshold").loc[[0.3, 0.5]]
     assert curve["dice"].tolist() == pytest.approx([1.0, (2 / 3 + 1) / 2])  # the second scan is empty in both: 1
-    half = (1 - curve["ndsc"].iloc[1]) * 2 / 2  # of two values, the standard error is half their difference
-    assert curve["ndsc_se"].tolist() == pytest.approx([0, half])
-
-
-@pytest.mark.parametrize(("error", "picked"), [(0.05, 0.4), (0.0, 0.8), (np.nan, 0.8)])
-def test_the_lowest_threshold_within_one_standard_error_of_the_best_is_picked(error, picked):
-    curve = pd.DataFrame({"threshold": [0.2, 0.4, 0.6, 0.8, 0.9], "ndsc": [0.3, 0.56, 0.58, 0.6, 0.59]})
-    assert evaluation.pick_threshold(curve.assign(ndsc_se=error)) == picked
 
 
 def test_metrics_are_means_of_scans_and_rates_of_summed_counts():
