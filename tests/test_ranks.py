@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -52,12 +53,11 @@ def fit(folder, dies_at=None):
             raise RuntimeError("died")
         return validate(*arguments)
 
-    training.load_scan, training.validate = load_scan, dying
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv3d(2, 4, 3, padding=1), nn.PReLU(), nn.Conv3d(4, 2, 3, padding=1))
     options = {"settings": "a", "loss": "ndsc_focal", "learning_rate": 1e-2, "weight_decay": 0.0, "validate_every": 2}
-    tables = training.train(model, batches(), [{"seed": 1}], folder / "training.ckpt", **options, window=12)
-    training.validate = validate
+    with mock.patch.multiple(training, load_scan=load_scan, validate=dying):
+        tables = training.train(model, batches(), [{"seed": 1}], folder / "training.ckpt", **options, window=12)
     return *tables, model.state_dict()
 
 
