@@ -35,9 +35,21 @@ CHROMIUM = (
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
 )
 ROWS, COLUMNS = 10, 12  # of a table: rows that are shown, and columns that fit across a page
+SHOWN = [
+    "text/html",
+    "image/svg+xml",
+    "image/png",
+    "image/jpeg",
+    "text/markdown",
+    "text/plain",
+]  # neither scripts nor widgets
 EXPORT = Config(
-    {"HTMLExporter": {"exclude_anchor_links": True}, "CoalesceStreamsPreprocessor": {"enabled": True}}
-)  # of progress bars, the last state
+    {
+        "HTMLExporter": {"exclude_anchor_links": True},
+        "NbConvertBase": {"display_data_priority": SHOWN},
+        "CoalesceStreamsPreprocessor": {"enabled": True},  # of a progress bar, the last state
+    }
+)
 MM_PER_PIXEL = 25.4 / 300  # figures are saved at 300 dpi
 
 
@@ -84,6 +96,7 @@ def saved_by(notebook):
 
 def render(notebook, number):
     """Cells and outputs of a notebook as HTML without scripts; a figure that was saved is not shown again but linked."""
+    notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
         if cell.cell_type != "code":
             continue
