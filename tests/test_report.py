@@ -1,4 +1,4 @@
-"""The report: every number leads to the cell that made it, every figure is in it once, and it is read without a network."""
+"""The report: every number leads to the cell that made it, every figure is in it once, it reads without a network."""
 
 import json
 
