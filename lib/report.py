@@ -2,8 +2,8 @@
 
     python -m lib.report build/demo figures/demo
 
-writes `report.html` and, where a Chromium is installed, `report.pdf` beside the figures: claims, figures with their captions,
-tables, parameters and provenance, and the executed notebooks, to whose cells the numbers are linked.
+writes `report.html` and, where a Chromium is installed, `report.pdf` beside the figures: claims, figures with their
+captions, tables, parameters and provenance, and the executed notebooks, to whose cells the numbers are linked.
 """
 
 import argparse
@@ -35,16 +35,28 @@ CHROMIUM = (
     "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
 )
 ROWS, COLUMNS = 10, 12  # of a table: rows that are shown, and columns that fit across a page
+SHOWN = [
+    "text/html",
+    "image/svg+xml",
+    "image/png",
+    "image/jpeg",
+    "text/markdown",
+    "text/plain",
+]  # neither scripts nor widgets
 EXPORT = Config(
-    {"HTMLExporter": {"exclude_anchor_links": True}, "CoalesceStreamsPreprocessor": {"enabled": True}}
-)  # of progress bars, the last state
+    {
+        "HTMLExporter": {"exclude_anchor_links": True},
+        "NbConvertBase": {"display_data_priority": SHOWN},
+        "CoalesceStreamsPreprocessor": {"enabled": True},  # of a progress bar, the last state
+    }
+)
 MM_PER_PIXEL = 25.4 / 300  # figures are saved at 300 dpi
 
 
 def chapter(executed, figures):
     """What the report says of one executed notebook, as a dict of plain values and HTML.
 
-    executed: path of the .ipynb. figures: folder of its tables and figures. Raises FileNotFoundError if its record is missing.
+    executed: path of the .ipynb. figures: folder of its tables and figures. Raises FileNotFoundError if one is missing.
     """
     name = executed.stem
     notebook = nbformat.read(executed, as_version=4)
@@ -84,6 +96,7 @@ def saved_by(notebook):
 
 def render(notebook, number):
     """Cells and outputs of a notebook as HTML without scripts; a figure that was saved is not shown again but linked."""
+    notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
         if cell.cell_type != "code":
             continue
@@ -104,7 +117,7 @@ def image(path):
 
 
 def table(path):
-    """The first rows of a CSV file as HTML, digits as they are written there; one of many columns is turned on its side."""
+    """The first rows of a CSV file as HTML, digits as written there; a table of many columns is turned on its side."""
     rows = pd.read_csv(path, dtype=str, keep_default_na=False)
     first, turned = rows.head(ROWS), rows.shape[1] > COLUMNS
     html = first.T.to_html(header=False, border=0) if turned else first.to_html(index=False, border=0)
@@ -112,7 +125,7 @@ def table(path):
 
 
 def ledger(claims, chapters):
-    """Claims with their measures, each linked to the cell that wrote the table it was taken from. claims: table claims.csv."""
+    """Claims with their measures and the cell that wrote the table they were taken from. claims: table claims.csv."""
     cells = {one["name"]: one["cell"] for part in chapters for one in part["tables"]}
     return [
         rows.iloc[0].to_dict()
@@ -143,9 +156,10 @@ def write_html(build, figures):
         raise FileNotFoundError(f"no executed notebook in {build}: run `make paper` first, with the same settings")
     chapters = [chapter(path, figures) for path in executed]
     claims = figures / "claims.csv"
+    judged = ledger(pd.read_csv(claims), chapters) if claims.exists() else []
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True)
     text = environment.get_template("report.html").render(
-        run=figures.name, chapters=chapters, claims=ledger(pd.read_csv(claims), chapters) if claims.exists() else [], sweeps=sweeps(figures),
+        run=figures.name, chapters=chapters, claims=judged, sweeps=sweeps(figures),
         code_style=HtmlFormatter().get_style_defs(".highlight"),
     )  # fmt: skip
     html = figures / "report.html"
@@ -159,7 +173,7 @@ def find_chromium():
 
 
 def write_pdf(html, chromium):
-    """Print an HTML file to a PDF beside it and return its path. Raises RuntimeError with what Chromium said if it does not."""
+    """Print an HTML file to a PDF beside it and return its path. Raises RuntimeError with what Chromium said if not."""
     options = ["--headless", "--disable-gpu", "--no-pdf-header-footer", "--no-first-run"]
     options += ["--no-sandbox"] if _is_root() else []
 

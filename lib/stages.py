@@ -28,7 +28,7 @@ FILES = ("data", "weights")  # parameters that name files of the user
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """One notebook with its parameters (without the places), the stage before it (None: it is the first), and its folder."""
+    """One notebook with its parameters (without the places), the stage before it (None: it is the first), its folder."""
 
     notebook: Path
     parameters: dict
@@ -52,8 +52,8 @@ class Stage:
 def plan(chains, folder):
     """Last stage of each chain of (notebook, parameters); chains that agree up to a notebook share the stages up to it.
 
-    A folder's name is a digest of the parameters, the notebook and its part of lib, here and at every stage before, and of the
-    times of the user's files.
+    A folder's name is a digest of the parameters, the notebook and its part of lib, here and at every stage before,
+    and of the times of the user's files.
     """
     known, last = {}, []
     for chain in chains:
@@ -78,7 +78,10 @@ def unfinished(stages):
 
 
 def adopt(stages, build, figures):
-    """Take over what the run of `make paper` in build and figures has executed with the same parameters and is up to date."""
+    """Take over what the run of `make paper` has executed with the same parameters and is up to date.
+
+    build, figures: folders of that run.
+    """
     for stage in stages:
         if all(_same_parameters(one, build) for one in stage.lineage) and _up_to_date(stage, build, figures):
             names = [one.notebook.stem for one in stage.lineage]
@@ -97,8 +100,8 @@ def adopt(stages, build, figures):
 def run(stages, jobs):
     """Run stages, `jobs` notebooks at a time, each once the one before it is done. Returns those that failed.
 
-    stages: as `unfinished` gives them. What follows a failed stage is not run. The notebooks that run share the processors.
-    An interruption ends those that run; the same call goes on from there.
+    stages: as `unfinished` gives them. What follows a failed stage is not run. Notebooks that run at a time share the
+    processors. An interruption ends those that run; the same call goes on from there.
     """
     waiting, running, failed = list(stages), {}, []
     environment = os.environ | {"OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // jobs))}
@@ -163,7 +166,7 @@ def _up_to_date(stage, build, figures):
 def _link(source, folder, ignored, further=None):
     """Make folder with links to the files of source but the ignored, and to {folder in it: further files}, at once.
 
-    Nothing writes into a file that is there (see `write_atomically`): what changes on one side stays as it is on the other.
+    Nothing writes into a file that is there (see `write_atomically`): what changes on one side stays on the other.
     """
     made = folder.with_name(f".{folder.name}")
     for old in (made, folder):

@@ -1,6 +1,7 @@
 """Sweeps: notebooks run again over values of their parameters, which ends in one table and one figure.
 
-    python -m lib.sweep notebooks/sweeps/noise.yml --profile demo --build build/demo --figures figures/demo --first 00_cohort ...
+    python -m lib.sweep notebooks/sweeps/noise.yml --profile demo \\
+        --build build/demo --figures figures/demo --first 00_cohort 01_data_split ...
 
 A sweep is a YAML file with
 
@@ -97,8 +98,8 @@ def chain_of(table, first, notebooks):
 def resolve_points(sweep, base, chain):
     """Parameters of the chain at every point: a list of {notebook: parameters}.
 
-    base: resolved parameters of all notebooks. Raises ValueError on a name that no notebook has, a value of another type,
-    and a parameter that the table cannot depend on.
+    base: resolved parameters of all notebooks. Raises ValueError on a name that no notebook has, a value of
+    another type, and a parameter that the table cannot depend on.
     """
     resolved = [changed(base, point, f"sweep {sweep.name}") for point in sweep.points]
     if idle := [name for name in sweep.swept if _owner(name, base, chain) is None]:

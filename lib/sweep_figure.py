@@ -5,7 +5,7 @@
     x, x_label   a swept parameter, or "point": what each point changes, in words
     y, y_label   a column of the collected table
     hue, panel   columns that tell lines and panels apart (optional)
-    compare      {column: kind, pairs: [[TP, FP], ...]}: instead of the mean of y, Cliff's delta of each pair of groups (optional)
+    compare      {column: kind, pairs: [[TP, FP], ...]}: Cliff's delta of each pair instead of the mean of y (optional)
     x_scale      linear (default) or log
 """
 

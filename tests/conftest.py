@@ -11,6 +11,7 @@ from lib import report, stages
 
 torch.set_num_threads(1)  # the tests' networks are small: more threads only wait for one another
 
+PATIENCE_MS = 300_000  # with a browser on a busy machine
 RUNNER = """
 import json, sys
 from pathlib import Path
@@ -57,8 +58,9 @@ def read_offline(chromium):
     def read(path):
         seen = {"requests": [], "errors": []}
         with api.sync_playwright() as playwright:
-            browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+            browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"], timeout=PATIENCE_MS)
             page = browser.new_page()
+            page.set_default_timeout(PATIENCE_MS)
             page.route("**/*", lambda route: _only_files(route, seen["requests"]))
             page.on("console", lambda message: seen["errors"].append(message.text) if message.type == "error" else None)
             page.on("pageerror", lambda error: seen["errors"].append(str(error)))

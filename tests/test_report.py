@@ -1,4 +1,4 @@
-"""The report: every number leads to the cell that made it, every figure is in it once, and it is read without a network."""
+"""The report: every number leads to the cell that made it, every figure is in it once, it reads without a network."""
 
 import json
 
@@ -15,6 +15,12 @@ RECORD = {
     "wall_seconds": 1.5,
     "peak_memory_gib": 0.5,
     "commit": "c" * 40 + "-dirty",
+}
+
+WIDGET = {
+    "application/vnd.jupyter.widget-view+json": {"model_id": "a"},
+    "application/javascript": "$()",
+    "text/plain": "bar",
 }
 
 
@@ -37,6 +43,7 @@ def cells():
     return {
         "title": new_markdown_cell("# 3 · Evaluation\n\nPredicts **all** scans."),
         "table": new_code_cell('run.save_table(table.round(3), "metrics").head()', execution_count=1, outputs=bar),
+        "widget": new_code_cell("show()", outputs=[new_output("display_data", WIDGET)]),
         "unsaved": new_code_cell("draw()", outputs=[output_image()]),
         "caption": new_markdown_cell("**Figure.** Detection with 95 % intervals."),
         "between": new_code_cell('wide = run.save_table(wide, "wide")'),
@@ -52,7 +59,9 @@ def run(tmp_path, cells):
     build, figures = tmp_path / "build", tmp_path / "figures"
     (figures / "provenance").mkdir(parents=True)
     build.mkdir()
-    nbformat.write(new_notebook(cells=list(cells.values())), build / "03_evaluation.ipynb")
+    nbformat.write(
+        new_notebook(cells=list(cells.values()), metadata={"widgets": {"state": {}}}), build / "03_evaluation.ipynb"
+    )
     nbformat.write(new_notebook(cells=[new_code_cell("1 / 0")]), build / "04_next.failed.ipynb")
     record = RECORD | {"parameters": {"data": "", "sizes": [1, 2]}, "versions": {"python": "3.11"}}
     (figures / "provenance" / "03_evaluation.json").write_text(json.dumps(record))
@@ -110,6 +119,12 @@ def test_a_progress_bar_is_shown_in_its_last_state(run):
     html = report.write_html(*run).read_text()
     assert "fitting: 100%" in html
     assert "50%" not in html
+
+
+def test_scripts_and_widgets_are_left_out_for_their_text(run):
+    html = report.write_html(*run).read_text()
+    assert "<pre>bar</pre>" in html
+    assert "<script" not in html
 
 
 def test_a_sweep_is_shown_with_its_question(run):

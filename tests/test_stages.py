@@ -1,4 +1,4 @@
-"""Stages: shared where parameters and code agree, run once, after one another, and gone on with after an interruption."""
+"""Stages: shared where parameters and code agree, run once and in order, gone on with after an interruption."""
 
 import os
 import time

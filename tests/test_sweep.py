@@ -140,7 +140,8 @@ def test_what_is_wrong_in_a_file_is_said_by_name_before_anything_runs(place, cha
 
 @pytest.mark.parametrize(
     ("changes", "complaint"),
-    [({"where": "kinds == 'TP'"}, "kinds.*columns: subject, kind, peak"), ({"where": "kind == 'TN'"}, "no row of 04_values is one where kind == 'TN'"),
+    [({"where": "kinds == 'TP'"}, "kinds.*columns: subject, kind, peak"),
+     ({"where": "kind == 'TN'"}, "no row of 04_values is one where kind == 'TN'"),
      ({"plot": PLOT | {"y": "height"}}, "no column height")],
 )  # fmt: skip
 def test_a_wrong_column_is_named_and_nothing_runs_again_once_it_is_right(place, changes, complaint, capsys):
