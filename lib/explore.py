@@ -29,7 +29,7 @@ from lib.plots import METHODS
 from lib.style import KIND_COLOURS
 from lib.viewer import Viewer
 
-FIRST_MM3 = 200  # the first lesion shown is the largest TP up to this volume, which is explained within seconds
+FIRST_MM3 = 100  # the first lesion shown is the largest TP up to this volume, which is explained within seconds
 CSS = "<style>.explore select[size], .explore pre {font: 12px monospace} .explore pre {margin: 0 6px}</style>"
 
 
@@ -94,12 +94,12 @@ class Explorer(VBox):
         ]
 
     def _connect(self):
-        self.scan.observe(lambda _: self._start(self._open()), "value")
+        self.scan.observe(lambda _: self._start(self._open), "value")
         for control in (self.lesion, self.method, self.n_samples, self.noise):
-            control.observe(lambda _: self.lesion.value is not None and self._start(self._explain()), "value")
+            control.observe(lambda _: self.lesion.value is not None and self._start(self._explain), "value")
         for control in (self.sequence, *self.layers.values(), self.opacity):
             control.observe(lambda _: self._style(), "value")
-        self.save.on_click(lambda _: self._start(self._save()))
+        self.save.on_click(lambda _: self._start(self._save))
         self.viewer.widget.on_location_change(lambda at: self._go(self.opened and self.opened.voxel(at["mm"][:3])))
         self.viewer.widget.on_mouse_up(lambda _: self._choose())
 
@@ -111,7 +111,7 @@ class Explorer(VBox):
 
     async def _guarded(self, work):
         try:
-            await work
+            await work()
         except Exception as error:
             self._say(error, wrong=True)
 

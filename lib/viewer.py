@@ -25,7 +25,7 @@ class Viewer:
         self.widget = NiiVue(
             height=HEIGHT_PX, multiplanar_layout=MultiplanarType.ROW, multiplanar_show_render=ShowRender.NEVER,
             is_nearest_interpolation=True, drag_and_drop_enabled=False, drag_mode=DragMode.PAN,
-            crosshair_color=(1.0, 1.0, 1.0, 0.6), crosshair_width=0.5, crosshair_gap=12.0,
+            crosshair_color=(0.5, 0.9, 0.5, 1.0), crosshair_width=0.8, crosshair_width_unit="mm", crosshair_gap=20.0,
         )  # fmt: skip
         self._layers, self._maps = {}, {}
 

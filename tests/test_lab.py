@@ -144,7 +144,7 @@ def test_the_server_is_for_this_machine_and_wants_its_token(lab):
 def test_a_lesion_is_explained_and_its_map_is_drawn(lab, page, explored_run):
     port, token = lab
     page.goto(f"http://127.0.0.1:{port}/?token={token}")
-    page.locator(".jp-Notebook-ExecutionIndicator[data-status=idle]").wait_for()
+    page.locator("#jp-main-statusbar").get_by_text("| Idle").wait_for()  # the kernel is up
     page.get_by_role("menuitem", name="Run", exact=True).click()
     page.get_by_text("Run All Cells", exact=True).click()
     said = page.locator(".explore").get_by_text(re.compile("explained in"))
