@@ -15,9 +15,12 @@ FILES = ["flair", "t1w", "lesions"]
 SPLITS = ["train", "validation", "test"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Scan:
-    """One scan in RAS. image: (2, X, Y, Z) float32, FLAIR and MPRAGE, z-scored or as stored; brain, lesions: (X, Y, Z) bool."""
+    """One scan in RAS. image: (2, X, Y, Z) float32, FLAIR and MPRAGE, z-scored or as stored; brain, lesions: (X, Y, Z) bool.
+
+    Two scans are equal only if they are the same object, so that a scan can be the key of a cache.
+    """
 
     id: str
     image: np.ndarray

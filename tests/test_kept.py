@@ -1,6 +1,7 @@
 """What is kept in memory between items of work: the same object again, until a file changes."""
 
 import os
+from functools import lru_cache
 
 import nibabel as nib
 import numpy as np
@@ -28,6 +29,14 @@ def test_a_scan_is_kept_until_another_is_wanted_or_a_file_changes(rows):
     again = kept.scan(rows[0])
     os.utime(rows[0]["lesions"])
     assert kept.scan(rows[0]) is not again
+
+
+def test_what_is_derived_from_a_kept_scan_can_be_kept_too(rows):
+    derived = lru_cache(1)(lambda scan: [scan.image.sum()])
+    first = derived(kept.scan(rows[0]))
+    assert derived(kept.scan(rows[0])) is first
+    os.utime(rows[0]["flair"])
+    assert derived(kept.scan(rows[0])) is not first
 
 
 def test_weights_written_anew_are_read_anew(tmp_path):
