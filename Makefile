@@ -108,10 +108,9 @@ bench: $(STAMP) ## the explainers against the literal loop (time, memory), two w
 	$(PYTHON) benchmarks/bench_saliency.py
 
 lab: $(STAMP) ## open JupyterLab at 00_explore, with the percent scripts as notebooks; on this machine alone, with a token
-	@prefix=$$($(PYTHON) -c 'import sys; print(sys.prefix)'); "$$prefix/bin/jupytext-config" --settings-file \
-	  "$$prefix/etc/jupyter/labconfig/default_setting_overrides.json" set-default-viewer python
 	$(PYTHON) -m jupyter lab --ServerApp.ip=127.0.0.1 --LabApp.default_url=/lab/tree/notebooks/00_explore.py \
-	  --LabApp.news_url=None --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
+	  --LabApp.app_settings_dir=notebooks/settings --LabApp.news_url=None \
+	  --LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate
 
 clean: ## remove what runs have built (not the environment, not figures/)
 	rm -rf build
