@@ -9,7 +9,6 @@ from scipy.stats import mannwhitneyu, rankdata
 from scipy.stats import t as student_t
 from statsmodels.genmod.cov_struct import Exchangeable
 from statsmodels.genmod.generalized_estimating_equations import GEE
-from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
 
@@ -87,10 +86,7 @@ def pairwise_tests(table, value, group, groups):
         u, p = mannwhitneyu(x, y, alternative="two-sided") if len(x) and len(y) else (np.nan, np.nan)
         rows.append((a, b, len(x), len(y), u, p, np.nan, cliffs_delta(x, y)))
     tests = pd.DataFrame(rows, columns=["a", "b", "n_a", "n_b", "U", "p", "p_holm", "cliffs_delta"])
-    tested = tests["p"].notna()
-    if tested.any():
-        tests.loc[tested, "p_holm"] = multipletests(tests.loc[tested, "p"], method="holm")[1]
-    return tests
+    return tests.assign(p_holm=_holm(tests["p"]))
 
 
 def bootstrap_cliffs_delta(
@@ -144,10 +140,14 @@ def clustered_tests(table, value, group, groups, *, covariates=(), subject="subj
     of_delta, of_gee = ("delta", "delta_low", "delta_high"), ("difference", "difference_low", "difference_high", "p")
     of_adjusted = ("adjusted", "adjusted_low", "adjusted_high", "adjusted_p")
     tests = pd.DataFrame(rows, columns=["a", "b", *of_delta, *of_gee, "p_holm", *of_adjusted])
-    tested = tests["p"].notna()
-    if tested.any():
-        tests.loc[tested, "p_holm"] = multipletests(tests.loc[tested, "p"], method="holm")[1]
-    return tests
+    return tests.assign(p_holm=_holm(tests["p"]))
+
+
+def _holm(p):
+    """Holm's step-down adjustment of a Series; what is NaN is not tested, nor corrected for."""
+    ordered = p.dropna().sort_values()
+    adjusted = (ordered * np.arange(len(ordered), 0, -1)).cummax().clip(upper=1)
+    return adjusted.reindex(p.index)
 
 
 def _gee(table, value, is_a, covariates, subject):

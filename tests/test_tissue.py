@@ -105,7 +105,7 @@ def test_white_and_grey_matter_of_a_real_scan_are_plausible(patient):
     image, brain, lesions = patient
     white, grey = white_matter(*patient), grey_matter(*patient)
     assert 0.3 < white.sum() / brain.sum() < 0.5
-    assert 0.3 < grey.sum() / brain.sum() < 0.5
+    assert 0.25 < grey.sum() / brain.sum() < 0.5  # without the partial volume at its borders
     assert not (white & lesions).any()
     left, right = white[: len(white) // 2].sum(), white[len(white) // 2 :].sum()
     assert left == pytest.approx(right, rel=0.1)
