@@ -12,13 +12,14 @@ contradicted, and inconclusive otherwise.
 import argparse
 import re
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from lib.provenance import write_atomically
-from lib.stats import bootstrap_cliffs_delta, bootstrap_mean
+from lib.stats import bootstrap_cliffs_delta, bootstrap_mean, pairwise_tests
 
 MARKERS = "<!-- claims: written by make paper -->", "<!-- end of claims -->"
 N_RESAMPLES = 2000
@@ -68,29 +69,34 @@ POSITIVE, NEGATIVE = (0.0, np.inf), (-np.inf, 0.0)
 def segmentation(read):
     metrics, lesions = read("03_metrics").set_index("metric"), len(read("03_annotated"))
     paper = {"Dice": 0.60, "nDSC": 0.71}
-    return [_of_metrics(metrics, name, lesions, expected=(value, value), covers=True) for name, value in paper.items()]
+    return [
+        _of_row(metrics.loc[name], name, lesions, expected=(value, value), covers=True) for name, value in paper.items()
+    ]
 
 
 def detection(read):
     metrics, lesions = read("03_metrics").set_index("metric"), len(read("03_annotated"))
-    counts = [_of_metrics(metrics, name, lesions, digits=0) for name in ("TP", "FP", "FN")]
+    counts = [_of_row(metrics.loc[name], name, lesions, digits=0) for name in ("TP", "FP", "FN")]
     paper = {"TPR": 0.79, "FDR": 0.37, "FNR": 0.20, "F1": 0.70, "PPV": 0.63}
     return counts + [
-        _of_metrics(metrics, name, lesions, expected=(value, value), covers=True) for name, value in paper.items()
+        _of_row(metrics.loc[name], name, lesions, expected=(value, value), covers=True) for name, value in paper.items()
     ]
 
 
 def sign_around_the_border(read):
     true = _saliency(read).query("kind == 'TP' and sequence == 'FLAIR'")
-    shells = read("04_profile").query("method == 'smoothgrad_max' and sequence == 'FLAIR' and kind == 'TP'")
-    outside = shells[shells["distance_mm"] > 0].set_index("distance_mm")
-    lowest = outside["mean"].idxmin()
+    ring = (
+        read("04_ring")
+        .query("method == 'smoothgrad_max' and sequence == 'FLAIR' and kind == 'TP'")
+        .set_index("quantity")
+    )
+    lowest = f"lowest shell outside, at {ring.loc['ring_mm', 'value']:g} mm,"
     return [
         _mean(true, "mean_inside", "mean inside", expected=POSITIVE, digits=3),
         _mean(true, "mean_perilesional", "mean around", expected=NEGATIVE, digits=3),
-        Measure(f"lowest shell outside, at {lowest:g} mm,", *outside.loc[lowest, ["mean", "low", "high"]],
-                *outside.loc[lowest, ["lesions", "patients"]].astype(int), digits=3),
-    ]  # fmt: skip
+        _of_row(ring.loc["zero_crossing_mm"], "changes sign at (mm)", len(true), digits=1),
+        _of_row(ring.loc["ring"], lowest, len(true), digits=3),
+    ]
 
 
 def flair_against_mprage(read):
@@ -103,15 +109,14 @@ def flair_against_mprage(read):
 
 
 def order_of_kinds(read):
-    peaks = _saliency(read).query("sequence == 'FLAIR'")
-    tests = read("04_tests").query("method == 'smoothgrad_max' and sequence == 'FLAIR'").set_index(["a", "b"])
+    peaks, kinds = _saliency(read).query("sequence == 'FLAIR'"), ["TP", "FP", "FN", "TN"]
+    tests = pairwise_tests(peaks, "peak", "kind", kinds).set_index(["a", "b"])
     measures = []
-    for larger, smaller in (("TP", "FP"), ("FP", "FN"), ("FN", "TN")):
+    for larger, smaller in pairwise(kinds):
         pair = peaks[peaks["kind"].isin([larger, smaller])]
         options = {"n_resamples": N_RESAMPLES, "generator": np.random.default_rng(0)}
         found = bootstrap_cliffs_delta(pair, "peak", "kind", larger, smaller, **options)
-        p = tests["p_holm"].get((larger, smaller), np.nan)
-        test = f"{BOOTSTRAP}; Mann-Whitney, Holm p = {p:.2g}"
+        test = f"{BOOTSTRAP}; Mann-Whitney, Holm p = {tests.loc[(larger, smaller), 'p_holm']:.2g}"
         count = len(pair), pair["subject"].nunique()
         measures.append(Measure(f"Cliff's delta {larger} over {smaller}", *found, *count, test=test, expected=POSITIVE))
     return measures
@@ -214,9 +219,8 @@ def _saliency(read):
     return read("04_saliency").query("method == 'smoothgrad_max'")
 
 
-def _of_metrics(metrics, name, lesions, **options):
-    row = metrics.loc[name]
-    return Measure(name, *row[["value", "low", "high"]].astype(float), lesions, int(row["patients"]), **options)
+def _of_row(row, name, lesions, **options):
+    return Measure(name, *row[["value", "low", "high"]].astype(float), int(lesions), int(row["patients"]), **options)
 
 
 def _mean(table, column, name, **options):

@@ -7,11 +7,11 @@ import pandas as pd
 import torch
 from scipy import ndimage
 
-from lib.lesions import signed_distance
+from lib.lesions import instance_mask, signed_distance
 from lib.maps import load_cut, save_cut
 from lib.provenance import digest
 from lib.saliency import grad_cam, smoothgrad
-from lib.stats import bootstrap_mean
+from lib.tissue import healthy_volumes, white_and_grey_matter
 
 METHODS = ["smoothgrad_max", "smoothgrad_mean", "grad_cam"]
 SEQUENCES = ["FLAIR", "MPRAGE"]
@@ -21,6 +21,26 @@ PERILESIONAL_MM = 3.0  # width of the shell around a lesion that is called peril
 def lesion_generator(*seed):
     """Generator of the noise for one lesion, from JSON-like items that name it: the same items, the same noise."""
     return torch.Generator().manual_seed(int(digest(*seed), 16) % 2**63)
+
+
+def instances(rows, scan, probability, predicted, annotated, *, apart_mm, generator):
+    """What is explained of one scan: its lesions, and two healthy volumes of the shape of each TP.
+
+    rows: of `lesions.lesion_table`.  probability, predicted, annotated: (X, Y, Z), the latter two label images.  A healthy
+    volume lies in white ("TN") or grey matter ("TN grey"), more than apart_mm from any labelled voxel; it is left out where
+    there is no room. Returns dicts of the columns of the row, kind, where (flat indices of voxels) and mean_probability.
+    """
+    marked, found = (predicted > 0) | (annotated > 0), []
+    away = ndimage.distance_transform_edt(~marked, sampling=scan.spacing_mm) > apart_mm
+    white, grey = white_and_grey_matter(scan.image, scan.brain, marked)
+    tissues = {"TN": white & away, "TN grey": grey & away}
+    for row in rows.itertuples(index=False):
+        lesion = instance_mask(row, predicted, annotated)
+        healthy = healthy_volumes(lesion, tissues, generator) if row.kind == "TP" else {}
+        for kind, mask in ({row.kind: lesion} | healthy).items():
+            facts = {"kind": kind, "where": np.flatnonzero(mask), "mean_probability": probability[mask].mean()}
+            found.append(row._asdict() | facts)
+    return found
 
 
 def lesion_maps(model, image, lesion, *, n_samples, noise_fraction, layer, seed, identity, activations=None):
@@ -41,6 +61,11 @@ def lesion_maps(model, image, lesion, *, n_samples, noise_fraction, layer, seed,
     return {method: saliency.cpu().numpy() for method, saliency in maps.items()}
 
 
+def map_name(facts):
+    """Name of a lesion's maps, from its scan, kind and label: "sub-001_label-TP003"."""
+    return f"{facts['scan']}_label-{facts['kind'].replace(' ', '')}{facts['label']:03d}"
+
+
 def saved_maps(folder, name, affine, shape, compute):
     """Maps of `lesion_maps` as they lie in a folder, one NIfTI a method; computed and written there if one is missing.
 
@@ -57,55 +82,47 @@ def measure(maps, lesion, brain, spacing_mm, edges_mm):
     """Numbers of one lesion's maps, and their radial profile: two tables with a row a method and sequence (and shell).
 
     lesion, brain: (X, Y, Z) bool. peak is the value of largest magnitude with its sign, over the whole map; mean_inside
-    averages over the lesion, mean_perilesional over the brain up to 3 mm around it. The profile averages over the brain
-    in shells of signed distance from the lesion's border (edges_mm, increasing): distance_mm is the middle of the shell.
+    averages over the lesion, mean_perilesional over the brain up to 3 mm around it, contrast is inside less perilesional.
+    The profile averages over the brain in shells of signed distance from the lesion's border (edges_mm, increasing):
+    distance_mm is the middle of the shell. reach5_mm: see `reach`, of the shells' mean magnitude.
     """
-    reach = np.ceil(max(edges_mm[-1], PERILESIONAL_MM) / np.asarray(spacing_mm)).astype(int) + 2
+    margin = np.ceil(max(edges_mm[-1], PERILESIONAL_MM) / np.asarray(spacing_mm)).astype(int) + 2
     place = ndimage.find_objects(lesion.astype(np.uint8))[0]
-    box = tuple(slice(max(side.start - r, 0), side.stop + r) for side, r in zip(place, reach, strict=True))
+    box = tuple(slice(max(side.start - m, 0), side.stop + m) for side, m in zip(place, margin, strict=True))
     inside, tissue = lesion[box], brain[box]
     distance = signed_distance(inside, spacing_mm)
     around = tissue & ~inside & (distance <= PERILESIONAL_MM)
+    edges_mm = np.asarray(edges_mm, float)
     shell = np.digitize(distance, edges_mm) - 1
     valid = tissue & (shell >= 0) & (shell < len(edges_mm) - 1)
-    voxels = np.bincount(shell[valid], minlength=len(edges_mm) - 1)
-    middle = (np.asarray(edges_mm[:-1]) + np.asarray(edges_mm[1:])) / 2
+    shells, shell = np.unique(shell[valid], return_inverse=True)
+    middle, outer = (edges_mm[shells] + edges_mm[shells + 1]) / 2, edges_mm[shells + 1]
     numbers, profiles = [], []
     for method, sequence, values in _channels(maps):
-        high, low, near = float(values.max()), float(values.min()), values[box]
-        numbers.append(
-            {
-                "method": method,
-                "sequence": sequence,
-                "peak": high if high >= -low else low,
-                "peak_positive": max(high, 0.0),
-                "peak_negative": min(low, 0.0),
-                "mean_inside": float(near[inside].mean()),
-                "mean_perilesional": float(near[around].mean()) if around.any() else np.nan,
-            }
-        )
-        sums = np.bincount(shell[valid], near[valid], minlength=len(voxels))
-        shells = pd.DataFrame({"distance_mm": middle, "value": sums / np.maximum(voxels, 1)})[voxels > 0]
-        profiles.append(shells.assign(method=method, sequence=sequence))
+        near, names = values[box], {"method": method, "sequence": sequence}
+        mean, magnitude = (np.bincount(shell, of[valid]) / np.bincount(shell) for of in (near, np.abs(near)))
+        found = _peaks(values) | {"mean_inside": float(near[inside].mean())}
+        found["mean_perilesional"] = float(near[around].mean()) if around.any() else np.nan
+        found["contrast"] = found["mean_inside"] - found["mean_perilesional"]
+        numbers.append(names | found | {"reach5_mm": reach(outer, magnitude, 0.05)})
+        profiles.append(pd.DataFrame({"distance_mm": middle, "value": mean}).assign(**names))
     return pd.DataFrame(numbers), pd.concat(profiles, ignore_index=True)
 
 
-def mean_profile(profiles, *, n_resamples, generator):
-    """Mean over lesions of their radial profiles, with patient-bootstrap 95 % intervals.
+def reach(outer_mm, magnitude, fraction):
+    """Smallest radius around the border beyond which the magnitude stays below a fraction of its largest value, in mm.
 
-    profiles: profiles of `measure` with columns subject, scan, label and kind added. Returns rows method, sequence, kind,
-    distance_mm, mean, low, high, lesions, patients.
+    outer_mm: (shells,), increasing, the outer radius of each shell (negative: inside the lesion); magnitude: (shells,).
+    NaN where the last shell is not below, as the reach is beyond it, and for a map of zeros.
     """
-    tables = []
-    for (method, sequence, kind), rows in profiles.groupby(["method", "sequence", "kind"]):
-        shells = rows.pivot(index=["subject", "scan", "label"], columns="distance_mm", values="value")
-        mean, low, high = bootstrap_mean(
-            shells.reset_index(), list(shells), n_resamples=n_resamples, generator=generator
-        )
-        present = rows.groupby("distance_mm")["subject"].agg(lesions="size", patients="nunique").reset_index()
-        tables.append(present.assign(method=method, sequence=sequence, kind=kind, mean=mean, low=low, high=high))
-    columns = ["method", "sequence", "kind", "distance_mm", "mean", "low", "high", "lesions", "patients"]
-    return pd.concat(tables, ignore_index=True)[columns]
+    last = np.flatnonzero(magnitude >= fraction * magnitude.max())[-1]
+    return max(float(outer_mm[last]), 0.0) if last < len(magnitude) - 1 else np.nan
+
+
+def _peaks(values):
+    high, low = float(values.max()), float(values.min())
+    signed = high if high >= -low else low
+    return {"peak": signed, "peak_positive": max(high, 0.0), "peak_negative": min(low, 0.0)}
 
 
 def peak_saliency(model, image, lesion, *, n_samples, noise_fraction, seed):

@@ -1,27 +1,11 @@
 """Statistical figures: each function takes a run's tidy tables and returns one figure at print size."""
 
-from contextlib import redirect_stdout
-from io import StringIO
-
 import numpy as np
-import starbars
 from matplotlib.ticker import MaxNLocator
 
 from lib.panels import draw_projections
-from lib.style import (
-    DOUBLE_COLUMN_MM,
-    KIND_COLOURS,
-    KINDS,
-    SPLIT_COLOURS,
-    label_axis,
-    label_panels,
-    new_figure,
-    plot_band,
-    styled,
-)
+from lib.style import DOUBLE_COLUMN_MM, KIND_COLOURS, SPLIT_COLOURS, label_panels, new_figure, styled
 
-METHODS = {"smoothgrad_max": "SmoothGrad max", "smoothgrad_mean": "SmoothGrad mean", "grad_cam": "Grad-CAM++"}
-UNITS = {"smoothgrad_max": "logit per z-score", "smoothgrad_mean": "logit per z-score", "grad_cam": "a.u."}
 COUNTS = ("TP", "FP", "FN")
 SCORES = (("ndsc", "nDSC", "#004488"), ("dice", "Dice", "#bb5566"))
 
@@ -133,96 +117,4 @@ def detection(detection, metrics, curve, threshold):
         ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="threshold on lesion probability", ylabel="validation score")
         ax.legend()
     label_panels((left, middle, *right))
-    return fig
-
-
-def _method_axes(fig, table):
-    """Axes by (method, sequence): SmoothGrad methods in rows, sequences in columns at one scale, Grad-CAM++ beside."""
-    present = set(table["method"])
-    rows = [method for method in ("smoothgrad_max", "smoothgrad_mean") if method in present]
-    grid = fig.add_gridspec(max(len(rows), 1), 2 * bool(rows) + ("grad_cam" in present))
-    axes = {}
-    for row, method in enumerate(rows):
-        axes[method, "FLAIR"] = fig.add_subplot(grid[row, 0])
-        axes[method, "MPRAGE"] = fig.add_subplot(grid[row, 1], sharey=axes[method, "FLAIR"])
-    if "grad_cam" in present:
-        axes["grad_cam", "both"] = fig.add_subplot(grid[:, -1])
-    return axes
-
-
-def _panel_title(method, sequence):
-    return METHODS[method] if sequence == "both" else f"{METHODS[method]}, {sequence}"
-
-
-@styled
-def peaks(saliency, tests):
-    """Distribution of the peak saliency of each kind of lesion, with Holm-adjusted tests between kinds.
-
-    saliency, tests: tables 04_saliency and 04_tests.  A kind without lesions leaves its place empty.
-    """
-    axes = _method_axes(
-        fig := new_figure(DOUBLE_COLUMN_MM, 66 * max(saliency["method"].nunique() - 1, 1) + 12), saliency
-    )
-    jitter = np.random.default_rng(0)
-    for (method, sequence), ax in axes.items():
-        rows = saliency[(saliency["method"] == method) & (saliency["sequence"] == sequence)].dropna(subset="peak")
-        for place, kind in enumerate(KINDS):
-            values = rows.loc[rows["kind"] == kind, "peak"].to_numpy()
-            if values.size > 4 and np.ptp(values) > 0:
-                (body,) = ax.violinplot(values, [place], widths=0.85, showextrema=False)["bodies"]
-                body.set(facecolor=KIND_COLOURS[kind], alpha=0.3)
-            if values.size > 1:
-                ax.hlines(np.median(values), place - 0.3, place + 0.3, color="black", zorder=3)
-            ax.plot(place + jitter.uniform(-0.15, 0.15, values.size), values, "o", ms=1.5, color=KIND_COLOURS[kind])
-        n = (
-            rows.groupby("kind")
-            .agg(lesions=("peak", "size"), patients=("subject", "nunique"))
-            .reindex(KINDS, fill_value=0)
-        )
-        ax.set(xticks=range(4), xticklabels=[f"{k}\n{n.lesions[k]} ({n.patients[k]})" for k in KINDS], xlim=(-0.6, 3.6))
-        ax.axhline(0, color="0.7", lw=0.6, zorder=0)
-        label_axis(ax.yaxis, "peak saliency", UNITS[method], rows["peak"].abs().max())
-    tall = {"grad_cam": 0.125 if len(axes) > 3 else 0.34}
-    bars = {key: ax.inset_axes((0, 1, 1, tall.get(key[0], 0.34)), xlim=(-0.6, 3.6)) for key, ax in axes.items()}
-    fig.supxlabel(
-        "n lesions (n patients) under each kind; black line: median. Mann-Whitney U, Holm-adjusted p: "
-        "ns > 0.05, * ≤ 0.05, ** ≤ 0.01, *** ≤ 0.001, **** ≤ 0.0001",
-        fontsize=6,
-    )
-    label_panels(bars.values())
-    fig.draw_without_rendering()  # the bars are spaced in pixels of the final layout
-    for (method, sequence), ax in bars.items():
-        rows = tests[(tests["method"] == method) & (tests["sequence"] == sequence)].dropna(subset="p_holm")
-        pairs = [(KINDS.index(a), KINDS.index(b), p) for a, b, p in rows[["a", "b", "p_holm"]].itertuples(index=False)]
-        ax.set(title=_panel_title(method, sequence), ylim=(-1, 0))
-        ax.axis("off")
-        text = 6 / 72 * fig.dpi / ax.bbox.height  # height of the type in axes
-        with redirect_stdout(StringIO()):  # starbars 3.1.1 prints its axis limits
-            starbars.draw_annotation(
-                pairs, ax=ax, fontsize=6, line_width=0.6, tip_length=0.05, text_distance=0.5 * text
-            )
-        ax.set_ylim(0, max([1] + [label.get_position()[1] + text for label in ax.texts]))
-    return fig
-
-
-@styled
-def profile(profile):
-    """Mean saliency against the signed distance from the lesion border, with patient-bootstrap bands.  Table 04_profile."""
-    axes = _method_axes(fig := new_figure(DOUBLE_COLUMN_MM, 52 * max(profile["method"].nunique() - 1, 1) + 12), profile)
-    for (method, sequence), ax in axes.items():
-        rows = profile[(profile["method"] == method) & (profile["sequence"] == sequence)]
-        for kind in KINDS:
-            here = rows[rows["kind"] == kind].sort_values("distance_mm")
-            if len(here):
-                label = f"{kind}, {here['lesions'].max():.0f} lesions of {here['patients'].max():.0f} patients"
-                plot_band(ax, here, "distance_mm", "mean", "low", "high", color=KIND_COLOURS[kind], label=label)
-        ax.axhline(0, color="0.7", lw=0.6, zorder=0)
-        ax.axvline(0, color="0.3", lw=0.6, ls="--", zorder=0)
-        ax.annotate("inside", (-0.3, 1), xycoords=("data", "axes fraction"), ha="right", va="top", fontsize=6)
-        ax.set(xlabel="distance from lesion border (mm)", xlim=(min(rows["distance_mm"].min(), -4), None))
-        label_axis(ax.yaxis, "mean saliency", UNITS[method], rows["mean"].abs().max())
-        ax.set_title(_panel_title(method, sequence))
-    label_panels(axes.values())
-    lines = {line.get_label(): line for ax in axes.values() for line in ax.get_legend_handles_labels()[0]}
-    fig.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=4, title="bands: 95 % patient bootstrap")
     return fig

@@ -6,9 +6,9 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 from scipy.stats import mannwhitneyu, rankdata
+from scipy.stats import t as student_t
 from statsmodels.genmod.cov_struct import Exchangeable
 from statsmodels.genmod.generalized_estimating_equations import GEE
-from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
 
@@ -36,30 +36,40 @@ def bootstrap_patients(table, statistic, *, subject="subject", n_resamples=2000,
         sample = table.take(np.concatenate([patients[p] for p in draw]))
         sample[subject] = np.repeat(np.arange(len(draw)), sizes[draw])
         resampled[i] = statistic(sample)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "All-NaN slice encountered")
-        low, high = np.nanquantile(resampled, [(1 - level) / 2, (1 + level) / 2], axis=0)
+    low, high = percentile_interval(resampled, level)
     return _plain(value), _plain(low), _plain(high)
 
 
 def bootstrap_mean(table, columns, *, subject="subject", n_resamples=2000, level=0.95, generator):
     """Mean of columns over the rows of a table, with the intervals of `bootstrap_patients`: three arrays (columns,).
 
-    The same resampling of whole patients, all resamples at once: a mean needs only each patient's sums and counts. NaN
-    is left out of mean and count.
+    The same resampling of whole patients, by `resampled_means`. NaN is left out of mean and count.
+    """
+    mean, resampled = resampled_means(table, columns, subject=subject, n_resamples=n_resamples, generator=generator)
+    return mean, *percentile_interval(resampled, level)
+
+
+def resampled_means(table, columns, *, subject="subject", n_resamples=2000, generator):
+    """Mean of columns over the rows of a table, (columns,), and its resamples of whole patients, (n_resamples, columns).
+
+    All resamples at once: a mean needs only each patient's sums and counts. NaN is left out of mean and count; with one
+    patient the resamples are NaN.
     """
     patients = table[columns].astype(float).groupby(table[subject])
     sums, counts = patients.sum().to_numpy(), patients.count().to_numpy()
     with np.errstate(invalid="ignore"):
         mean = sums.sum(0) / counts.sum(0)
         if len(sums) == 1:
-            return mean, mean * np.nan, mean * np.nan
+            return mean, np.full((n_resamples, len(mean)), np.nan)
         drawn = generator.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=n_resamples)
-        resampled = (drawn @ sums) / (drawn @ counts)
+        return mean, (drawn @ sums) / (drawn @ counts)
+
+
+def percentile_interval(resampled, level=0.95):
+    """(low, high) of resamples along their first axis; NaN is left out."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "All-NaN slice encountered")
-        low, high = np.nanquantile(resampled, [(1 - level) / 2, (1 + level) / 2], axis=0)
-    return mean, low, high
+        return np.nanquantile(resampled, [(1 - level) / 2, (1 + level) / 2], axis=0)
 
 
 def pairwise_tests(table, value, group, groups):
@@ -76,10 +86,7 @@ def pairwise_tests(table, value, group, groups):
         u, p = mannwhitneyu(x, y, alternative="two-sided") if len(x) and len(y) else (np.nan, np.nan)
         rows.append((a, b, len(x), len(y), u, p, np.nan, cliffs_delta(x, y)))
     tests = pd.DataFrame(rows, columns=["a", "b", "n_a", "n_b", "U", "p", "p_holm", "cliffs_delta"])
-    tested = tests["p"].notna()
-    if tested.any():
-        tests.loc[tested, "p_holm"] = multipletests(tests.loc[tested, "p"], method="holm")[1]
-    return tests
+    return tests.assign(p_holm=_holm(tests["p"]))
 
 
 def bootstrap_cliffs_delta(
@@ -106,51 +113,60 @@ def bootstrap_cliffs_delta(
     drawn = generator.multinomial(len(patients), np.full(len(patients), 1 / len(patients)), size=n_resamples)
     with np.errstate(invalid="ignore"):
         resampled = ((drawn @ pairs) * drawn).sum(1) / ((drawn @ counts_a) * (drawn @ counts_b))
-    low, high = np.nanquantile(resampled, [(1 - level) / 2, (1 + level) / 2])
+    low, high = percentile_interval(resampled, level)
     return delta, float(low), float(high)
 
 
 def clustered_tests(table, value, group, groups, *, covariates=(), subject="subject", n_resamples=2000, generator):
     """Every pair of groups compared with lesions clustered in patients: what `pairwise_tests` leaves out.
 
-    Returns one row a pair: a, b, delta_low, delta_high (95 % interval of Cliff's delta over patients), difference of the
-    means, p and p_holm of a GEE (exchangeable correlation within a patient, standard errors after Mancl and DeRouen 2001,
-    which suit few patients), and adjusted_difference, adjusted_p with the covariates (columns) held. NaN where a group is
-    empty or there are fewer patients than coefficients + 2.
+    Returns one row a pair: a, b; delta (Cliff's), delta_low, delta_high (95 % interval over patients); difference of the means
+    with difference_low, difference_high, p and p_holm, of a GEE with exchangeable correlation within a patient; the same with the
+    covariates (columns) held: adjusted, adjusted_low, adjusted_high, adjusted_p. Standard errors after Mancl and DeRouen
+    2001, and Student's t with as many degrees of freedom as patients less coefficients, for few patients. NaN where a
+    group is empty or there are fewer patients than coefficients + 2.
     """
     rows = []
     for a, b in combinations(groups, 2):
         pair = table[table[group].isin([a, b])].dropna(subset=[value, *covariates])
-        row = {"a": a, "b": b} | dict.fromkeys(
-            ("delta_low", "delta_high", "difference", "p", "p_holm", "adjusted_difference", "adjusted_p"), np.nan
-        )
+        delta, plain, adjusted = [np.nan] * 3, [np.nan] * 4, [np.nan] * 4
         if pair[group].nunique() == 2:
-            _, row["delta_low"], row["delta_high"] = bootstrap_cliffs_delta(
+            delta = bootstrap_cliffs_delta(
                 pair, value, group, a, b, subject=subject, n_resamples=n_resamples, generator=generator
             )
-            row["difference"], row["p"] = _gee(pair, value, pair[group] == a, (), subject)
-            if covariates:
-                row["adjusted_difference"], row["adjusted_p"] = _gee(pair, value, pair[group] == a, covariates, subject)
-        rows.append(row)
-    tests = pd.DataFrame(rows)
-    tested = tests["p"].notna()
-    if tested.any():
-        tests.loc[tested, "p_holm"] = multipletests(tests.loc[tested, "p"], method="holm")[1]
-    return tests
+            plain = _gee(pair, value, pair[group] == a, (), subject)
+            adjusted = _gee(pair, value, pair[group] == a, covariates, subject) if covariates else adjusted
+        rows.append((a, b, *delta, *plain, np.nan, *adjusted))
+    of_delta, of_gee = ("delta", "delta_low", "delta_high"), ("difference", "difference_low", "difference_high", "p")
+    of_adjusted = ("adjusted", "adjusted_low", "adjusted_high", "adjusted_p")
+    tests = pd.DataFrame(rows, columns=["a", "b", *of_delta, *of_gee, "p_holm", *of_adjusted])
+    return tests.assign(p_holm=_holm(tests["p"]))
+
+
+def _holm(p):
+    """Holm's step-down adjustment of a Series; what is NaN is not tested, nor corrected for."""
+    ordered = p.dropna().sort_values()
+    adjusted = (ordered * np.arange(len(ordered), 0, -1)).cummax().clip(upper=1)
+    return adjusted.reindex(p.index)
 
 
 def _gee(table, value, is_a, covariates, subject):
-    """Coefficient of is_a and its p-value in a linear GEE with patients as clusters."""
+    """Coefficient of is_a in a linear GEE with patients as clusters: (coefficient, low, high, p)."""
     columns = [np.ones(len(table)), is_a.to_numpy(float), *(table[name].to_numpy(float) for name in covariates)]
-    if table[subject].nunique() < len(columns) + 2:
-        return np.nan, np.nan
+    free = table[subject].nunique() - len(columns)
+    if free < 2:
+        return [np.nan] * 4
     model = GEE(
         table[value].to_numpy(float), np.column_stack(columns), groups=table[subject], cov_struct=Exchangeable()
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # few patients: said in the docstring
         fit = model.fit(cov_type="bias_reduced")
-    return float(fit.params[1]), float(fit.pvalues[1])
+    coefficient, error = float(fit.params[1]), float(fit.bse[1])
+    if not error > 0:  # all values of each group are equal
+        return [coefficient] + [np.nan] * 3
+    margin = student_t.ppf(0.975, free) * error
+    return [coefficient, coefficient - margin, coefficient + margin, 2 * student_t.sf(abs(coefficient) / error, free)]
 
 
 def cliffs_delta(x, y):

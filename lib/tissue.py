@@ -8,7 +8,9 @@ from lib.lesions import STRUCTURE
 
 NEIGHBOURHOOD = 51  # voxels a side, over which the local white-matter level is taken
 RIM = 2  # voxels below the brain's surface that are never white matter: dura, vessels, partial volume
+PASSES = 8  # each takes less grey matter for white where the first classes were poor
 DARKER, BRIGHTER = 1 / 3, 2 / 3  # limits of white matter around its local level, in units of its contrast to grey
+GREY, FLUID = 1 / 2, 3 / 2  # limits of grey matter below that level
 
 
 def white_matter(image, brain, lesions_any):
@@ -21,9 +23,7 @@ def white_matter(image, brain, lesions_any):
     darker than white matter, which is not so in much of the thalamus. All sizes are in voxels, for about 1 mm.
     Raises ValueError if brain and image differ in shape or fewer than three intensities are left to classify.
     """
-    healthy, level = _relative_level(image, brain, lesions_any)
-    inner = ndimage.binary_erosion(ndimage.binary_fill_holes(brain), iterations=RIM)
-    return _largest(ndimage.binary_opening(healthy & inner & (level > -DARKER) & (level < BRIGHTER)))
+    return white_and_grey_matter(image, brain, lesions_any)[0]
 
 
 def grey_matter(image, brain, lesions_any):
@@ -31,8 +31,25 @@ def grey_matter(image, brain, lesions_any):
 
     Opening removes most of the thin partial-volume layer between white matter and ventricles.
     """
+    return white_and_grey_matter(image, brain, lesions_any)[1]
+
+
+def white_and_grey_matter(image, brain, lesions_any):
+    """Both of `white_matter` and `grey_matter`, of one estimate."""
     healthy, level = _relative_level(image, brain, lesions_any)
-    return _largest(ndimage.binary_opening(healthy & (level <= -DARKER) & (level > -1.5)))
+    inner = ndimage.binary_erosion(ndimage.binary_fill_holes(brain), iterations=RIM)
+    white = healthy & inner & (level > -DARKER) & (level < BRIGHTER)
+    grey = healthy & (level <= -GREY) & (level > -FLUID)
+    return _largest(ndimage.binary_opening(white)), _largest(ndimage.binary_opening(grey))
+
+
+def healthy_volumes(lesion, tissues, generator):
+    """One volume of `sample_healthy` in each tissue that has room for it: {name: (X, Y, Z) bool}.
+
+    tissues: {name: (X, Y, Z) bool}, the voxels allowed.
+    """
+    sampled = {name: sample_healthy(lesion, allowed, generator) for name, allowed in tissues.items()}
+    return {name: volume for name, volume in sampled.items() if volume is not None}
 
 
 def sample_healthy(lesion, allowed, generator):
@@ -70,11 +87,11 @@ def _relative_level(image, brain, lesions_any):
 
     csf_grey, grey_white = threshold_multiotsu(np.clip(mprage[healthy], low, high), 3)
     white = healthy & (mprage > grey_white) & (mprage <= high)
-    contrast = np.median(mprage[white]) - np.median(mprage[healthy & (mprage > csf_grey) & ~white])
-    for _ in range(2):  # the second pass leaves darker deep grey matter and vessels out of the local level
+    for _ in range(PASSES):
         share = ndimage.uniform_filter(white.astype(float), NEIGHBOURHOOD, mode="constant")
         total = ndimage.uniform_filter(np.where(white, mprage, 0.0), NEIGHBOURHOOD, mode="constant")
-        level = np.where(share > 1e-3, (mprage - total / np.maximum(share, 1e-3)) / contrast, -np.inf)
+        level = np.where(share > 1e-3, mprage - total / np.maximum(share, 1e-3), -np.inf)
+        level /= -np.median(level[healthy & ~white & (mprage > csf_grey) & (level < 0)])
         white = healthy & (level > -DARKER) & (level < BRIGHTER)
     return healthy, level
 

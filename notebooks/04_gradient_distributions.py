@@ -15,10 +15,10 @@
 #
 # Explains lesions one at a time: what in FLAIR and MPRAGE made the network detect and outline this lesion. Instance SmoothGrad
 # (signed maximum, eq. 3, and average, eq. 2) and instance Grad-CAM++ (eqs. 8-10) for detected (TP), invented (FP) and missed (FN)
-# lesions, and for volumes of healthy white matter with the shape of the TPs (TN). Bears on claims C3, C4 and C5 of the paper.
+# lesions, and for volumes of healthy white matter (TN) and grey matter (TN grey) with the shape of the TPs. Bears on claims C3, C4 and C5.
 #
 # **Reads** scans (notebook 1), weights (notebook 2, or those given), the lesion table and maps (notebook 3).
-# **Writes** one map a lesion and method (NIfTI, cut to its box), tables of peaks, tests and radial profiles, and figures.
+# **Writes** one map a lesion and method (NIfTI, cut to its box), tables of measures, tests and radial profiles, and figures.
 
 # %%
 from functools import lru_cache, partial
@@ -28,11 +28,12 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from lib import explanation, lesions, maps, panels, plots, stats, tissue, unet, windows
+from lib import explanation, kinds, lesions, maps, matching, panels, profiles, saliency_plots, unet, windows
 from lib.paths import Run
 from lib.provenance import code_digest
 from lib.saliency import layer_activations
 from lib.scans import load_scan
+from lib.style import KINDS
 
 # %% tags=["parameters"]
 build = "build/demo"  # intermediate files of this run
@@ -40,18 +41,22 @@ figures = "figures/demo"  # tables and figures of this run
 weights = ""  # weights trained before; empty: those of notebook 2
 seed = 0
 device = "cpu"
-n_per_kind = 24  # lesions explained of each kind
+n_per_kind = 20  # lesions explained of each kind
 min_volume_mm3 = 5.0  # the paper explains lesions above this
 max_volume_mm3 = 200.0
+apart_mm = 5.0  # least distance of a TN from every annotated or predicted voxel
 n_samples = 8  # noisy copies; the paper's: 50
 noise_fraction = 0.05  # of each channel's range
 layer = "model.1.submodule.2.conv"  # of Grad-CAM++: the decoder one level below the output
 profile_mm = [-5, 16]  # range of the radial profile, in shells of 1 mm
+volume_caliper = 1.5  # largest ratio of the volumes of two matched lesions
+probability_caliper = 0.1  # largest difference of their mean probabilities
 n_resamples = 2000  # of patients, for the intervals
 
 # %%
 run = Run("04_gradient_distributions", globals())
 generator = np.random.default_rng(seed)
+resampling = {"n_resamples": n_resamples, "generator": generator}
 model, description = unet.load_weights(run.weights(weights), device)
 scans = run.scans().set_index("scan", drop=False).to_dict("index")
 load = lru_cache(1)(lambda name: load_scan(scans[name]))
@@ -71,22 +76,19 @@ selected.groupby("kind").agg(
 )
 
 # %% [markdown]
-# Every TP brings a TN: its own shape, moved to healthy white matter of its scan, away from any annotated or predicted voxel.
+# Every TP brings two volumes of its own shape, away from any annotated or predicted voxel of its scan: one in healthy white matter (TN) and
+# one in grey matter, cortical or deep (TN grey), where the FLAIR is bright without a lesion. A TN without room is left out.
 
 # %%
 instances = []
 for name, table in selected.groupby("scan"):
-    scan = load(name)
     probability, predicted, annotated = (
         maps.load_map(run.map(name, kind)) for kind in ("desc-pred_probseg", "desc-pred_dseg", "desc-manual_dseg")
     )
-    white = tissue.white_matter(scan.image, scan.brain, (predicted > 0) | (annotated > 0))
-    for row in table[["scan", "subject", "session", "label", "kind", "voxels", "volume_mm3"]].itertuples(index=False):
-        mask = lesions.instance_mask(row, predicted, annotated)
-        instances.append(row._asdict() | {"where": np.flatnonzero(mask), "mean_probability": probability[mask].mean()})
-        if row.kind == "TP" and (healthy := tissue.sample_healthy(mask, white, generator)) is not None:
-            negative = {"where": np.flatnonzero(healthy), "mean_probability": probability[healthy].mean()}
-            instances.append(row._asdict() | {"kind": "TN"} | negative)
+    instances += explanation.instances(
+        table[["scan", "subject", "session", "label", "kind", "voxels", "volume_mm3"]], load(name),
+        probability, predicted, annotated, apart_mm=apart_mm, generator=generator,
+    )  # fmt: skip
 pd.DataFrame(instances).groupby("kind")["mean_probability"].describe().round(3)
 
 # %% [markdown]
@@ -98,10 +100,10 @@ pd.DataFrame(instances).groupby("kind")["mean_probability"].describe().round(3)
 settings = {"n_samples": n_samples, "noise_fraction": noise_fraction, "layer": layer, "seed": seed}
 folder = run.folder("saliency", description["digest"], settings, code_digest(explanation))
 edges_mm = np.arange(profile_mm[0], profile_mm[1] + 1)
-saliency, profiles = [], []
+saliency, radial = [], []
 for instance in tqdm(instances, desc="explaining", mininterval=2):
     facts = {name: value for name, value in instance.items() if name != "where"}
-    identity, name = [facts[key] for key in ("scan", "kind", "label")], "{scan}_label-{kind}{label:03d}".format(**facts)
+    identity, name = [facts[key] for key in ("scan", "kind", "label")], explanation.map_name(facts)
     scan = load(facts["scan"])
     mask = np.isin(np.arange(scan.brain.size), instance["where"]).reshape(scan.brain.shape)
     options = {**settings, "identity": identity, "activations": activations(facts["scan"])}
@@ -111,10 +113,10 @@ for instance in tqdm(instances, desc="explaining", mininterval=2):
     facts |= {"mean_logit": logits[:, 1].mean().item(), "whole_probability": logits.softmax(1)[:, 1].mean().item()}
     numbers, profile = explanation.measure(found, mask, scan.brain, scan.spacing_mm, edges_mm)
     saliency.append(numbers.assign(**facts))
-    profiles.append(profile.assign(**facts))
+    radial.append(profile.assign(**facts))
 
 # %%
-saliency, profiles = pd.concat(saliency, ignore_index=True), pd.concat(profiles, ignore_index=True)
+saliency, radial = pd.concat(saliency, ignore_index=True), pd.concat(radial, ignore_index=True)
 saliency = run.save_table(saliency[[*facts, *(name for name in saliency if name not in facts)]], "saliency")
 saliency.groupby(["method", "sequence", "kind"])["peak"].describe(percentiles=[0.5]).round(3)
 
@@ -132,11 +134,11 @@ once = saliency.drop_duplicates(["scan", "kind", "label"])
 # %%
 flair = saliency[(saliency["method"] == "smoothgrad_max") & (saliency["sequence"] == "FLAIR")].sort_values("peak")
 cases = []
-for kind in [kind for kind in ("TP", "FP", "FN", "TN") if kind in set(flair["kind"])]:
+for kind in [kind for kind in KINDS if kind in set(flair["kind"])]:
     rows = flair[flair["kind"] == kind]
     middle = rows.iloc[len(rows) // 2]
     where = next(i["where"] for i in instances if all(i[key] == middle[key] for key in ("scan", "kind", "label")))
-    scan, name = load(middle["scan"]), "{scan}_label-{kind}{label:03d}".format(**middle)
+    scan, name = load(middle["scan"]), explanation.map_name(middle)
     found = explanation.saved_maps(folder / middle["scan"], name, scan.affine, scan.brain.shape, None)
     mask = np.isin(np.arange(scan.brain.size), where).reshape(scan.brain.shape)
     cases.append(
@@ -147,28 +149,92 @@ for kind in [kind for kind in ("TP", "FP", "FN", "TN") if kind in set(flair["kin
 run.save_figure(panels.saliency_maps(cases), "maps")
 
 # %% [markdown]
-# **Figure.** Peak of each map (value of largest magnitude, with its sign) by kind, method and sequence. Mann-Whitney U tests between kinds
-# with Holm correction over the six pairs; they take lesions as independent, though those of one patient are not. The table of clustered
-# tests has the same pairs with patients as clusters: an interval of Cliff's delta, a GEE, and the same adjusted for the
-# lesion's volume and mean probability, of which a peak could be a mere proxy.
+# `reach5_mm`: the smallest radius around the lesion's border beyond which the mean magnitude of shells of 1 mm stays below 5 % of that of the largest
+# shell (none where it is beyond the profile).
 
 # %%
-kinds, groups = ["TP", "FP", "FN", "TN"], ["method", "sequence"]
-by_method = saliency.assign(log_volume=np.log(saliency["volume_mm3"])).groupby(groups)
-clustered = {"covariates": ["log_volume", "mean_probability"], "n_resamples": n_resamples, "generator": generator}
-tests = {names: stats.pairwise_tests(rows, "peak", "kind", kinds) for names, rows in by_method}
-tests = run.save_table(pd.concat(tests, names=groups).reset_index(groups), "tests")
-adjusted = {names: stats.clustered_tests(rows, "peak", "kind", kinds, **clustered) for names, rows in by_method}
-adjusted = run.save_table(pd.concat(adjusted, names=groups).reset_index(groups), "clustered")
-adjusted.query("method == 'smoothgrad_max' and sequence == 'FLAIR'").round(3)
-
-# %%
-run.save_figure(plots.peaks(saliency, tests), "peaks")
+quantitative = saliency[saliency["method"] == "smoothgrad_max"]
+quantitative.groupby(["sequence", "kind"])["reach5_mm"].describe()[["count", "25%", "50%", "75%"]]
 
 # %% [markdown]
-# **Figure.** Mean saliency against the signed distance from the lesion's border (negative: inside), averaged over lesions, with
-# patient-bootstrap 95 % intervals.
+# ## Do kinds differ?
+# Every pair of kinds, in every measure. Mann-Whitney U tests with Holm correction over the pairs (table of tests), as in the paper, take lesions
+# as independent, though those of one patient are not. The table of clustered tests has the same pairs with patients as clusters: an interval of Cliff's
+# delta, a GEE, and the same adjusted for the lesion's volume and mean probability.
 
 # %%
-profile = explanation.mean_profile(profiles, n_resamples=n_resamples, generator=generator)
-run.save_figure(plots.profile(run.save_table(profile, "profile")), "profile")
+described = saliency.assign(log_volume=np.log(saliency["volume_mm3"]))
+covariates = ["log_volume", "mean_probability"]
+tests, clustered = kinds.compare_kinds(described, KINDS, covariates=covariates, **resampling)
+tests, clustered = run.save_table(tests, "tests"), run.save_table(clustered, "clustered")
+shown = clustered[(clustered["measure"] == "peak") & (clustered["scaling"] == "raw")]
+shown.query("method == 'smoothgrad_max' and sequence == 'FLAIR'").round(3)
+
+# %% [markdown]
+# **Figure.** Peak of each map (value of largest magnitude, with its sign) by kind, method and sequence, with the Mann-Whitney tests: the order of
+# kinds that claim C5 is about. Each dot is a lesion; n lesions (patients) under each kind.
+
+# %%
+run.save_figure(saliency_plots.peaks(saliency, tests), "peaks")
+
+# %% [markdown]
+# **Figure.** Cliff's delta of every pair of kinds (1: every value of the first is larger), with patient-bootstrap 95 % intervals, in every measure of the
+# signed-maximum map. Filled: as measured. Open: after each scan was divided by one number, how strong its FLAIR peaks are for their kinds
+# (`kinds.scale_scans`), so that a patient whose maps are strong altogether does not decide. Signed values: above 0 in FLAIR is towards a lesion if
+# it gets brighter, below 0 in MPRAGE if it gets darker. Bears on C5.
+
+# %%
+run.save_figure(saliency_plots.orders(clustered), "orders")
+
+# %% [markdown]
+# Which orders depend on that scaling: "open" where the interval of Cliff's delta covers 0. Pairs and measures that are not listed have the same
+# order (or none) both ways; how many do, of how many, is said above the list.
+
+# %%
+orders = run.save_table(kinds.orders(clustered), "orders")
+print(f"{orders['depends'].sum()} of {len(orders)} orders depend on the scaling")
+orders[orders["depends"]].drop(columns="depends")
+
+# %% [markdown]
+# ## Is the peak more than a proxy of size and probability?
+# Pairs of lesions of the same patient alike in volume, and alike in volume and probability, one to one and as many as there are. `pairs`: how many.
+
+# %%
+by_volume = {"log_volume": np.log(volume_caliper)}
+matchings = {"volume": by_volume, "volume and probability": by_volume | {"mean_probability": probability_caliper}}
+peaks = described[described["method"] == "smoothgrad_max"].groupby("sequence")
+matched = {
+    sequence: matching.matched_differences(rows, "peak", "kind", KINDS, matchings=matchings, **resampling)
+    for sequence, rows in peaks
+}
+matched = pd.concat(matched, names=["sequence"]).reset_index("sequence").assign(method="smoothgrad_max")
+matched = run.save_table(matched, "matched")
+matched[matched["sequence"] == "FLAIR"].drop(columns=["sequence", "method"]).round(3)
+
+# %% [markdown]
+# **Figure.** FLAIR peak of every lesion against **a** its volume and **b** the mean probability in it. **c** Difference of the mean peaks of two kinds, with 95 %
+# intervals over patients: of all lesions, adjusted for log volume and probability in a linear GEE, and within matched pairs (n in the table above).
+# Where an interval still excludes 0 after matching, the peak tells the kinds apart beyond what is matched; where it no longer does, it may be a proxy. Kinds
+# whose probabilities do not overlap have no pairs of like probability: their adjusted difference rests on the straight line alone, and the question
+# has no answer in these data. Bears on C5.
+
+# %%
+run.save_figure(saliency_plots.proxy(saliency, clustered, matched), "proxy")
+
+# %% [markdown]
+# ## Around the lesion
+# **Figure.** Mean saliency against the signed distance from the lesion's border (negative: inside), averaged over lesions, with
+# patient-bootstrap 95 % intervals; the insets enlarge what lies outside. Bears on C3.
+
+# %%
+profile = run.save_table(profiles.mean_profile(radial, **resampling), "profile")
+run.save_figure(saliency_plots.profile(profile), "profile")
+
+# %% [markdown]
+# The same in numbers, with patient-bootstrap 95 % intervals: where the mean profile changes sign, and the ring of the opposite sign around the lesion: the
+# distance of the shell outside that is lowest (highest, where the lesion is negative), and the mean there, each patient's in the shell that the others choose. `found`:
+# fraction of the resamples in which there is one.
+
+# %%
+ring = run.save_table(profiles.rings(radial, **resampling), "ring")
+ring[ring["method"] == "smoothgrad_max"].drop(columns="method").round(4)

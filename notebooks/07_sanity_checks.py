@@ -25,7 +25,7 @@ from functools import lru_cache
 import numpy as np
 from tqdm import tqdm
 
-from lib import lesions, maps, randomisation, sanity, sanity_figures, unet
+from lib import lesions, maps, randomisation, relabelling, sanity, sanity_figures, unet
 from lib.explanation import lesion_generator
 from lib.paths import Run
 from lib.scans import load_scan
@@ -43,6 +43,10 @@ n_samples = 4  # noisy copies; the paper's: 50
 noise_fraction = 0.05  # of each channel's range
 layer = "model.1.submodule.2.conv"  # of Grad-CAM++: the decoder one level below the output
 most_layers = 5  # that are drawn anew, evenly spread over the network
+control_steps = (
+    0  # of training a network on mirrored and one on true masks; 0: not done, a control costs as much as any training
+)
+control_patch = 96  # voxels
 smallest_fraction = 1e-4  # of the window's tissue that is deleted or inserted
 n_fractions = 13
 n_random = 3  # random orders of voxels
@@ -106,6 +110,37 @@ drawn = run.save_table(
 )
 shown = drawn[drawn["scan"] == "all"]
 shown.pivot(index=["mode", "depth", "layer"], columns=["region", "of"], values="value").astype(float).round(2)
+
+# %% [markdown]
+# ## Do the maps depend on the labels?
+# Two networks of the same initial weights, trained on the same patches: one with the true lesion masks, one with masks mirrored left to right, which
+# do not belong to the scan (Adebayo et al. 2018). Maps that tell what a network has learnt are unlike between the two (*true, mirrored*); how much
+# two trainings on the same labels differ is told by *this run, true*. Done where `control_steps` is above 0 and there are training scans.
+
+# %%
+splits = {split: table.to_dict("records") for split, table in scans.groupby("split")}
+labelled, networks = {}, {}
+if control_steps and len(selected) and {"train", "validation"} <= set(splits):
+    labelled = {"true": splits["train"], "mirrored": relabelling.mirror_masks(splits["train"], run.build / "mirrored")}
+for labels, rows in labelled.items():
+    networks[labels], ndsc = relabelling.train_control(
+        rows, splits["validation"][0], description["architecture"], run.build / f"control-{labels}.ckpt",
+        steps=control_steps, patch_size=control_patch, window=description["window"], seed=seed,
+    )  # fmt: skip
+    print(f"{labels} masks: nDSC {ndsc:.3f} on {splits['validation'][0]['scan']}")
+
+# %%
+alike = []
+for case in cases if networks else ():
+    name, label = case["facts"]["scan"], case["facts"]["label"]
+    mask = maps.load_map(run.map(name, "desc-pred_dseg")) == label
+    table = relabelling.compare_networks(
+        case["first"][0], networks, load(name).image, mask, case["where"], n_samples=n_samples,
+        noise_fraction=noise_fraction, seed=[seed, name, label],
+    )  # fmt: skip
+    alike.append(table.assign(**case["facts"]))
+alike = run.save_table(sanity.add_means(alike, ["networks", "region", "of"], **intervals), "labels")
+alike[alike["scan"] == "all"].drop(columns=sanity.LESION).round(2)
 
 # %% [markdown]
 # ## Are they stable?

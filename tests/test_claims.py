@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.stats import mannwhitneyu
 
 from lib import claims
 from lib.claims import NEGATIVE, POSITIVE, Measure
@@ -64,10 +65,9 @@ def tables(**changes):
                                    columns=["metric", "value", "low", "high", "patients"]),
         "03_annotated": pd.DataFrame({"scan": ["sub-1"] * 100}),
         "04_saliency": saliency(("TP", "FP", "FN", "TN"), {"TP": 4.0, "FP": 3.0, "FN": 2.0, "TN": 1.0}, -0.5),
-        "04_profile": pd.DataFrame([("smoothgrad_max", "FLAIR", "TP", distance, mean, mean - 0.1, mean + 0.1, 12, 4)
-                                    for distance, mean in ((-0.5, 0.8), (0.5, 0.1), (1.5, -0.2), (2.5, 0.0))],
-                                   columns=["method", "sequence", "kind", "distance_mm", "mean", "low", "high", "lesions", "patients"]),
-        "04_tests": pd.DataFrame({"method": "smoothgrad_max", "sequence": "FLAIR", "a": ["TP", "FP", "FN"], "b": ["FP", "FN", "TN"], "p_holm": 0.0004}),
+        "04_ring": pd.DataFrame([("zero_crossing_mm", 1.2, 1.0, 1.4), ("ring_mm", 1.5, 1.5, 2.5), ("ring", -0.2, -0.3, -0.1)],
+                                columns=["quantity", "value", "low", "high"]).assign(
+                                    method="smoothgrad_max", sequence="FLAIR", kind="TP", lesions=12, patients=4),
         "05_insertions": pd.DataFrame(sites, columns=["subject", "scan", "site", "diameter_mm", "contrast", "sequences", "detected"]),
         "05_changes": pd.DataFrame(changed, columns=["subject", "scan", "label", "change", "detected"]),
         "06_plateau": pd.DataFrame({"scan": ["sub-1", "all", "all"], "label": ["1", "fraction", "score"], "radius95_mm": [3.0, 7.0, 13.0],
@@ -129,7 +129,10 @@ def test_measures_say_what_the_tables_say():
     assert rows.loc["lowest shell outside, at 1.5 mm,", "value"] == -0.2
     assert "larger in FLAIR in 12 of 12 lesions" in rows.loc["absolute peak, FLAIR - MPRAGE,", "text"]
     assert rows.loc["Cliff's delta TP over FP", "value"] == 1
-    assert "Holm p = 0.0004" in rows.loc["Cliff's delta TP over FP", "test"]
+    assert rows.loc["changes sign at (mm)", "text"] == "changes sign at (mm) 1.2 (1.0 to 1.4)"
+    steps = [0.01 * (label + patient) for label in range(3) for patient in range(4)]
+    p = mannwhitneyu(4 + np.array(steps), 3 + np.array(steps)).pvalue  # the same for each of the six pairs
+    assert f"Holm p = {6 * p:.2g}" in rows.loc["Cliff's delta TP over FP", "test"]
     assert rows.loc["FLAIR - MPRAGE", "value"] == 1
     assert rows.loc["moved to grey matter - unchanged", "value"] == -1
 

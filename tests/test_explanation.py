@@ -6,6 +6,8 @@ import pytest
 import torch
 
 from lib import explanation, saliency, unet
+from lib.lesions import signed_distance
+from lib.scans import Scan
 
 SHAPE = (24, 24, 24)
 SETTINGS = {"n_samples": 2, "noise_fraction": 0.05, "layer": "model.1.submodule.2.conv", "seed": 3}
@@ -87,15 +89,72 @@ def test_numbers_of_a_map_by_hand():
     assert flair_profile[0.5] == pytest.approx(-0.5 / shell.sum())
 
 
-def test_mean_profile_averages_lesions_and_counts_them():
-    rows = [
-        {"subject": subject, "scan": subject, "label": label, "distance_mm": 0.5, "value": value}
-        for subject, label, value in (("a", 1, 1.0), ("a", 2, 2.0), ("b", 1, 6.0))
-    ]
-    profiles = pd.DataFrame(rows).assign(method="smoothgrad_max", sequence="FLAIR", kind="TP")
-    table = explanation.mean_profile(profiles, n_resamples=100, generator=np.random.default_rng(0))
-    assert table[["mean", "lesions", "patients"]].to_numpy().tolist() == [[3.0, 3, 2]]
-    assert table[["low", "high"]].to_numpy().tolist() == [[1.5, 6.0]]
+def test_contrast_is_inside_less_perilesional_and_the_profile_lies_within_its_edges():
+    lesion = np.zeros((15, 15, 15), bool)
+    lesion[6:9, 6:9, 6:9] = True
+    values = np.where(lesion, 0.7, -0.2).astype(np.float32)
+    numbers, profile = explanation.measure(
+        {"grad_cam": values[None]}, lesion, np.ones_like(lesion), (1, 1, 1), [-2, 0, 3]
+    )
+    assert numbers["contrast"].tolist() == pytest.approx([0.9])
+    assert profile["distance_mm"].tolist() == [-1, 1.5]
+    assert profile["value"].tolist() == pytest.approx([0.7, -0.2])
+
+
+@pytest.mark.parametrize(("decay_mm", "spacing_mm"), [(1.0, (1, 1, 1)), (2.0, (1, 1, 1)), (2.0, (1, 0.8, 2))])
+def test_the_reach_of_an_exponential_is_three_decay_lengths(decay_mm, spacing_mm):
+    """exp(-r / d) falls to 5 % at r = 3.0 d; shells are 1 mm wide and the largest one begins at 0."""
+    lesion = np.zeros((41, 41, 33), bool)
+    lesion[20, 20, 16] = True
+    distance = signed_distance(lesion, spacing_mm)
+    values = (np.exp(-distance.clip(0) / decay_mm) * (-1) ** np.indices(lesion.shape)[0]).astype(np.float32)
+    numbers, _ = explanation.measure(
+        {"grad_cam": values[None]}, lesion, np.ones_like(lesion), spacing_mm, range(-2, 13)
+    )
+    assert numbers["reach5_mm"][0] == pytest.approx(3 * decay_mm, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("magnitude", "expected"),
+    [
+        ([1, 0.5, 0.04, 0.06, 0.01], 3),  # below 5 % once, but not from there on
+        ([1, 0.04, 0.04, 0.01, 0.01], 0),  # within the lesion
+        ([0.01, 0.02, 1, 0.05, 0.049], 3),
+        ([1, 0.5, 0.3, 0.2, 0.1], np.nan),  # beyond the last shell
+        ([0, 0, 0, 0, 0], np.nan),
+    ],
+)
+def test_the_reach_is_where_the_magnitude_stays_below(magnitude, expected):
+    found = explanation.reach(np.array([0, 1, 2, 3, 4]), np.array(magnitude, float), 0.05)
+    assert found == pytest.approx(expected, nan_ok=True)
+
+
+def test_healthy_volumes_of_a_true_positive_have_its_shape_and_lie_apart_in_their_tissue():
+    centre = np.linalg.norm(np.indices((64, 64, 64)) - 31.5, axis=0)
+    brain, white = centre < 28, centre < 17
+    mprage = np.select([white, centre < 24], [1.0, 0.0], -2.0) + np.random.default_rng(0).normal(0, 0.1, brain.shape)
+    image = np.where(brain, np.stack([mprage, mprage]), 0).astype(np.float32)
+    predicted, annotated = np.zeros((2, 64, 64, 64), np.int32)
+    predicted[30:33, 30, 30:32], annotated[30:32, 30, 30:32], annotated[40, 40, 40:42] = 1, 1, 2
+    scan = Scan("sub-1", image, brain, annotated > 0, np.eye(4))
+    rows = pd.DataFrame({"scan": "sub-1", "label": [1, 2], "kind": ["TP", "FN"]})
+    probability = np.where(predicted, 0.9, 0.1)
+    found = explanation.instances(
+        rows, scan, probability, predicted, annotated, apart_mm=4, generator=np.random.default_rng(0)
+    )
+    assert [one["kind"] for one in found] == ["TP", "TN", "TN grey", "FN"]
+    assert [one["label"] for one in found] == [1, 1, 1, 2]
+    assert [one["mean_probability"] for one in found] == pytest.approx([0.9, 0.1, 0.1, 0.1])
+    places = [np.argwhere(np.isin(np.arange(brain.size), one["where"]).reshape(brain.shape)) for one in found]
+    marked = np.argwhere((predicted > 0) | (annotated > 0))
+    for place, tissue in zip(places[1:3], (white, brain & ~white), strict=True):
+        np.testing.assert_array_equal(place - place[0], places[0] - places[0][0])
+        assert tissue[tuple(place.T)].all()
+        assert np.linalg.norm(place[:, None] - marked, axis=2).min() > 4
+
+
+def test_maps_are_named_without_blanks():
+    assert explanation.map_name({"scan": "sub-1_ses-2", "kind": "TN grey", "label": 7}) == "sub-1_ses-2_label-TNgrey007"
 
 
 def test_the_peak_is_the_value_of_largest_magnitude_of_the_signed_maximum(model, image, lesion):

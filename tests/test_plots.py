@@ -6,11 +6,6 @@ import pandas as pd
 import pytest
 
 from lib import plots
-from lib.stats import pairwise_tests
-
-KINDS = ("TP", "FP", "FN", "TN")
-PANELS = [(method, sequence) for method in ("smoothgrad_max", "smoothgrad_mean") for sequence in ("FLAIR", "MPRAGE")]
-PANELS.append(("grad_cam", "both"))
 
 
 def cohort():
@@ -47,47 +42,10 @@ def detection():
     return bins, metrics, curve, 0.3
 
 
-def saliency(counts, panels=PANELS):
-    rng = np.random.default_rng(3)
-    rows = [
-        {"method": method, "sequence": sequence, "kind": kind, "subject": str(i % 3), "peak": rng.normal(level, 1)}
-        for method, sequence in panels
-        for level, (kind, n) in enumerate(counts.items())
-        for i in range(n)
-    ]
-    return pd.DataFrame(rows)
-
-
-def compared(table):
-    return pd.concat(
-        pairwise_tests(rows, "peak", "kind", KINDS).assign(method=method, sequence=sequence)
-        for (method, sequence), rows in table.groupby(["method", "sequence"])
-    )
-
-
-def profile():
-    distance = np.arange(-2.5, 5)
-    tables = []
-    for panel, (method, sequence) in enumerate(PANELS):
-        for k, kind in enumerate(KINDS[:3]):
-            facts = {"method": method, "sequence": sequence, "kind": kind, "lesions": 4, "patients": 2}
-            mean = np.cos(distance + k) * (panel + 1)
-            facts |= {"distance_mm": distance, "mean": mean, "low": mean - 0.1, "high": mean + 0.2}
-            tables.append(pd.DataFrame(facts))
-    return pd.concat(tables)
-
-
-def peaks(panels=PANELS, **counts):
-    table = saliency(counts, panels)
-    return plots.peaks(table, compared(table))
-
-
 FIGURES = {
     "cohort": lambda: plots.cohort(*cohort()),
     "training": lambda: plots.training(*training()),
     "detection": lambda: plots.detection(*detection()),
-    "peaks": lambda: peaks(TP=6, FP=5, FN=4, TN=6),
-    "profile": lambda: plots.profile(profile()),
 }
 
 
@@ -123,8 +81,6 @@ def test_fits_the_double_column_with_legible_type(figures, name):
             {"lesion load (ml)", "lesion volume (mm³)", "x (mm), left to right", "z (mm), inferior to superior"},
         ),
         ("detection", {"annotated lesion volume (mm³)", "detected lesions (fraction)"}),
-        ("peaks", {"peak saliency (logit per z-score)", "peak saliency (a.u.)"}),
-        ("profile", {"distance from lesion border (mm)", "mean saliency (logit per z-score)"}),
     ],
 )
 def test_axes_carry_units(figures, name, units):
@@ -195,54 +151,3 @@ def test_detection_names_a_bin_edge_that_a_log_axis_cannot_show(edge):
     bins.loc[0, "volume_low_mm3"] = edge
     with pytest.raises(ValueError, match=str(edge)):
         plots.detection(bins, *rest)
-
-
-def test_peaks_are_those_of_the_table_and_n_is_shown(figures):
-    table = saliency({"TP": 6, "FP": 5, "FN": 4, "TN": 6})
-    ax = figures["peaks"].axes[0]
-    here = table[(table["method"] == "smoothgrad_max") & (table["sequence"] == "FLAIR")]
-    drawn = [line.get_ydata() for line in ax.get_lines()[:4]]
-    for kind, values in zip(KINDS, drawn, strict=True):
-        assert sorted(values) == sorted(here.loc[here["kind"] == kind, "peak"])
-    assert [label.get_text() for label in ax.get_xticklabels()] == ["TP\n6 (3)", "FP\n5 (3)", "FN\n4 (3)", "TN\n6 (3)"]
-
-
-def test_sequences_of_one_method_share_their_scale(figures):
-    flair, mprage = figures["peaks"].axes[:2]
-    assert flair.get_ylim() == mprage.get_ylim()
-
-
-def bars_of(fig, panel=0):
-    return shown(fig.axes[panel].child_axes[0])
-
-
-def test_significance_bars_show_the_given_holm_values():
-    table = saliency({"TP": 3, "FP": 3, "FN": 3}, PANELS[4:])
-    tests = compared(table)
-    tests["p"], tests["p_holm"] = 1e-9, [0.00005, 0.02, np.nan, 0.5, np.nan, np.nan]
-    assert sorted(bars_of(plots.peaks(table, tests))) == ["*", "****", "ns"]
-
-
-def test_drawing_significance_bars_prints_nothing(capsys):
-    peaks(PANELS[4:], TP=3, FP=3)
-    assert capsys.readouterr().out == ""
-
-
-def test_a_missing_kind_and_a_single_lesion_keep_their_places():
-    fig = peaks(PANELS[:2], TP=6, FP=1, TN=2)
-    labels = [label.get_text() for label in fig.axes[0].get_xticklabels()]
-    assert labels == ["TP\n6 (3)", "FP\n1 (1)", "FN\n0 (0)", "TN\n2 (2)"]
-    assert len(bars_of(fig)) == 3  # no bar to the missing kind
-
-
-def test_profile_lines_and_bands_are_those_of_the_table(figures):
-    table = profile()
-    for ax, (method, sequence) in zip(figures["profile"].axes, PANELS, strict=True):
-        rows = table[(table["method"] == method) & (table["sequence"] == sequence)]
-        for kind in KINDS[:3]:
-            here = rows[rows["kind"] == kind]
-            drawn = lines(ax)[f"{kind}, 4 lesions of 2 patients"]
-            assert drawn == pytest.approx(here[["distance_mm", "mean"]].to_numpy())
-        band = ax.collections[0].get_paths()[0].vertices[:, 1]
-        first = rows[rows["kind"] == "TP"]
-        assert (band.min(), band.max()) == pytest.approx((first["low"].min(), first["high"].max()))

@@ -11,8 +11,10 @@ from lib.stats import (
     cliffs_delta,
     clustered_tests,
     pairwise_tests,
+    percentile_interval,
     plateau_radius,
     proportion_interval,
+    resampled_means,
 )
 
 
@@ -193,6 +195,23 @@ def test_bootstrap_mean_is_the_patient_bootstrap_of_means():
     assert (np.abs(high - slow[2]) < 0.1 * spread).all()
 
 
+def test_resampled_means_are_those_of_drawn_patients():
+    """Two patients with means 0 and 1 of one and three lesions: 0, 3/4 or 1, half of the time both."""
+    table = pd.DataFrame({"subject": list("abbb"), "x": [0.0, 1.0, 1.0, 1.0], "y": [1.0, np.nan, np.nan, 3.0]})
+    mean, resampled = resampled_means(table, ["x", "y"], n_resamples=4000, generator=np.random.default_rng(0))
+    assert mean.tolist() == [0.75, 2]
+    values, counts = np.unique(resampled, axis=0, return_counts=True)
+    assert values.tolist() == [[0, 1], [0.75, 2], [1, 3]]
+    assert counts / 4000 == pytest.approx([0.25, 0.5, 0.25], abs=0.03)
+
+
+def test_percentile_interval_leaves_out_what_is_missing():
+    resampled = np.array([[np.nan, np.nan], [0.0, np.nan], [1.0, np.nan]])
+    low, high = percentile_interval(resampled, 0.5)
+    assert (low[0], high[0]) == (0.25, 0.75)
+    assert np.isnan([low[1], high[1]]).all()
+
+
 def test_bootstrap_mean_of_one_patient_has_no_interval():
     table = pd.DataFrame({"subject": ["a", "a"], "x": [1.0, 3.0]})
     mean, low, high = bootstrap_mean(table, ["x"], generator=np.random.default_rng(0))
@@ -231,6 +250,19 @@ def test_clustered_tests_keep_their_error_where_mann_whitney_does_not():
     assert np.mean(covered) > 0.83
 
 
+def test_the_gee_keeps_its_error_with_eight_patients():
+    """Both groups in every patient, who differ in the difference: p-values of a normal distribution would be too small."""
+    generator, wrong = np.random.default_rng(0), []
+    for _ in range(150):
+        table = correlated_lesions(generator, patients=8, lesions=6)
+        table["kind"] = np.where(np.arange(len(table)) % 2, "a", "b")
+        table["x"] += (table["kind"] == "a") * generator.normal(size=8)[table["subject"]]
+        (row,) = clustered_tests(table, "x", "kind", ["a", "b"], n_resamples=2, generator=generator).to_dict("records")
+        wrong.append(row["p"] < 0.05)
+        assert wrong[-1] == (not row["difference_low"] <= 0 <= row["difference_high"])
+    assert np.mean(wrong) < 0.11  # 0.05, standard error 0.018
+
+
 def test_clustered_tests_find_a_difference_and_see_through_a_proxy():
     generator = np.random.default_rng(1)
     table = correlated_lesions(generator, patients=20, lesions=8)
@@ -240,11 +272,13 @@ def test_clustered_tests_find_a_difference_and_see_through_a_proxy():
     options = {"covariates": ["size"], "n_resamples": 50, "generator": generator}
     (row,) = clustered_tests(table, "x", "kind", ["a", "b"], **options).to_dict("records")
     assert row["difference"] == pytest.approx(2, abs=0.3) and row["p_holm"] < 1e-6
-    assert row["adjusted_difference"] == pytest.approx(0, abs=0.4) and row["adjusted_p"] > 0.05
+    assert row["adjusted"] == pytest.approx(0, abs=0.4) and row["adjusted_p"] > 0.05
+    assert row["adjusted_low"] < 0 < row["adjusted_high"] and 1.5 < row["difference_low"] < row["difference"]
 
 
 def test_clustered_tests_without_patients_or_rows_are_nan():
     table = pd.DataFrame({"subject": ["1"] * 4, "x": [1.0, 2.0, 3.0, 4.0], "kind": list("aabb")})
     tests = clustered_tests(table, "x", "kind", ["a", "b", "c"], n_resamples=5, generator=np.random.default_rng(0))
     assert len(tests) == 3
-    assert tests[["delta_low", "p", "p_holm", "adjusted_p"]].isna().all(axis=None)
+    assert tests[["delta_low", "p", "p_holm", "difference_low", "adjusted_p"]].isna().all(axis=None)
+    assert tests["delta"].tolist() == pytest.approx([-1, np.nan, np.nan], nan_ok=True)
