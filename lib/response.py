@@ -53,7 +53,7 @@ def insertion_saliency(image, sites, *, diameters_mm, contrasts, spacing_mm, sal
         found = {change: saliency(add_contrast(image, share, box, change), mask) for change in dict.fromkeys(added)}
         for condition, change in zip(conditions, added, strict=True):
             rows.append(dict(zip(CONDITION, (number, diameter, *condition), strict=True)) | found[change])
-    return pd.DataFrame(rows, columns=None if rows else CONDITION)
+    return pd.DataFrame(rows)
 
 
 def response_table(insertions, *, n_resamples, generator):

@@ -10,16 +10,16 @@ CORTEX_MM = 15.0  # grey matter nearer than this to the brain's surface is corte
 GAP_MM = 2.0  # largest gap between a lesion and what it is beside: the layer of partial volume between tissues
 
 
-def healthy_sites(white, n, margin_mm, spacing_mm, generator, beside=None):
+def healthy_sites(inside_mm, n, margin_mm, spacing_mm, generator, beside_mm=None):
     """Up to n voxel centres, at least margin_mm inside white matter and 2 * margin_mm apart, drawn at random.
 
-    white: (X, Y, Z) bool.  beside: (X, Y, Z) bool, a structure that has to be within margin_mm + GAP_MM of a site: a ball
-    of radius margin_mm then lies in white matter and nearly touches the structure.
+    inside_mm: (X, Y, Z), `depth` in white matter.  beside_mm: (X, Y, Z), distance to a structure that has to be within
+    margin_mm + GAP_MM of a site: a ball of radius margin_mm then lies in white matter and nearly touches the structure.
     Returns (n, 3) int; fewer rows where there is no room for more.
     """
-    candidate = depth(white, spacing_mm) >= margin_mm
-    if beside is not None:
-        candidate &= distance_to(beside, spacing_mm) <= margin_mm + GAP_MM
+    candidate = inside_mm >= margin_mm
+    if beside_mm is not None:
+        candidate &= beside_mm <= margin_mm + GAP_MM
     candidates = np.argwhere(candidate)
     sites = []
     while len(sites) < n and len(candidates):
@@ -28,6 +28,20 @@ def healthy_sites(white, n, margin_mm, spacing_mm, generator, beside=None):
         apart = np.linalg.norm((candidates - site) * spacing_mm, axis=1)
         candidates = candidates[(apart >= 2 * margin_mm) & (apart > 0)]
     return np.array(sites, dtype=int).reshape(-1, 3)
+
+
+def sites_by_surroundings(white, beside, n, *, margin_mm, beside_margin_mm, spacing_mm, generator):
+    """Up to n `healthy_sites` in each kind of surroundings: {surroundings: (n, 3) int}.
+
+    white: (X, Y, Z) bool.  beside: {surroundings: (X, Y, Z) bool or None} of `structures`.  Sites have margin_mm of white
+    matter where they are to be beside nothing, and beside_margin_mm otherwise.
+    """
+    inside_mm, found = depth(white, spacing_mm), {}
+    for surroundings, structure in beside.items():
+        margin = margin_mm if structure is None else beside_margin_mm
+        beside_mm = None if structure is None else distance_to(structure, spacing_mm)
+        found[surroundings] = healthy_sites(inside_mm, n, margin, spacing_mm, generator, beside_mm)
+    return found
 
 
 def structures(surroundings, image, brain, lesions_any, grey, spacing_mm):

@@ -81,14 +81,6 @@ def test_saliency_of_insertions_has_the_same_rows(image):
     assert both["mprage"] == pytest.approx(-0.8, abs=0.05)
 
 
-def test_no_site_gives_no_row(model, image):
-    options = {"diameters_mm": [5.0], "contrasts": [0.0, 1.0], "spacing_mm": (1.0, 1.0, 1.0)}
-    none = np.empty((0, 3), int)
-    table = response.insertion_response(model, image, none, **options, threshold=0.5)
-    assert table.empty and list(table) == [*response.CONDITION, "detected", "score"]
-    assert list(response.insertion_saliency(image, none, **options, saliency=None)) == response.CONDITION
-
-
 def test_response_table_is_the_mean_over_sites():
     rows = pd.DataFrame(
         {"subject": ["a", "a", "b"], "surroundings": "deep", "diameter_mm": 3.0, "contrast": 1.0, "sequences": "FLAIR"}

@@ -11,6 +11,7 @@ from lib.sites import (
     distance_to,
     healthy_sites,
     place_distances,
+    sites_by_surroundings,
     structures,
     ventricles,
 )
@@ -50,7 +51,7 @@ def test_healthy_sites_are_deep_and_apart():
     spacing = (1.0, 1.0, 2.0)
     white = np.zeros((30, 40, 20), bool)
     white[4:, 5:35, 3:18] = True  # reaches the edge of the volume
-    sites = healthy_sites(white, 12, 4.0, spacing, np.random.default_rng(0))
+    sites = healthy_sites(depth(white, spacing), 12, 4.0, spacing, np.random.default_rng(0))
     assert len(sites) == 12
     outside = np.argwhere(np.pad(~white, 1, constant_values=True)) - 1
     assert nearest(sites, outside, spacing).min() >= 4.0
@@ -60,8 +61,9 @@ def test_healthy_sites_are_deep_and_apart():
 
 def test_healthy_sites_draws_fewer_where_there_is_no_room():
     white = ball((20, 20, 20), (10, 10, 10), 6)
-    assert healthy_sites(white, 5, 5.0, ISOTROPIC, np.random.default_rng(0)).shape == (1, 3)
-    assert healthy_sites(white, 5, 9.0, ISOTROPIC, np.random.default_rng(0)).shape == (0, 3)
+    inside_mm = depth(white, ISOTROPIC)
+    assert healthy_sites(inside_mm, 5, 5.0, ISOTROPIC, np.random.default_rng(0)).shape == (1, 3)
+    assert healthy_sites(inside_mm, 5, 9.0, ISOTROPIC, np.random.default_rng(0)).shape == (0, 3)
 
 
 def test_sites_beside_a_structure_are_in_white_matter_and_nearly_touch_it():
@@ -70,13 +72,31 @@ def test_sites_beside_a_structure_are_in_white_matter_and_nearly_touch_it():
     white[3:30, 3:-3, 3:-3] = True
     structure = np.zeros_like(white)
     structure[31:] = True  # one voxel of partial volume between both
-    sites = healthy_sites(white, 10, 2.5, spacing, np.random.default_rng(0), beside=structure)
+    inside_mm, options = depth(white, spacing), (10, 2.5, spacing, np.random.default_rng(0))
+    sites = healthy_sites(inside_mm, *options, distance_to(structure, spacing))
     assert len(sites) == 10
     assert nearest(sites, np.argwhere(~white), spacing).min() >= 2.5
     assert nearest(sites, np.argwhere(structure), spacing).max() <= 2.5 + GAP_MM
     away = np.zeros_like(white)
     away[-1] = True
-    assert len(healthy_sites(white, 10, 2.5, spacing, np.random.default_rng(0), beside=away)) == 0
+    assert len(healthy_sites(inside_mm, *options, distance_to(away, spacing))) == 0
+
+
+def test_sites_by_surroundings_have_the_margin_of_their_kind():
+    white = np.zeros((40, 30, 30), bool)
+    white[3:33, 3:-3, 3:-3] = True
+    structure = np.zeros_like(white)
+    structure[34:] = True
+    options = {
+        "margin_mm": 8.0,
+        "beside_margin_mm": 2.0,
+        "spacing_mm": ISOTROPIC,
+        "generator": np.random.default_rng(0),
+    }
+    found = sites_by_surroundings(white, {DEEP: None, "beside cortex": structure}, 3, **options)
+    assert nearest(found[DEEP], np.argwhere(~white), 1.0).min() >= 8
+    near = nearest(found["beside cortex"], np.argwhere(structure), 1.0)
+    assert len(near) == 3 and near.max() <= 4 and nearest(found["beside cortex"], np.argwhere(~white), 1.0).min() >= 2
 
 
 def test_depth_and_distance_are_those_of_the_literal_search():
