@@ -125,14 +125,14 @@ def synthetic_lesions(read):
     size = (curves if deep.all() else curves[~deep])["diameter_mm"].max()
     shown = curves[(curves["diameter_mm"] == size) & (deep | (curves["sequences"] == "both"))]
     measures = [
-        Measure(f"contrast (z-score) at which half of {size:g} mm lesions are found, {row.sequences}, {row.surroundings},",
-                row.contrast50, row.low, row.high, row.n, row.patients)
+        Measure(f"contrast for half of {size:g} mm lesions, {row.sequences}, {row.surroundings},", row.contrast50, row.low,
+                row.high, row.n, row.patients)
         for row in shown.itertuples()
     ]  # fmt: skip
     expected = dict.fromkeys(("FLAIR - MPRAGE", "deep white matter - beside cortex"), POSITIVE)
     expected |= dict.fromkeys(("FLAIR removed - MPRAGE removed", "moved to grey matter - none"), NEGATIVE)
     return measures + [
-        Measure(f"share detected, {name},", *row[["value", "low", "high"]].astype(float), int(row["lesions"]),
+        Measure(f"share found, {name},", *row[["value", "low", "high"]].astype(float), int(row["lesions"]),
                 int(row["patients"]), expected=expected.get(name))
         for name, row in effects.iterrows()
     ]  # fmt: skip
@@ -143,11 +143,11 @@ def context(read):
     measures = []
     for row in read("06_plateau").itertuples():
         text, expected = paper[row.curve]
-        as_in_paper = row.fill == "mean" and row.growth == "euclidean"
         unit = "mm" if row.growth == "euclidean" else "dilations"
-        name = f"95 % of the plateau ({unit}), {text}, the rest {row.fill},"
+        around = "" if row.fill == "mean" else f", {row.fill} around"
+        name = f"95 % of the plateau ({unit}), {text}{around},"
         measures.append(Measure(name, row.step95, row.low, row.high, row.lesions, row.patients,
-                                expected=expected if as_in_paper else None, covers=True, digits=0))  # fmt: skip
+                                expected=expected if row.fill == 'mean' and unit == 'mm' else None, covers=True, digits=0))  # fmt: skip
     return measures
 
 

@@ -130,7 +130,7 @@ def test_synthetic_lesions_are_judged_by_effects_and_context_by_the_papers_fill_
 def test_half_levels_beyond_the_range_are_said_not_to_be_reached():
     rows = claims.ledger(tables().__getitem__)
     text = rows.loc[rows["measure"].str.contains("half of"), "text"].tolist()
-    name = "contrast (z-score) at which half of 5 mm lesions are found,"
+    name = "contrast for half of 5 mm lesions,"
     assert text == [
         f"{name} FLAIR, deep white matter, 2.00 (1.50 to 2.50)",
         f"{name} MPRAGE, deep white matter, not reached (2.70 to not reached)",
@@ -168,7 +168,7 @@ def test_measures_say_what_the_tables_say():
     assert "larger in FLAIR in 12 of 12 lesions" in rows.loc["absolute peak, FLAIR - MPRAGE,", "text"]
     assert rows.loc["Cliff's delta TP over FP", "value"] == 1
     assert "Holm p = 0.0004" in rows.loc["Cliff's delta TP over FP", "test"]
-    assert rows.loc["share detected, FLAIR - MPRAGE,", ["value", "lesions", "patients"]].tolist() == [0.5, 12, 4]
+    assert rows.loc["share found, FLAIR - MPRAGE,", ["value", "lesions", "patients"]].tolist() == [0.5, 12, 4]
     assert rows.loc["95 % of the plateau (dilations), detected lesions, the rest mean,", "text"].endswith(
         "mean, 5 (4 to 6)"
     )
