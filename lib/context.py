@@ -7,44 +7,50 @@ from scipy import ndimage
 
 from lib.inference import blended_lesion, lesion_patches
 from lib.lesions import STRUCTURE
-from lib.stats import bootstrap_mean, bootstrap_patients, plateau_radius
+from lib.stats import bootstrap_mean
 from lib.windows import find_window, predict_lesion
 
+CURVE = ["fill", "growth"]  # columns that tell the curves of one lesion apart
 
-def context_response(model, volume, lesion, radii_mm, spacing_mm, threshold, growth="euclidean", window=None):
-    """Predict a lesion again with only the tissue within a radius of it; all else is 0, the mean of a z-scored scan.
 
-    volume: (1, 2, X, Y, Z) tensor.  lesion: (X, Y, Z) bool array.  radii_mm: distances from the nearest voxel of the
-    lesion, centre to centre; 0 keeps the lesion alone.  threshold: of the lesion probability.
-    growth: "euclidean", or "dilation" for the protocol of Spagnolo et al. 2024: the lesion dilated with 18-connectivity,
-    once for every voxel (of the smallest spacing) that the radius holds. A dilation goes farther along diagonals than
-    along axes; radius_mm is then the distance of the farthest voxel kept, so nothing beyond radius_mm is ever shown.
-    Returns one row a radius: step (place in radii_mm), radius_mm, detected (any voxel of the lesion reaches the
-    threshold), score and peak (mean and largest lesion probability over the lesion's voxels).
-    Raises ValueError if the lesion is empty, a radius is negative or growth is unknown.
+def context_response(
+    model, volume, lesion, steps, spacing_mm, threshold, *, growth="euclidean", fill=0.0, window=None
+):  # fmt: skip
+    """Predict a lesion again with only the tissue near it; what is farther is replaced.
+
+    volume: (1, 2, X, Y, Z) tensor.  lesion: (X, Y, Z) bool array.  steps: how far the tissue is kept; 0 keeps the lesion
+    alone.  threshold: of the lesion probability.
+    growth: "euclidean", steps are distances in mm from the nearest voxel of the lesion, centre to centre; or "dilation",
+    steps count dilations of the lesion with 18-connectivity, the protocol of Spagnolo et al. 2024. A dilation
+    goes farther along diagonals than along axes.
+    fill: what replaces the rest, a number (0: the mean of a z-scored scan, as in Spagnolo et al.) or an image
+    (2, X, Y, Z).  window: side of the patches of a blended sliding window; None: the whole volume in one pass.
+    Returns one row a step: step, radius_mm (distance of the farthest voxel kept), detected (any voxel of the
+    lesion reaches the threshold), score and peak (mean and largest lesion probability over the lesion's voxels).
+    Raises ValueError if the lesion is empty, a step is negative or growth is unknown.
     """
     if not np.any(lesion):
         raise ValueError("the lesion has no voxel: give a mask with at least one")
-    if min(radii_mm) < 0:
-        raise ValueError(f"radius {min(radii_mm)} mm is negative: radii start at 0, the lesion alone")
+    if min(steps) < 0:
+        raise ValueError(f"step {min(steps)} is negative: steps start at 0, the lesion alone")
     if growth not in ("euclidean", "dilation"):
         raise ValueError(f'growth "{growth}" is unknown: choose "euclidean" or "dilation"')
 
-    box = _box(lesion, max(radii_mm), spacing_mm)
-    distance = ndimage.distance_transform_edt(~lesion[box], sampling=spacing_mm)
-    if growth == "euclidean":
-        reached, limits = distance, radii_mm
-    else:
-        limits = [int(radius / min(spacing_mm) + 0.5) for radius in radii_mm]
-        reached = _dilations(lesion[box], max(limits))
-        radii_mm = [distance[reached <= limit].max() for limit in limits]
+    box = surrounding_box(lesion, max(steps) * (1 if growth == "euclidean" else min(spacing_mm)), spacing_mm)
+    reached = distance = ndimage.distance_transform_edt(~lesion[box], sampling=spacing_mm)
+    radii_mm = np.asarray(steps, float)
+    if growth == "dilation":
+        reached = _dilations(lesion[box], max(steps))
+        radii_mm = [distance[reached <= step].max() for step in steps]
 
     order = np.full(lesion.shape, np.inf, np.float32)
     order[box] = reached
+    fill = torch.as_tensor(fill).to(volume).expand_as(volume)
 
     def shown(part):
         near = torch.from_numpy(order[part]).to(volume.device)
-        return (volume[0][(slice(None), *part)] * (near <= limit) for limit in limits)
+        kept, rest = volume[0][(slice(None), *part)], fill[0][(slice(None), *part)]
+        return (torch.where(near <= step, kept, rest) for step in steps)
 
     if window is None:
         part = find_window(model, lesion, lesion.shape).within(lesion.shape)
@@ -54,8 +60,8 @@ def context_response(model, volume, lesion, radii_mm, spacing_mm, threshold, gro
     probability = probability.cpu().numpy()
     return pd.DataFrame(
         {
-            "step": range(len(radii_mm)),
-            "radius_mm": np.asarray(radii_mm, float),
+            "step": np.asarray(steps),
+            "radius_mm": radii_mm,
             "detected": (probability >= threshold).any(axis=1),
             "score": probability.mean(axis=1),
             "peak": probability.max(axis=1),
@@ -64,46 +70,33 @@ def context_response(model, volume, lesion, radii_mm, spacing_mm, threshold, gro
 
 
 def mean_response(responses, *, n_resamples, generator):
-    """Mean over lesions at each radius, with patient-bootstrap 95 % intervals.
+    """Mean over lesions at each step, with patient-bootstrap 95 % intervals.
 
-    responses: rows of `context_response` with subject. Returns rows radius_mm, lesions, patients, detected (count),
-    fraction, low_fraction, high_fraction, score, sd_score (over lesions), low_score, high_score.
+    responses: rows of `context_response` with subject, fill and growth. Returns rows fill, growth, step, radius_mm (mean
+    over lesions), lesions, patients, detected (count), fraction, low_fraction, high_fraction, score, sd_score (over
+    lesions), low_score, high_score.
     """
     rows = []
-    for radius, here in responses.groupby("radius_mm"):
+    for (*curve, step), here in responses.groupby([*CURVE, "step"], sort=False):
         mean, low, high = bootstrap_mean(here, ["detected", "score"], n_resamples=n_resamples, generator=generator)
-        counts = (len(here), here["subject"].nunique(), int(here["detected"].sum()))
-        rows.append((radius, *counts, mean[0], low[0], high[0], mean[1], here["score"].std(), low[1], high[1]))
-    names = ["radius_mm", "lesions", "patients", "detected", "fraction", "low_fraction", "high_fraction"]
+        counts = (here["radius_mm"].mean(), len(here), here["subject"].nunique(), int(here["detected"].sum()))
+        fraction, score = zip(mean, low, high, strict=True)
+        rows.append((*curve, step, *counts, *fraction, score[0], here["score"].std(), *score[1:]))
+    names = [
+        *CURVE,
+        "step",
+        "radius_mm",
+        "lesions",
+        "patients",
+        "detected",
+        "fraction",
+        "low_fraction",
+        "high_fraction",
+    ]
     return pd.DataFrame(rows, columns=[*names, "score", "sd_score", "low_score", "high_score"])
 
 
-def plateau_table(responses, *, n_resamples, generator):
-    """Radius at which 95 % of the plateau is reached (`stats.plateau_radius`): table scan, subject, label, radius95_mm,
-    low, high.
-
-    One row a lesion, for its score; then two of scan "all", label "fraction" and "score", for the mean curves over
-    lesions with patient-bootstrap 95 % intervals.
-    """
-    rows = []
-    for (scan, subject, label), here in responses.sort_values("radius_mm").groupby(["scan", "subject", "label"]):
-        rows.append((scan, subject, str(label), plateau_radius(here["radius_mm"], here["score"]), np.nan, np.nan))
-    for name, column in (("fraction", "detected"), ("score", "score")):
-        lesions = responses.pivot(index=["subject", "scan", "label"], columns="radius_mm", values=column).astype(float)
-        found = bootstrap_patients(
-            lesions.reset_index("subject"), _mean_plateau_radius, n_resamples=n_resamples, generator=generator
-        )
-        rows.append(("all", "all", name, *found))
-    return pd.DataFrame(rows, columns=["scan", "subject", "label", "radius95_mm", "low", "high"])
-
-
-def _mean_plateau_radius(lesions):
-    """Plateau radius of the mean curve of lesions: a table of subject and one column a radius."""
-    curve = lesions.drop(columns="subject").mean()
-    return plateau_radius(curve.index.astype(float), curve)
-
-
-def _box(lesion, radius_mm, spacing_mm):
+def surrounding_box(lesion, radius_mm, spacing_mm):
     """Slices around everything within a radius of the lesion, of dilations by as many voxels too."""
     reach = np.ceil(radius_mm / np.min(spacing_mm)) + 1
     place = ndimage.find_objects(lesion.astype(np.uint8))[0]

@@ -6,11 +6,21 @@ import numpy as np
 import pandas as pd
 from scipy import ndimage
 
+from lib.sites import distance_to
 from lib.stats import bootstrap_mean
-from lib.synthetic import insert_lesion, move_lesion, place_next_to_grey_matter, remove_lesion
+from lib.synthetic import (
+    add_contrast,
+    move_lesion,
+    place_next_to_grey_matter,
+    remove_lesion,
+    soft_ball,
+    swap_sequences,
+)
 from lib.windows import find_window, predict_lesion
 
 SIGNS = {"FLAIR": (1, 0), "MPRAGE": (0, -1), "both": (1, -1)}  # lesions are bright in FLAIR and dark in MPRAGE
+CONDITION = ["site", "diameter_mm", "contrast", "sequences"]
+RESPONSES = ["detected", "score", "peak_flair", "peak_mprage"]
 SURROUNDINGS_MM = 5.0  # healthy white matter up to here is what a lesion's contrast is measured against
 
 
@@ -23,43 +33,49 @@ def insertion_response(model, image, sites, *, diameters_mm, contrasts, spacing_
     """
     rows = []
     for number, diameter in itertools.product(range(len(sites)), diameters_mm):
-        _, mask = insert_lesion(image, sites[number], diameter, (0, 0), spacing_mm)
+        *_, mask = soft_ball((image != 0).any(axis=0), sites[number], diameter, spacing_mm)
         window = find_window(model, mask, mask.shape).within(mask.shape)  # the rest of the scan does not matter
         part, site = image[(slice(None), *window)], np.subtract(sites[number], [side.start for side in window])
-        conditions, images, mask = _insertions(part, site, diameter, contrasts, spacing_mm)
+        share, box, mask = soft_ball((part != 0).any(axis=0), site, diameter, spacing_mm)
+        conditions, added = _conditions(contrasts)
+        images = (add_contrast(part, share, box, change) for change in added)
         for condition, response in zip(conditions, _responses(model, images, mask, threshold), strict=True):
-            rows.append({"site": number, "diameter_mm": diameter} | condition | response)
-    return pd.DataFrame(rows)
+            rows.append((number, diameter, *condition, *response))
+    return pd.DataFrame(rows, columns=[*CONDITION, "detected", "score"])
 
 
 def insertion_saliency(image, sites, *, diameters_mm, contrasts, spacing_mm, saliency):
     """Saliency of the lesions of `insertion_response`: the same rows with what saliency(image, mask) returns, a dict."""
     rows = []
     for number, diameter in itertools.product(range(len(sites)), diameters_mm):
-        conditions, images, mask = _insertions(image, sites[number], diameter, contrasts, spacing_mm)
-        for condition, changed in zip(conditions, images, strict=True):
-            rows.append({"site": number, "diameter_mm": diameter} | condition | saliency(changed, mask))
+        share, box, mask = soft_ball((image != 0).any(axis=0), sites[number], diameter, spacing_mm)
+        conditions, added = _conditions(contrasts)
+        found = {change: saliency(add_contrast(image, share, box, change), mask) for change in dict.fromkeys(added)}
+        for condition, change in zip(conditions, added, strict=True):
+            rows.append(dict(zip(CONDITION, (number, diameter, *condition), strict=True)) | found[change])
     return pd.DataFrame(rows)
 
 
 def response_table(insertions, *, n_resamples, generator):
-    """Mean response to each condition over sites, with patient-bootstrap 95 % intervals of detection and score.
+    """Mean response to each condition over sites, with patient-bootstrap 95 % intervals.
 
-    insertions: rows of `insertion_response` with subject, and saliency peaks where they were computed. Returns rows
-    diameter_mm, contrast, sequences, n, detected, low_detected, high_detected, score, low_score, high_score, peak_flair,
-    peak_mprage.
+    insertions: rows of `insertion_response` with subject and surroundings, and saliency peaks where they were computed.
+    Returns rows surroundings, diameter_mm, contrast, sequences, n, n_explained (with saliency), and detected, score,
+    peak_flair and peak_mprage, each with low_ and high_.
     """
-    rows = []
-    for keys, sites in insertions.groupby(["diameter_mm", "contrast", "sequences"]):
-        mean, low, high = bootstrap_mean(sites, ["detected", "score"], n_resamples=n_resamples, generator=generator)
-        peaks = sites[["peak_flair", "peak_mprage"]].mean()
-        rows.append((*keys, len(sites), mean[0], low[0], high[0], mean[1], low[1], high[1], *peaks))
-    names = ["diameter_mm", "contrast", "sequences", "n", "detected", "low_detected", "high_detected"]
-    return pd.DataFrame(rows, columns=[*names, "score", "low_score", "high_score", "peak_flair", "peak_mprage"])
+    conditions, rows = ["surroundings", "diameter_mm", "contrast", "sequences"], []
+    for keys, sites in insertions.groupby(conditions, sort=False):
+        found = bootstrap_mean(sites, RESPONSES, n_resamples=n_resamples, generator=generator)
+        row = dict(zip(conditions, keys, strict=True)) | {"n": len(sites), "n_explained": sites["peak_flair"].count()}
+        for name, *numbers in zip(RESPONSES, *found, strict=True):
+            row |= dict(zip((name, f"low_{name}", f"high_{name}"), numbers, strict=True))
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def changed_images(image, lesion, white, grey, spacing_mm, generator):
-    """One lesion unchanged, without its contrast in FLAIR, MPRAGE or both, and moved next to grey matter.
+    """One lesion unchanged, without its contrast in FLAIR, MPRAGE or both, with the contrasts of both exchanged, and moved
+    next to grey matter.
 
     lesion, white, grey: (X, Y, Z) bool. Returns {change: (image, mask)}; "moved to grey matter" is missing where there is
     no place for it. Raises ValueError if there is no white matter nearby to fill from.
@@ -67,6 +83,7 @@ def changed_images(image, lesion, white, grey, spacing_mm, generator):
     changed = {"none": (image, lesion)}
     for name, removed in (("FLAIR removed", [0]), ("MPRAGE removed", [1]), ("both removed", [0, 1])):
         changed[name] = (remove_lesion(image, lesion, white, removed, spacing_mm, generator), lesion)
+    changed["sequences swapped"] = (swap_sequences(image, lesion, white, spacing_mm), lesion)
     offset = place_next_to_grey_matter(lesion, white, grey, generator)
     if offset is not None:
         changed["moved to grey matter"] = move_lesion(image, lesion, offset, white, spacing_mm, generator)
@@ -78,31 +95,37 @@ def change_response(model, changed, *, threshold, saliency):
     saliency(image, mask) returns, a dict."""
     rows = []
     for name, (image, mask) in changed.items():
-        (response,) = _responses(model, [image], mask, threshold)
-        rows.append({"change": name} | response | saliency(image, mask))
+        ((detected, score),) = _responses(model, [image], mask, threshold)
+        rows.append({"change": name, "detected": detected, "score": score} | saliency(image, mask))
     return pd.DataFrame(rows)
+
+
+def contrast_table(image, labels, white, spacing_mm):
+    """Contrast of every lesion of a label image (X, Y, Z): rows label, flair, mprage (`lesion_contrast`)."""
+    margin = np.ceil(SURROUNDINGS_MM / np.asarray(spacing_mm)).astype(int) + 1
+    rows = []
+    for label, place in enumerate(ndimage.find_objects(labels), start=1):
+        box = tuple(slice(max(side.start - m, 0), side.stop + m) for side, m in zip(place, margin, strict=True))
+        rows.append((label, *lesion_contrast(image[(slice(None), *box)], labels[box] == label, white[box], spacing_mm)))
+    return pd.DataFrame(rows, columns=["label", "flair", "mprage"])
 
 
 def lesion_contrast(image, lesion, white, spacing_mm):
     """Mean z-score of a lesion less that of the white matter within 5 mm, in FLAIR and MPRAGE: (2,); NaN without any."""
-    margin = np.ceil(SURROUNDINGS_MM / np.asarray(spacing_mm)).astype(int) + 1
-    place = ndimage.find_objects(lesion.astype(np.uint8))[0]
-    box = tuple(slice(max(side.start - m, 0), side.stop + m) for side, m in zip(place, margin, strict=True))
-    near = ndimage.distance_transform_edt(~lesion[box], sampling=spacing_mm) <= SURROUNDINGS_MM
-    around = white[box] & near & ~lesion[box]
+    near = distance_to(lesion, spacing_mm) <= SURROUNDINGS_MM
+    around = white & near & ~lesion
     if not around.any():
         return np.full(2, np.nan)
-    return np.array([channel[box][lesion[box]].mean() - channel[box][around].mean() for channel in image])
+    return np.array([channel[lesion].mean() - channel[around].mean() for channel in image])
 
 
-def _insertions(image, site, diameter_mm, contrasts, spacing_mm):
-    """Conditions, an iterator over the images with the lesion inserted, and its mask."""
-    conditions = [{"contrast": contrast, "sequences": sequences} for sequences in SIGNS for contrast in contrasts]
-    _, mask = insert_lesion(image, site, diameter_mm, (0, 0), spacing_mm)
-    added = (np.multiply(condition["contrast"], SIGNS[condition["sequences"]]) for condition in conditions)
-    return conditions, (insert_lesion(image, site, diameter_mm, change, spacing_mm)[0] for change in added), mask
+def _conditions(contrasts):
+    """Every contrast in every choice of sequences: list of (contrast, sequences), and of what (FLAIR, MPRAGE) gain."""
+    conditions = [(contrast, sequences) for sequences in SIGNS for contrast in contrasts]
+    return conditions, [tuple(contrast * sign for sign in SIGNS[sequences]) for contrast, sequences in conditions]
 
 
 def _responses(model, images, mask, threshold):
+    """Whether any voxel of the mask reaches the threshold, and their mean probability, in each of the images."""
     probability = predict_lesion(model, images, mask).softmax(1)[:, 1].cpu().numpy()
-    return [{"detected": bool((p >= threshold).any()), "score": float(p.mean())} for p in probability]
+    return [(bool((p >= threshold).any()), float(p.mean())) for p in probability]

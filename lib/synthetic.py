@@ -1,4 +1,4 @@
-"""Lesions inserted into a scan, removed from it and moved within it.
+"""Lesions inserted into a scan, removed from it, moved within it, and exchanged between its sequences.
 
 Images are (2, X, Y, Z): FLAIR and MPRAGE, z-scored, background exactly 0. No function changes its input or the
 background, and whatever lies away from the lesion stays bit-identical.
@@ -19,14 +19,24 @@ SUBSAMPLES = 7  # points per voxel and axis at which a ball is sampled
 def insert_lesion(image, centre, diameter_mm, contrast, spacing_mm):
     """A ball of extra signal, added to the scan so that its texture and noise stay.
 
-    centre: 3 voxel coordinates, fractions allowed.  contrast: z-scores added to (FLAIR, MPRAGE) in the middle of the
-    ball. Each voxel takes the fraction of it that the ball fills (partial volume), blurred as borders of real lesions
-    are: about half the contrast at the border, and less than all of it in the middle of a ball below 4 mm.
+    contrast: z-scores added to (FLAIR, MPRAGE) in the middle of the ball; other arguments and errors as of `soft_ball`.
     Returns the image and the mask (X, Y, Z) of the voxels at least half filled, before the blur.
+    """
+    share, box, mask = soft_ball((image != 0).any(axis=0), centre, diameter_mm, spacing_mm)
+    return add_contrast(image, share, box, contrast), mask
+
+
+def soft_ball(brain, centre, diameter_mm, spacing_mm):
+    """How much of a lesion's contrast each voxel takes, and which voxels are the lesion.
+
+    brain: (X, Y, Z) bool.  centre: 3 voxel coordinates, fractions allowed. Each voxel takes the fraction of it that the
+    ball fills (partial volume), blurred as borders of real lesions are: about half the contrast at the border, and less
+    than all of it in the middle of a ball below 4 mm.
+    Returns the shares in a box around the ball, the box (slices along X, Y, Z), and the mask (X, Y, Z) of the voxels at
+    least half filled, before the blur.
     Raises ValueError if the centre is not in the brain or no voxel is half filled.
     """
     centre, spacing = np.asarray(centre, float), np.asarray(spacing_mm, float)
-    brain = (image != 0).any(axis=0)
     nearest = tuple(np.round(centre).astype(int))
     if any(i < 0 or i >= n for i, n in zip(nearest, brain.shape, strict=True)) or not brain[nearest]:
         raise ValueError(f"lesion centre {nearest} is not in the brain: choose a voxel of white matter")
@@ -41,16 +51,19 @@ def insert_lesion(image, centre, diameter_mm, contrast, spacing_mm):
     x, y, z = np.meshgrid(*axes, indexing="ij", sparse=True)
     inside = x**2 + y**2 + z**2 <= (diameter_mm / 2) ** 2
     filled = inside.reshape([n for size in high - low for n in (size, SUBSAMPLES)]).mean(axis=(1, 3, 5))
-    alpha = ndimage.gaussian_filter(filled, EDGE_SD_MM / spacing, mode="constant")
-
     mask = np.zeros_like(brain)
     mask[box] = (filled >= 0.5) & brain[box]
     if not mask.any():
         raise ValueError(f"a lesion of {diameter_mm} mm fills no voxel of {tuple(spacing_mm)} mm: make it larger")
+    return ndimage.gaussian_filter(filled, EDGE_SD_MM / spacing, mode="constant"), box, mask
+
+
+def add_contrast(image, share, box, contrast):
+    """Image (2, X, Y, Z) with contrast, z-scores of (FLAIR, MPRAGE), added in a box of it as `soft_ball` shares it."""
     result = image.copy()
     for values, added in zip(result, contrast, strict=True):
-        values[box] += np.where(values[box] != 0, added * alpha, 0)
-    return result, mask
+        values[box] += np.where(values[box] != 0, added * share, 0)
+    return result
 
 
 def remove_lesion(image, lesion, healthy, channels, spacing_mm, generator):
@@ -71,6 +84,22 @@ def remove_lesion(image, lesion, healthy, channels, spacing_mm, generator):
         noise = _noise(values - level, reference, spacing_mm, generator)
         filled = level + keep * (values - level) + np.sqrt(1 - keep**2) * noise
         result[channel][box] = np.where((keep < 1) & (values != 0), filled, values)
+    return result
+
+
+def swap_sequences(image, lesion, healthy, spacing_mm):
+    """Exchange the contrasts of a lesion: what FLAIR shows of it is put in MPRAGE, and the reverse.
+
+    What is exchanged is the difference from each sequence's local white-matter level, the lesion's own texture included;
+    it fades out around the lesion as in `remove_lesion`, of which arguments and errors are.
+    """
+    box, keep, reference = _surroundings(lesion, healthy, spacing_mm)
+    values = image[(slice(None), *box)].astype(float)
+    level = np.stack([_level(channel, reference, spacing_mm) for channel in values])
+    own = values - level
+    swapped = level + keep * own + np.sqrt(1 - keep**2) * own[::-1]
+    result = image.copy()
+    result[(slice(None), *box)] = np.where((keep < 1) & (values != 0), swapped, values)
     return result
 
 
@@ -124,22 +153,6 @@ def place_next_to_grey_matter(lesion, white, grey, generator):
         return None
     start = starts[generator.integers(len(starts))] + 1
     return tuple(int(new - old.start) for new, old in zip(start, place, strict=True))
-
-
-def healthy_sites(white, n, margin_mm, spacing_mm, generator):
-    """Up to n voxel centres, at least margin_mm inside white matter and 2 * margin_mm apart, drawn at random.
-
-    Returns (n, 3) int; fewer rows where white matter has no room for more.
-    """
-    depth = ndimage.distance_transform_edt(np.pad(white, 1), sampling=spacing_mm)[1:-1, 1:-1, 1:-1]
-    candidates = np.argwhere(depth >= margin_mm)
-    sites = []
-    while len(sites) < n and len(candidates):
-        site = candidates[generator.integers(len(candidates))]
-        sites.append(site)
-        apart = np.linalg.norm((candidates - site) * spacing_mm, axis=1)
-        candidates = candidates[(apart >= 2 * margin_mm) & (apart > 0)]
-    return np.array(sites, dtype=int).reshape(-1, 3)
 
 
 def has_healthy_surroundings(lesion, healthy, spacing_mm):

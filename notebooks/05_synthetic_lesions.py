@@ -14,11 +14,11 @@
 # # 5 · Synthetic lesions
 #
 # What does the network need to see? Artificial lesions of several sizes and contrasts are inserted into healthy white matter, in FLAIR only,
-# in MPRAGE only, or in both; and detected lesions are changed: their contrast is taken away in one sequence or both, or they are moved next to
-# grey matter. Bears on claim C6 of the paper.
+# in MPRAGE only, or in both, deep in it or beside cortex and ventricles; and detected lesions are changed: their contrast is taken away in one
+# sequence or both, exchanged between the sequences, or they are moved next to grey matter. Bears on claim C6 of the paper.
 #
 # **Reads** scans (notebook 1), weights (notebook 2, or those given), the lesion table and maps (notebook 3).
-# **Writes** tables of detection, score and saliency for every condition, and figures.
+# **Writes** tables of detection, score and saliency for every condition, of the contrast and the size at which one half is detected, and figures.
 
 # %%
 from functools import lru_cache, partial
@@ -27,7 +27,21 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from lib import explanation, lesions, maps, panels, response, response_plots, synthetic, tissue, unet
+from lib import (
+    explanation,
+    lesions,
+    maps,
+    panels,
+    psychometric,
+    psychometric_plots,
+    response,
+    response_plots,
+    sites,
+    synthetic,
+    tissue,
+    unet,
+)
+from lib.effects import effects_table
 from lib.paths import Run
 from lib.scans import load_scan
 
@@ -38,22 +52,28 @@ weights = ""  # weights trained before; empty: those of notebook 2
 seed = 0
 device = "cpu"
 scans_used = 8  # test scans, one a patient
-sites_per_scan = 3
-margin_mm = 6.0  # of white matter around a site
-diameters_mm = [3.0, 5.0, 8.0]
-contrasts = [0.0, 0.5, 1.0, 1.5, 2.0, 3.0]  # z-scores: added in FLAIR, subtracted in MPRAGE
-explained_diameters_mm = [3.0]  # saliency is computed for insertions of these diameters
+sites_per_scan = 4  # in each kind of surroundings
+margin_mm = 6.0  # of white matter around a site deep in it
+diameters_mm = [3.0, 4.0, 5.0, 6.0, 8.0]
+contrasts = [0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0]  # z-scores: added in FLAIR, subtracted in MPRAGE
+surroundings = ["beside cortex", "beside ventricle"]  # compared with deep white matter
+compared_diameter_mm = 5.0  # at this diameter
+explained_diameters_mm = [3.0, 5.0]  # saliency is computed for insertions of these diameters
+explained_every = 3  # for every third contrast
 explained_sites = 1  # and at this many sites a scan
 changed_lesions = 16  # detected lesions that are changed
 min_volume_mm3 = 10.0  # of a lesion that is changed
 max_volume_mm3 = 80.0
-n_samples = 4  # noisy copies; the paper's: 50
+n_samples = 3  # noisy copies; the paper's: 50
 noise_fraction = 0.05  # of each channel's range
 n_resamples = 2000  # of patients, for the intervals
+n_refits = 300  # resamples of patients in which the psychometric curves are fitted again
 
 # %%
 run = Run("05_synthetic_lesions", globals())
 generator = np.random.default_rng(seed)
+psychometric.check_levels(contrasts)
+psychometric.check_levels(diameters_mm)
 model, description = unet.load_weights(run.weights(weights), device)
 threshold = unet.recorded_threshold(description, run.weights(weights))
 scans = run.scans().set_index("scan", drop=False)
@@ -62,62 +82,129 @@ load = lru_cache(1)(lambda name: load_scan(scans.loc[name]))
 len(used)
 
 # %% [markdown]
-# ## Healthy tissue and real lesions
-# White and grey matter are estimated from the MPRAGE, without any annotated or predicted voxel. The contrast of the annotated lesions
-# (mean z-score less that of the white matter within 5 mm) is what inserted contrasts are to be compared with.
+# ## Healthy tissue, sites, and real lesions
+# White matter, grey matter and ventricles are estimated from the scan, without any annotated or predicted voxel. Sites deep in white matter
+# have a margin of it; beside cortex or ventricle, the lesion lies in white matter and nearly touches them. The contrast of the annotated
+# lesions (mean z-score less that of the white matter within 5 mm) is what inserted contrasts are to be compared with.
 
 # %%
-white, grey, contrast = {}, {}, []
+white, grey, places, contrast = {}, {}, {}, []
 for name, subject in tqdm(used["subject"].items(), desc="tissue", total=len(used), mininterval=2):
     scan = load(name)
     predicted, annotated = (maps.load_map(run.map(name, f"desc-{source}_dseg")) for source in ("pred", "manual"))
-    white[name] = tissue.white_matter(scan.image, scan.brain, (predicted > 0) | (annotated > 0))
-    grey[name] = tissue.grey_matter(scan.image, scan.brain, (predicted > 0) | (annotated > 0))
-    for label in range(1, annotated.max() + 1):
-        flair, mprage = response.lesion_contrast(scan.image, annotated == label, white[name], scan.spacing_mm)
-        contrast.append({"scan": name, "subject": subject, "label": label, "flair": flair, "mprage": mprage})
-contrast = run.save_table(pd.DataFrame(contrast), "contrast")
+    marked = (predicted > 0) | (annotated > 0)
+    white[name] = tissue.white_matter(scan.image, scan.brain, marked)
+    grey[name] = tissue.grey_matter(scan.image, scan.brain, marked)
+    beside = sites.structures(surroundings, scan.image, scan.brain, marked, grey[name], scan.spacing_mm)
+    margins = {"margin_mm": margin_mm, "beside_margin_mm": compared_diameter_mm / 2, "spacing_mm": scan.spacing_mm}
+    places[name] = sites.sites_by_surroundings(white[name], beside, sites_per_scan, **margins, generator=generator)
+    found = response.contrast_table(scan.image, annotated, white[name], scan.spacing_mm)
+    contrast.append(found.assign(scan=name, subject=subject)[["scan", "subject", *found]])
+
+# %%
+contrast = run.save_table(pd.concat(contrast, ignore_index=True), "contrast")
 contrast[["flair", "mprage"]].describe().round(2)
+
+# %%
+if not any(len(found[sites.DEEP]) for found in places.values()):
+    raise ValueError(f"no scan has {margin_mm} mm of white matter around any voxel: choose a smaller margin_mm")
+pd.DataFrame(places).map(len)
 
 # %% [markdown]
 # ## Insertions
-# A soft-edged ball is added to the scan, so that its noise and texture stay. Detected: any voxel of the ball reaches the threshold;
-# score: mean probability over its voxels.
+# A soft-edged ball is added to the scan, so that its noise and texture stay: each voxel takes the share of it that the ball fills, blurred as
+# borders of lesions are. Detected: any voxel of the ball reaches the threshold; score: mean probability over its voxels.
 
 # %%
 saliency = partial(explanation.peak_saliency, model, n_samples=n_samples, noise_fraction=noise_fraction)
-insertions = []
-for name, subject in tqdm(used["subject"].items(), desc="inserting", total=len(used), mininterval=2):
+diameters = dict.fromkeys(surroundings, [compared_diameter_mm])
+diameters[sites.DEEP] = sorted({*diameters_mm, compared_diameter_mm})
+insertions = {}
+for name in tqdm(places, desc="inserting", mininterval=2):
     scan = load(name)
-    sites = synthetic.healthy_sites(white[name], sites_per_scan, margin_mm, scan.spacing_mm, generator)
-    conditions = {"diameters_mm": diameters_mm, "contrasts": contrasts, "spacing_mm": scan.spacing_mm}
-    rows = response.insertion_response(model, scan.image, sites, **conditions, threshold=threshold)
-    conditions |= {"diameters_mm": explained_diameters_mm, "saliency": partial(saliency, seed=[seed, name])}
-    peaks = response.insertion_saliency(scan.image, sites[:explained_sites], **conditions)
-    rows = rows.merge(peaks, how="left", on=["site", "diameter_mm", "contrast", "sequences"])
-    insertions.append(rows.assign(scan=name, subject=subject))
-
-# %%
-insertions = pd.concat(insertions, ignore_index=True)
-insertions = run.save_table(
-    insertions[["scan", "subject", *insertions.columns.drop(["scan", "subject"])]], "insertions"
-)
-table = run.save_table(response.response_table(insertions, n_resamples=n_resamples, generator=generator), "response")
-table.pivot_table("detected", ["sequences", "diameter_mm"], "contrast").round(2)
+    options = {"contrasts": contrasts, "spacing_mm": scan.spacing_mm, "threshold": threshold}
+    insertions |= {
+        (name, kind): response.insertion_response(model, scan.image, at, diameters_mm=diameters[kind], **options)
+        for kind, at in places[name].items()
+        if len(at)
+    }
 
 # %% [markdown]
-# **Figure.** Detection, mean probability and peak saliency of inserted lesions against their contrast, by diameter (colour) and by the
-# sequences in which they were inserted (columns), with patient-bootstrap 95 % intervals. Dotted lines: median contrast of the annotated
-# lesions of these scans.
+# Saliency along the same axes, deep in white matter.
+
+# %%
+peaks = {}
+for name in tqdm([name for name in places if len(places[name][sites.DEEP])], desc="explaining", mininterval=2):
+    scan, at = load(name), places[name][sites.DEEP][:explained_sites]
+    options = {"contrasts": contrasts[::explained_every], "spacing_mm": scan.spacing_mm}
+    options |= {"diameters_mm": explained_diameters_mm, "saliency": partial(saliency, seed=[seed, name])}
+    peaks[name, sites.DEEP] = response.insertion_saliency(scan.image, at, **options)
+
+# %%
+keys = ["scan", "surroundings"]
+insertions, peaks = (pd.concat(tables, names=keys).reset_index(keys) for tables in (insertions, peaks))
+insertions = insertions.merge(peaks, how="left", on=[*keys, *response.CONDITION])
+insertions.insert(0, "subject", insertions["scan"].map(used["subject"]))
+run.save_table(insertions, "insertions")
+table = run.save_table(response.response_table(insertions, n_resamples=n_resamples, generator=generator), "response")
+table.pivot_table("detected", ["surroundings", "sequences", "diameter_mm"], "contrast").round(2)
+
+# %% [markdown]
+# ## How much contrast, how large
+# Detection against contrast: a logistic curve for each diameter, sequence and surroundings, with a guess and a lapse rate of at most 0.1, fitted by maximum
+# likelihood. Its 50 % point has a patient-bootstrap 95 % interval; it is infinite where one half is not reached at any contrast that was
+# tried. The same against diameter at a given contrast: the smallest lesion that is found.
+
+# %%
+refits = {"n_resamples": n_refits, "generator": generator}
+curves = psychometric.psychometric_table(insertions, "contrast", ["surroundings", "sequences", "diameter_mm"], **refits)
+curves = run.save_table(curves.rename(columns={"level50": "contrast50"}), "psychometric")
+curves[["surroundings", "sequences", "diameter_mm", "n", "contrast50", "low", "high", "deviance_explained"]].round(2)
+
+# %%
+deep = insertions[(insertions["surroundings"] == sites.DEEP) & (insertions["contrast"] > 0)]
+smallest = psychometric.psychometric_table(deep, "diameter_mm", ["sequences", "contrast"], **refits)
+smallest = run.save_table(smallest.rename(columns={"level50": "diameter50_mm"}), "smallest")
+smallest[["sequences", "contrast", "n", "diameter50_mm", "low", "high", "deviance_explained"]].round(2)
+
+# %% [markdown]
+# **Figure.** Psychometric curves. a-c: detected share of inserted lesions against their contrast, by diameter, deep in white matter; d-f: by
+# surroundings, at one diameter. Points: share with its patient-bootstrap 95 % interval; lines: fitted curves; dotted: median contrast of the
+# annotated lesions. g: contrast at which one half is detected, against diameter; h: diameter at which one half is detected, against contrast; i: contrast
+# by surroundings; each with its 95 % interval. An arrow: one half is not reached in the range that was tried. Bears on claim C6.
 
 # %%
 median = {"FLAIR": contrast["flair"].median(), "MPRAGE": -contrast["mprage"].median()}
-run.save_figure(response_plots.synthetic_response(table, median), "response")
+run.save_figure(psychometric_plots.psychometric(table, curves, smallest, median), "psychometric")
+
+# %% [markdown]
+# **Figure.** Mean probability and peak saliency of inserted lesions against their contrast, deep in white matter, by diameter (colour) and by the
+# sequences in which they were inserted (columns), with patient-bootstrap 95 % intervals. Dotted lines: median contrast of the annotated
+# lesions of these scans. Bears on claim C6.
+
+# %%
+run.save_figure(response_plots.synthetic_response(table[table["surroundings"] == sites.DEEP], median), "response")
+
+# %% [markdown]
+# **Figure.** Lesions of the largest contrast inserted in both sequences of one scan, one in each kind of surroundings (what they are beside may lie
+# above or below the slice), with the network's score.
+
+# %%
+name, strongest = next(iter(places)), max(contrasts)
+scan, cases = load(name), []
+shown = insertions.query("scan == @name and site == 0 and sequences == 'both' and contrast == @strongest")
+for row in shown[shown["diameter_mm"] == compared_diameter_mm].itertuples():
+    at = places[name][row.surroundings][row.site]
+    image, mask = synthetic.insert_lesion(scan.image, at, row.diameter_mm, (strongest, -strongest), scan.spacing_mm)
+    cases.append(
+        {"image": image, "mask": mask, "score": row.score, "spacing_mm": scan.spacing_mm, "title": row.surroundings}
+    )
+run.save_figure(panels.synthetic_panels(cases), "inserted")
 
 # %% [markdown]
 # ## Changes
-# Detected lesions lose their contrast in FLAIR, in MPRAGE or in both (healthy white matter is put in its place), or are moved next to
-# grey matter.
+# Detected lesions lose their contrast in FLAIR, in MPRAGE or in both (healthy white matter is put in its place), have the contrasts of FLAIR
+# and MPRAGE exchanged, or are moved next to grey matter.
 
 # %%
 found = run.table("03_lesions")
@@ -147,6 +234,13 @@ changes = pd.concat(changes, ignore_index=True)
 first = ["scan", "subject", "label", "volume_mm3"]
 changes = run.save_table(changes[[*first, *changes.columns.drop(first)]], "changes")
 changes.groupby("change")[["detected", "score", "peak_flair", "peak_mprage"]].mean().round(3)
+
+# %% [markdown]
+# What decides detection: differences of the detected share between sequences, surroundings and changes, the numbers by which claim C6 is judged.
+
+# %%
+effects = effects_table(insertions, changes, n_resamples=n_resamples, generator=generator)
+run.save_table(effects, "effects").round(2)
 
 # %% [markdown]
 # **Figure.** Detection, score and peak saliency of detected lesions after each change; grey: each lesion, black: mean with its

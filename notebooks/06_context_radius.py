@@ -13,11 +13,13 @@
 # %% [markdown]
 # # 6 · Context radius
 #
-# How much of the tissue around a lesion does the network need? Of each detected lesion only the tissue within a radius is kept, the rest of both
-# channels is set to 0 (the mean of a z-scored scan), and the lesion is predicted again. Bears on claim C7 of the paper.
+# How much of the tissue around a lesion does the network need? Of each detected lesion only the tissue near it is kept, in mm or in dilation
+# steps, the rest of both channels is replaced (by 0, the mean of a z-scored scan; by air; by the scan's own blurred tissue), and the
+# lesion is predicted again. Bears on claim C7 of the paper.
 #
 # **Reads** scans (notebook 1), weights (notebook 2, or those given), the lesion table and maps (notebook 3).
-# **Writes** the response of each lesion and of all against the radius in mm, the radius at which 95 % of the plateau is reached, and a figure.
+# **Writes** the response of each lesion and of all, where 95 % of the plateau is reached, overall and for each lesion, what that radius goes
+# with (size, place, reach of the saliency), and figures.
 
 # %%
 from functools import lru_cache
@@ -27,8 +29,9 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from lib import context, lesions, maps, response_plots, unet
+from lib import context, context_plots, explanation, fills, lesions, maps, plateau, sites, unet
 from lib.paths import Run
+from lib.saliency import smoothgrad
 from lib.scans import load_scan
 
 # %% tags=["parameters"]
@@ -37,11 +40,15 @@ figures = "figures/demo"  # tables and figures of this run
 weights = ""  # weights trained before; empty: those of notebook 2
 seed = 0
 device = "cpu"
-n_lesions = 60  # detected lesions, spread over patients
+n_lesions = 32  # detected lesions, spread over patients
 min_volume_mm3 = 20.0  # the paper: 91 to 119 voxels of 1 mm
 max_volume_mm3 = 200.0
-largest_radius_mm = 34  # radii are 0, 1, 2, ... mm
+largest_step = 34  # tissue is kept up to 0, 1, 2, ... mm, or for as many dilations
+other_fills = ["air", "blurred"]  # in place of the rest, beside the mean
 blend_window = 0  # side of the patches of a blended sliding window, as in notebook 3; 0: the whole volume in one pass
+noise_copies = 3  # of the scan, for the interval of each lesion's radius
+n_samples = 2  # noisy copies of the saliency map; the paper's: 50
+noise_fraction = 0.05  # of each channel's range, for the saliency map
 n_resamples = 2000  # of patients, for the intervals
 
 # %%
@@ -49,8 +56,12 @@ run = Run("06_context_radius", globals())
 generator = np.random.default_rng(seed)
 model, description = unet.load_weights(run.weights(weights), device)
 threshold = unet.recorded_threshold(description, run.weights(weights))
+fills.check_names(other_fills)
 scans = run.scans().set_index("scan", drop=False)
 load = lru_cache(1)(lambda name: load_scan(scans.loc[name]))
+stored = lru_cache(1)(lambda name: load_scan(scans.loc[name], normalised=False))
+predicted = lru_cache(1)(lambda name: maps.load_map(run.map(name, "desc-pred_dseg")))
+marked = lru_cache(1)(lambda name: (predicted(name) > 0) | load(name).lesions)
 
 # %%
 found = run.table("03_lesions")
@@ -63,38 +74,111 @@ selected["volume_mm3"].describe().round(1)
 # %% [markdown]
 # ## Response
 # Detected: any voxel of the lesion reaches the threshold; score: mean probability over its voxels. The radius is the Euclidean distance
-# from the lesion's nearest voxel centre. Logits are those of the whole masked volume, computed on the lesion's exact window; or,
-# with `blend_window`, of the patches that cover the lesion, blended as in notebook 3: patches end the context at their borders.
+# from the lesion's nearest voxel centre; a dilation step is the paper's, which goes farther along diagonals. The rest is 0 in the
+# paper; air is the intensity 0 before z-scoring; blurred tissue is the healthy brain of the scan smoothed with a standard deviation of 8 mm. Logits are
+# those of the whole masked volume, computed on the lesion's exact window; or, with `blend_window`, of the patches that cover the lesion,
+# blended as in notebook 3: patches end the context at their borders.
 
 # %%
+rest = lru_cache(1)(
+    lambda name: fills.fill_images(
+        ["mean", *other_fills], load(name).image, stored(name).image, marked(name), load(name).spacing_mm
+    )
+)
+variants = [("mean", "euclidean"), ("mean", "dilation"), *((fill, "euclidean") for fill in other_fills)]
+steps, blend = range(largest_step + 1), blend_window or None
 responses = []
 for row in tqdm(selected.itertuples(), desc="context", total=len(selected), mininterval=2):
-    scan, predicted = load(row.scan), maps.load_map(run.map(row.scan, "desc-pred_dseg"))
-    volume, radii_mm = torch.as_tensor(scan.image)[None], range(largest_radius_mm + 1)
-    lesion, blend = predicted == row.label, blend_window or None
-    table = context.context_response(model, volume, lesion, radii_mm, scan.spacing_mm, threshold, window=blend)
+    scan, lesion = load(row.scan), predicted(row.scan) == row.label
+    given = model, torch.as_tensor(scan.image)[None], lesion, steps, scan.spacing_mm, threshold
+    tables = [
+        context.context_response(*given, growth=growth, fill=rest(row.scan)[fill], window=blend).assign(
+            fill=fill, growth=growth
+        )
+        for fill, growth in variants
+    ]
     facts = {name: getattr(row, name) for name in ("scan", "subject", "session", "label", "voxels")}
-    responses.append(table.assign(**facts)[[*facts, "radius_mm", "detected", "score"]])
-responses = run.save_table(pd.concat(responses, ignore_index=True), "context")
+    responses.append(pd.concat(tables).assign(**facts))
 
 # %%
-curve = context.mean_response(responses, n_resamples=n_resamples, generator=generator)
-run.save_table(curve, "curve").iloc[::3].round(3)
+responses = pd.concat(responses, ignore_index=True)
+names = [*facts, "fill", "growth", "step", "radius_mm", "detected", "score"]
+responses = run.save_table(responses[names], "context")
+resampling = {"n_resamples": n_resamples, "generator": generator}
+curve = run.save_table(context.mean_response(responses, **resampling), "curve")
+curve.pivot_table("score", "step", ["fill", "growth"]).iloc[::3].round(3)
 
 # %% [markdown]
 # ## Plateau
-# The smallest radius from which on the response stays at 95 % or more of its plateau, the mean over the last quarter of the radii: of each
-# lesion's score, and overall (`scan` is "all"; `label` names the curve) with patient-bootstrap 95 % intervals.
+# The smallest step from which on the response stays at 95 % or more of its plateau, the mean over the last quarter of the steps: of the mean
+# curves over lesions, with patient-bootstrap 95 % intervals.
 
 # %%
-plateau = context.plateau_table(responses, n_resamples=n_resamples, generator=generator)
-run.save_table(plateau, "plateau")
-print(plateau[plateau["scan"] == "all"].round(2).to_string(index=False))
-plateau.loc[plateau["scan"] != "all", "radius95_mm"].describe().round(2)
+overall = run.save_table(plateau.overall_plateaus(responses, **resampling), "plateau")
+overall.round(2)
 
 # %% [markdown]
-# **Figure.** Detected lesions and mean score against the radius in mm that is kept, with patient-bootstrap 95 % intervals; grey: each lesion;
-# shaded: mean and standard deviation over lesions. Dashed: radius at which 95 % of the plateau is reached.
+# **Figure.** Detected lesions (a, c) and mean score (b, d) against the tissue that is kept, in mm (a, b) and in the paper's dilation steps (c,
+# d), with patient-bootstrap 95 % intervals; the rest is the mean. Grey: each lesion; shaded: mean and standard deviation over lesions.
+# Dashed: 95 % of the plateau with its interval. Bears on claim C7.
 
 # %%
-run.save_figure(response_plots.context(responses, curve, plateau), "context")
+run.save_figure(context_plots.context(responses, curve, overall), "context")
+
+# %% [markdown]
+# **Figure.** What the answer owes to the fill: detected lesions (a) and mean score (b) against the radius kept, and the radius at which 95 % of
+# the plateau is reached (c), with patient-bootstrap 95 % intervals, by what is put in place of the rest. Bears on claim C7.
+
+# %%
+run.save_figure(context_plots.fills(curve, overall), "fills")
+
+# %% [markdown]
+# ## Each lesion
+# The context radius of a lesion: where its own score reaches 95 % of its plateau. Its interval is a parametric bootstrap: the radius in copies
+# of the scan with as much noise again as the scan has (percentiles 2.5 and 97.5; their range, if they are few). Beside it the lesion's size, its
+# distance from the nearest lesion, the brain's surface and the ventricles, and the reach of its saliency (signed maximum, eq. 3): the radius
+# beyond which the mean magnitude of 1 mm shells stays below 5 % of the largest.
+
+# %%
+distances = lru_cache(1)(
+    lambda name: sites.place_distances(load(name).image, load(name).brain, marked(name), load(name).spacing_mm)
+)
+noise = {"n_copies": noise_copies, "generator": generator, "window": blend}
+each = []
+for row in tqdm(selected.itertuples(), desc="radii", total=len(selected), mininterval=2):
+    scan, lesion = load(row.scan), predicted(row.scan) == row.label
+    radii = plateau.noisy_plateaus(model, scan.image, lesion, steps, scan.spacing_mm, **noise)
+    volume, seeded = torch.as_tensor(scan.image)[None], explanation.lesion_generator(seed, row.scan, row.label)
+    map = smoothgrad(model, volume, lesion, n_samples=n_samples, noise_fraction=noise_fraction, generator=seeded)
+    reach = plateau.saliency_reach(map.cpu().numpy(), lesion, scan.brain, scan.spacing_mm, largest_step)
+    low, high = np.quantile(radii, [0.025, 0.975])
+    facts = {name: getattr(row, name) for name in ("scan", "label", "volume_mm3", "nearest_lesion_mm")}
+    facts |= {name: distance[lesion].min() for name, distance in distances(row.scan).items()}
+    facts |= {"radius95_low_mm": low, "radius95_high_mm": high}
+    each.append(facts | dict(zip(("reach5_flair_mm", "reach5_mprage_mm"), reach, strict=True)))
+
+# %%
+table = plateau.lesion_plateaus(responses).merge(pd.DataFrame(each), on=["scan", "label"])
+table = run.save_table(table, "lesions")
+table.describe().round(1)
+
+# %%
+places = ["volume_mm3", "nearest_lesion_mm", "surface_mm", "ventricle_mm"]
+correlations = run.save_table(plateau.rank_correlations(table, "radius95_mm", places, **resampling), "correlations")
+correlations.round(2)
+
+# %% [markdown]
+# Agreement of the context radius with the reach of the saliency, and with the radius that other fills give.
+
+# %%
+others = ["reach5_flair_mm", "reach5_mprage_mm", *(f"{fill}_mm" for fill in other_fills)]
+agreement = run.save_table(plateau.agreement(table, "radius95_mm", others, **resampling), "agreement")
+agreement.round(2)
+
+# %% [markdown]
+# **Figure.** Context radius of each lesion against its size and place (a-d), with its interval and Spearman's correlation (patient-bootstrap 95 %
+# interval); against the reach of its saliency in FLAIR (e, f) and MPRAGE (g, h): scatter with the line of identity, and difference against
+# mean (Bland and Altman), with mean difference (solid, grey: its 95 % interval) and limits of agreement (dashed). Bears on claim C7.
+
+# %%
+run.save_figure(context_plots.radii(table, correlations, agreement), "radii")

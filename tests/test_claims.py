@@ -48,17 +48,26 @@ def tables(**changes):
         "FP": 40,
         "FN": 20,
     }
-    sites = [(f"{patient}", f"sub-{patient}", site, 3.0, 3.0, sequences, sequences != "MPRAGE")
-             for patient in range(3) for site in range(2) for sequences in ("FLAIR", "MPRAGE", "both")]  # fmt: skip
-    detected = {
-        "none": True,
-        "FLAIR removed": False,
-        "MPRAGE removed": True,
-        "both removed": False,
-        "moved to grey matter": False,
+    effects = {
+        "FLAIR - MPRAGE": 0.5,
+        "deep white matter - beside cortex": 0.4,
+        "deep white matter - beside ventricle": 0.0,
+        "FLAIR removed - MPRAGE removed": -0.6,
+        "sequences swapped - none": -1.0,
+        "moved to grey matter - none": -0.5,
     }
-    changed = [
-        (f"{patient}", f"sub-{patient}", 1, change, value) for patient in range(3) for change, value in detected.items()
+    curves = [
+        ("deep white matter", "FLAIR", 5.0, 12, 4, 2.0, 1.5, 2.5),
+        ("deep white matter", "MPRAGE", 5.0, 12, 4, np.inf, 2.7, np.inf),
+        ("deep white matter", "FLAIR", 8.0, 12, 4, 1.0, 0.5, 1.5),
+        ("beside cortex", "both", 5.0, 8, 4, 2.2, 2.0, 2.4),
+        ("beside cortex", "FLAIR", 5.0, 8, 4, 2.9, 2.5, np.inf),
+    ]
+    plateau = [
+        ("mean", "euclidean", "fraction", 7.0, 6.0, 8.0),
+        ("mean", "euclidean", "score", 13.0, 12.0, 14.0),
+        ("mean", "dilation", "fraction", 5.0, 4.0, 6.0),
+        ("air", "euclidean", "score", 20.0, 19.0, 21.0),
     ]
     given = {
         "03_metrics": pd.DataFrame([(name, value, value - 0.05, value + 0.05, 4) for name, value in rates.items()],
@@ -68,11 +77,11 @@ def tables(**changes):
         "04_ring": pd.DataFrame([("zero_crossing_mm", 1.2, 1.0, 1.4), ("ring_mm", 1.5, 1.5, 2.5), ("ring", -0.2, -0.3, -0.1)],
                                 columns=["quantity", "value", "low", "high"]).assign(
                                     method="smoothgrad_max", sequence="FLAIR", kind="TP", lesions=12, patients=4),
-        "05_insertions": pd.DataFrame(sites, columns=["subject", "scan", "site", "diameter_mm", "contrast", "sequences", "detected"]),
-        "05_changes": pd.DataFrame(changed, columns=["subject", "scan", "label", "change", "detected"]),
-        "06_plateau": pd.DataFrame({"scan": ["sub-1", "all", "all"], "label": ["1", "fraction", "score"], "radius95_mm": [3.0, 7.0, 13.0],
-                                    "low": [np.nan, 6, 12], "high": [np.nan, 8, 14]}),
-        "06_curve": pd.DataFrame({"lesions": [60], "patients": [8]}),
+        "05_effects": pd.DataFrame([(name, value, value - 0.1, value + 0.1, 12, 4) for name, value in effects.items()],
+                                   columns=["effect", "value", "low", "high", "lesions", "patients"]),
+        "05_psychometric": pd.DataFrame(curves, columns=["surroundings", "sequences", "diameter_mm", "n", "patients",
+                                                         "contrast50", "low", "high"]),
+        "06_plateau": pd.DataFrame(plateau, columns=["fill", "growth", "curve", "step95", "low", "high"]).assign(lesions=60, patients=8),
     }  # fmt: skip
     return given | changes
 
@@ -87,7 +96,7 @@ def test_a_run_in_which_everything_is_as_in_the_paper_reproduces_it():
 
 def test_a_run_that_contradicts_a_claim_does_not_reproduce_it():
     reverse = saliency(("TP", "FP", "FN", "TN"), {"TP": 1.0, "FP": 2.0, "FN": 3.0, "TN": 4.0}, -9.0, inside=-1.0)
-    plateau = tables()["06_plateau"].assign(radius95_mm=2.0, low=1.0, high=3.0)
+    plateau = tables()["06_plateau"].assign(step95=2.0, low=1.0, high=3.0)
     found = verdicts(tables(**{"04_saliency": reverse, "06_plateau": plateau}))
     assert {claim for claim, verdict in found.items() if verdict == "not reproduced"} == {"C3", "C4", "C5", "C7"}
 
@@ -96,8 +105,37 @@ def test_a_claim_without_enough_patients_or_kinds_is_inconclusive():
     one = tables()["04_saliency"].query("scan == 'sub-0' and kind == 'TP'")
     found = verdicts(tables(**{"04_saliency": one}))
     assert found["C3"] == found["C4"] == found["C5"] == "inconclusive"
-    still = tables()["05_changes"].query("change != 'moved to grey matter'")
-    assert verdicts(tables(**{"05_changes": still}))["C6"] == "inconclusive"
+    effects = tables()["05_effects"]
+    effects.loc[effects["effect"] == "moved to grey matter - none", ["value", "low", "high"]] = np.nan
+    assert verdicts(tables(**{"05_effects": effects}))["C6"] == "inconclusive"
+
+
+def test_synthetic_lesions_are_judged_by_effects_and_context_by_the_papers_fill_in_mm():
+    """What is only reported does not change the verdict: half levels, ventricles, swapped sequences, fills, dilations."""
+    given, judged = tables(), {"FLAIR - MPRAGE", "deep white matter - beside cortex", "FLAIR removed - MPRAGE removed",
+                               "moved to grey matter - none"}  # fmt: skip
+    for effect in given["05_effects"]["effect"]:
+        reverse = given["05_effects"].copy()
+        rows = reverse["effect"] == effect
+        reverse.loc[rows, ["value", "low", "high"]] = -reverse.loc[rows, ["value", "high", "low"]].to_numpy()
+        expected = "not reproduced" if effect in judged else "reproduced"
+        assert verdicts(tables(**{"05_effects": reverse}))["C6"] == expected, effect
+    for row in given["06_plateau"].itertuples():
+        far = given["06_plateau"].copy()
+        far.loc[row.Index, ["step95", "low", "high"]] = (30.0, 29.0, 31.0)
+        expected = "not reproduced" if (row.fill, row.growth) == ("mean", "euclidean") else "reproduced"
+        assert verdicts(tables(**{"06_plateau": far}))["C7"] == expected
+
+
+def test_half_levels_beyond_the_range_are_said_not_to_be_reached():
+    rows = claims.ledger(tables().__getitem__)
+    text = rows.loc[rows["measure"].str.contains("half of"), "text"].tolist()
+    name = "contrast for half of 5 mm lesions,"
+    assert text == [
+        f"{name} FLAIR, deep white matter, 2.00 (1.50 to 2.50)",
+        f"{name} MPRAGE, deep white matter, not reached (2.70 to not reached)",
+        f"{name} both, beside cortex, 2.20 (2.00 to 2.40)",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -133,8 +171,8 @@ def test_measures_say_what_the_tables_say():
     steps = [0.01 * (label + patient) for label in range(3) for patient in range(4)]
     p = mannwhitneyu(4 + np.array(steps), 3 + np.array(steps)).pvalue  # the same for each of the six pairs
     assert f"Holm p = {6 * p:.2g}" in rows.loc["Cliff's delta TP over FP", "test"]
-    assert rows.loc["FLAIR - MPRAGE", "value"] == 1
-    assert rows.loc["moved to grey matter - unchanged", "value"] == -1
+    assert rows.loc["share found, FLAIR - MPRAGE,", ["value", "lesions", "patients"]].tolist() == [0.5, 12, 4]
+    assert rows.loc["95 % of the plateau (dilations), detected lesions,", "text"].endswith("lesions, 5 (4 to 6)")
 
 
 def test_every_row_of_the_markdown_has_its_verdict_and_file():

@@ -5,7 +5,7 @@ import torch
 from monai.networks.nets import UNet
 from scipy.ndimage import binary_dilation, generate_binary_structure
 
-from lib.context import context_response, mean_response, plateau_table
+from lib.context import context_response, mean_response
 from lib.inference import predict
 
 SHAPE = (25, 24, 22)
@@ -39,10 +39,11 @@ def unet():
     return network.eval()
 
 
-def literal(model, volume, lesion, region):
-    """The whole volume with 0 outside the region, through the whole network."""
+def literal(model, volume, lesion, region, fill=0.0):
+    """The whole volume with the fill outside the region, through the whole network."""
+    shown = volume * torch.from_numpy(region) + fill * torch.from_numpy(~region)
     with torch.no_grad():
-        logits = model(torch.nn.functional.pad(volume * torch.from_numpy(region), (0, 0, 0, 0, 0, 1)))  # to the stride
+        logits = model(torch.nn.functional.pad(shown, (0, 0, 0, 0, 0, 1)))  # to the stride
     probability = logits.softmax(1)[0, 1][tuple(map(slice, SHAPE))].numpy()[lesion]
     return probability.mean(), probability.max(), (probability >= THRESHOLD).any()
 
@@ -133,12 +134,32 @@ def test_wider_spacing_shows_fewer_voxels_along_that_axis(volume, lesion):
     assert abs(narrow - wide) > 1e-5
 
 
-def test_dilation_counts_voxels_of_smallest_spacing(volume, lesion):
+def test_dilations_are_counted_whatever_the_spacing(volume, lesion):
     spacing = (0.5, 1.0, 2.0)
-    table = context_response(convolution(3), volume, lesion, (0, 0.5, 1.0), spacing, THRESHOLD, growth="dilation")
+    table = context_response(convolution(3), volume, lesion, (0, 1, 3), spacing, THRESHOLD, growth="dilation")
     distance, structure = distance_mm(lesion, spacing), generate_binary_structure(3, 2)
-    reached = [distance[binary_dilation(lesion, structure, iterations=n)].max() for n in (1, 2)]
+    reached = [distance[binary_dilation(lesion, structure, iterations=n)].max() for n in (1, 3)]
+    assert table["step"].tolist() == [0, 1, 3]
     np.testing.assert_allclose(table.radius_mm, [0, *reached])
+
+
+@pytest.mark.parametrize("growth", ["euclidean", "dilation"])
+def test_what_is_hidden_is_replaced_by_a_number_or_an_image(volume, lesion, growth):
+    model, image = unet(), torch.randn(2, *SHAPE, generator=torch.Generator().manual_seed(5))
+    distance, structure = distance_mm(lesion, ISOTROPIC), generate_binary_structure(3, 2)
+    for fill in (-1.3, image, image.numpy()):
+        table = context_response(model, volume, lesion, (0, 2, 4), ISOTROPIC, THRESHOLD, growth=growth, fill=fill)
+        for row in table.itertuples():
+            grown = binary_dilation(lesion, structure, iterations=row.step) if row.step else lesion
+            region = distance <= row.step + 1e-9 if growth == "euclidean" else grown
+            score, peak, _ = literal(model, volume, lesion, region, torch.as_tensor(fill))
+            assert (row.score, row.peak) == pytest.approx((score, peak), abs=1e-6)
+
+
+def test_fill_changes_nothing_where_everything_is_shown(volume, lesion):
+    model = unet()
+    scores = [context_response(model, volume, lesion, (60,), ISOTROPIC, THRESHOLD, fill=f).score[0] for f in (0.0, 9.0)]
+    assert scores[0] == scores[1]
 
 
 def test_volume_is_left_as_it_is(volume, lesion):
@@ -151,34 +172,31 @@ def test_wrong_arguments_are_refused(volume, lesion):
     model = convolution(3)
     with pytest.raises(ValueError, match="no voxel"):
         context_response(model, volume, np.zeros(SHAPE, bool), (0, 1), ISOTROPIC, THRESHOLD)
-    with pytest.raises(ValueError, match="radius -1 mm"):
+    with pytest.raises(ValueError, match="step -1 is negative"):
         context_response(model, volume, lesion, (-1, 1), ISOTROPIC, THRESHOLD)
     with pytest.raises(ValueError, match="cubic"):
         context_response(model, volume, lesion, (0, 1), ISOTROPIC, THRESHOLD, growth="cubic")
 
 
-def responses():
+def responses(fill="mean"):
     """Two patients, three lesions: scores that jump to their plateau at radius 1, 2 and 3."""
     rows = []
     for subject, label, jump in (("a", 1, 1), ("a", 2, 2), ("b", 1, 3)):
-        for radius in range(9):
-            score = 0.8 if radius >= jump else 0.2
-            rows.append((subject, subject, label, float(radius), score > 0.5, score))
-    return pd.DataFrame(rows, columns=["scan", "subject", "label", "radius_mm", "detected", "score"])
+        for step in range(9):
+            score = 0.8 if step >= jump else 0.2
+            rows.append((subject, subject, label, fill, "euclidean", step, float(step), score > 0.5, score))
+    names = ["scan", "subject", "label", "fill", "growth", "step", "radius_mm", "detected", "score"]
+    return pd.DataFrame(rows, columns=names)
 
 
-def test_mean_response_counts_and_averages_lesions_at_each_radius():
-    curve = mean_response(responses(), n_resamples=200, generator=np.random.default_rng(0)).set_index("radius_mm")
+def test_mean_response_counts_and_averages_lesions_at_each_step():
+    table = pd.concat([responses(), responses("air").assign(score=0.5)])
+    curve = mean_response(table, n_resamples=200, generator=np.random.default_rng(0))
+    assert (curve.loc[curve["fill"] == "air", "score"] == 0.5).all()
+    curve = curve[curve["fill"] == "mean"].set_index("step")
     assert curve["detected"].tolist() == [0, 1, 2, 3, 3, 3, 3, 3, 3]
     assert curve.loc[1, ["fraction", "score"]].tolist() == pytest.approx([1 / 3, 0.4])
     assert curve.loc[1, ["low_fraction", "high_fraction"]].tolist() == [0, 0.5]
+    assert curve.loc[1, ["low_score", "high_score"]].tolist() == pytest.approx([0.2, 0.5])
     assert curve.loc[2, "sd_score"] == pytest.approx(np.std([0.8, 0.8, 0.2], ddof=1))
     assert (curve[["lesions", "patients"]] == [3, 2]).all(axis=None)
-
-
-def test_plateau_radius_of_each_lesion_and_of_the_mean_curves():
-    table = plateau_table(responses(), n_resamples=200, generator=np.random.default_rng(0))
-    lesions, overall = table[table["scan"] != "all"], table[table["scan"] == "all"].set_index("label")
-    assert lesions["radius95_mm"].tolist() == [1, 2, 3]
-    assert overall.loc["fraction", "radius95_mm"] == overall.loc["score", "radius95_mm"] == 3
-    assert overall.loc["score", ["low", "high"]].tolist() == [2, 3]

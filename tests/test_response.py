@@ -75,6 +75,7 @@ def test_saliency_of_insertions_has_the_same_rows(image):
 
     table = response.insertion_saliency(image, [(12, 12, 12)], **options, saliency=centre)
     assert len(table) == 6
+    assert table[table["contrast"] == 0].groupby("contrast")[["flair", "mprage"]].nunique().eq(1).all(axis=None)
     both = table[(table["sequences"] == "both") & (table["contrast"] == 1)].iloc[0]
     assert both["flair"] == pytest.approx(1.1, abs=0.05)
     assert both["mprage"] == pytest.approx(-0.8, abs=0.05)
@@ -82,7 +83,7 @@ def test_saliency_of_insertions_has_the_same_rows(image):
 
 def test_response_table_is_the_mean_over_sites():
     rows = pd.DataFrame(
-        {"subject": ["a", "a", "b"], "diameter_mm": 3.0, "contrast": 1.0, "sequences": "FLAIR"}
+        {"subject": ["a", "a", "b"], "surroundings": "deep", "diameter_mm": 3.0, "contrast": 1.0, "sequences": "FLAIR"}
         | {
             "detected": [True, False, True],
             "score": [0.2, 0.4, 0.9],
@@ -92,10 +93,10 @@ def test_response_table_is_the_mean_over_sites():
     )
     table = response.response_table(rows, n_resamples=200, generator=np.random.default_rng(0))
     (row,) = table.to_dict("records")
-    assert row["n"] == 3
+    assert (row["n"], row["n_explained"]) == (3, 2)
     assert row["detected"] == pytest.approx(2 / 3)
     assert (row["score"], row["low_score"], row["high_score"]) == pytest.approx((0.5, 0.3, 0.9))
-    assert row["peak_flair"] == 2.0
+    assert (row["peak_flair"], row["low_peak_flair"], row["high_peak_flair"]) == (2.0, 1.0, 3.0)
 
 
 @pytest.fixture
@@ -119,6 +120,7 @@ def test_changes_take_the_contrast_away_where_they_say(scene):
         for name, (picture, mask) in changed.items()
     }
     expected = {"none": (3, -2), "FLAIR removed": (0, -2), "MPRAGE removed": (3, 0), "both removed": (0, 0)}
+    expected["sequences swapped"] = (-2, 3)
     for name, values in (expected | {"moved to grey matter": (3, -2)}).items():
         assert contrast[name] == pytest.approx(values, abs=0.15), name
     moved = changed["moved to grey matter"][1]
@@ -135,7 +137,21 @@ def test_change_response_predicts_every_change(model, scene):
     assert scores["FLAIR removed"] == pytest.approx(sigmoid(4 - 1), abs=0.02)
     assert scores["MPRAGE removed"] == pytest.approx(sigmoid(3 - 1), abs=0.03)
     assert scores["both removed"] == pytest.approx(sigmoid(-1), abs=0.05)
+    assert scores["sequences swapped"] == pytest.approx(sigmoid(-2 - 6 - 1), abs=0.01)
+    assert table["detected"].tolist() == [True, True, True, False, False, True]
     assert (table["voxels"] == 27).all()
+
+
+def test_contrast_table_has_every_lesion(scene):
+    image, lesion, white, _ = scene
+    labels = np.where(lesion, 2, 0)
+    labels[25, 10, 10] = 1
+    image[0, 25, 10, 10] += 1.5
+    table = response.contrast_table(image, labels, white & (labels == 0), (1.0, 1.0, 1.0))
+    assert table["label"].tolist() == [1, 2]
+    for row in table.itertuples():
+        expected = response.lesion_contrast(image, labels == row.label, white & (labels == 0), (1.0, 1.0, 1.0))
+        assert (row.flair, row.mprage) == pytest.approx(tuple(expected))
 
 
 def test_contrast_without_white_matter_nearby_is_nan(scene):

@@ -13,10 +13,11 @@ def response():
         for diameter in (3.0, 6.0):
             for contrast in (0.0, 1.0, 2.0):
                 p = diameter * contrast / (20 if sequences == "both" else 30)
-                rows.append((diameter, contrast, sequences, 8, p, p / 2, p + 0.1, p / 3, p / 4, p / 2, 5 * p, -p))
-    columns = ["diameter_mm", "contrast", "sequences", "n", "detected", "low_detected", "high_detected"]
-    columns += ["score", "low_score", "high_score", "peak_flair", "peak_mprage"]
-    return pd.DataFrame(rows, columns=columns)
+                row = {"diameter_mm": diameter, "contrast": contrast, "sequences": sequences, "n": 8, "n_explained": 4}
+                row |= {"score": p / 3, "low_score": p / 4, "high_score": p / 2}
+                row |= {"peak_flair": 5 * p, "low_peak_flair": 4 * p, "high_peak_flair": 6 * p}
+                rows.append(row | {"peak_mprage": -p, "low_peak_mprage": -2 * p, "high_peak_mprage": -p / 2})
+    return pd.DataFrame(rows)
 
 
 def changes():
@@ -29,23 +30,9 @@ def changes():
     return pd.DataFrame(rows, columns=columns)
 
 
-def context(plateau=(3.0, 4.0)):
-    radius = np.arange(1.0, 6.0)
-    one = {"radius_mm": radius, "label": 1}
-    lesions = pd.concat(
-        pd.DataFrame(one | {"scan": s, "score": radius * k}) for s, k in (("sub-1", 0.1), ("sub-2", 0.2))
-    )
-    curve = pd.DataFrame({"radius_mm": radius, "lesions": 2, "patients": 2, "fraction": [0, 0, 0.5, 1, 1]})
-    curve = curve.assign(low_fraction=0.0, high_fraction=1.0, score=radius * 0.15, sd_score=0.05)
-    curve = curve.assign(low_score=radius * 0.1, high_score=radius * 0.2)
-    table = pd.DataFrame({"scan": ["sub-1", "all", "all"], "label": ["1", "fraction", "score"]})
-    return lesions, curve, table.assign(radius95_mm=[2.0, *plateau], low=[np.nan, 2.5, 3.0], high=[np.nan, 4.0, 5.0])
-
-
 FIGURES = {
     "synthetic_response": lambda: response_plots.synthetic_response(response(), {"FLAIR": 1.2, "MPRAGE": 0.7}),
     "changes": lambda: response_plots.changes(changes(), np.random.default_rng(0)),
-    "context": lambda: response_plots.context(*context()),
 }
 
 
@@ -69,9 +56,8 @@ def test_fits_the_double_column(figures, name):
 @pytest.mark.parametrize(
     ("name", "units"),
     [
-        ("synthetic_response", {"contrast added to FLAIR (z-score)", "peak saliency (logit per z-score)"}),
+        ("synthetic_response", {"contrast (z-score)", "peak saliency (logit per z-score)"}),
         ("changes", {"detected (fraction)", "FLAIR peak saliency\n(logit per z-score)"}),
-        ("context", {"perilesional tissue kept (mm from the lesion)", "detected lesions (fraction)"}),
     ],
 )
 def test_axes_carry_units(figures, name, units):
@@ -81,25 +67,27 @@ def test_axes_carry_units(figures, name, units):
 
 def test_response_has_a_column_a_sequence_and_a_line_a_diameter(figures):
     table = response()
-    axes = np.array(figures["synthetic_response"].axes).reshape(3, 3)
+    axes = np.array(figures["synthetic_response"].axes).reshape(2, 3)
     for column, sequences in zip(axes.T, ("FLAIR", "MPRAGE", "both"), strict=True):
-        for ax, quantity in zip(column[:2], ("detected", "score"), strict=True):
-            rows = table[(table["sequences"] == sequences) & (table["diameter_mm"] == 6)]
-            assert lines(ax)["diameter 6 mm"] == pytest.approx(rows[["contrast", quantity]].to_numpy())
+        rows = table[(table["sequences"] == sequences) & (table["diameter_mm"] == 6)]
+        assert lines(column[0])["6 mm"] == pytest.approx(rows[["contrast", "score"]].to_numpy())
+        flair, mprage = column[1].get_lines()[2:4]  # of 6 mm
+        assert flair.get_ydata().tolist() == rows["peak_flair"].tolist()
+        assert mprage.get_ydata().tolist() == rows["peak_mprage"].tolist() and mprage.get_linestyle() == "--"
     marks = [[x[0, 0] for name, x in lines(ax).items() if name.startswith("annotated")] for ax in axes[0]]
     assert marks == [[1.2], [0.7], [1.2, 0.7]]
+    assert [ax.get_title() for ax in axes[:, 0]] == ["FLAIR only, n = 8", "n = 4"]
 
 
 def test_response_joins_the_contrasts_at_which_saliency_was_computed():
     table = response()
-    table.loc[table["contrast"] == 1, ["peak_flair", "peak_mprage"]] = np.nan
-    drawn = response_plots.synthetic_response(table).axes[6].get_lines()[0]
+    table.loc[table["contrast"] == 1, "n_explained"] = 0
+    drawn = response_plots.synthetic_response(table, {}).axes[3].get_lines()[0]
     assert np.asarray(drawn.get_xdata()).tolist() == [0.0, 2.0]
 
 
 def test_response_without_saliency_has_no_empty_row():
-    table = response().assign(peak_flair=np.nan, peak_mprage=np.nan)
-    assert len(response_plots.synthetic_response(table).axes) == 6
+    assert len(response_plots.synthetic_response(response().assign(n_explained=0), {}).axes) == 3
 
 
 def test_changes_pair_lesions_and_put_the_mean_inside_its_interval(figures):
@@ -113,19 +101,3 @@ def test_changes_pair_lesions_and_put_the_mean_inside_its_interval(figures):
     assert drawn == pytest.approx(means[["none", "FLAIR removed", "moved to grey matter"]])
     low, high = bars[2][:, 0]
     assert low < means["moved to grey matter"] < high
-
-
-def test_context_curves_and_plateaus_are_those_of_the_tables(figures):
-    left, right = figures["context"].axes
-    lesions, curve, _ = context()
-    assert lines(left)["fraction, 95 % interval"][:, 1].tolist() == curve["fraction"].tolist()
-    assert lines(right)["mean, 95 % interval"][:, 1].tolist() == curve["score"].tolist()
-    assert lines(left)["95 % of plateau: 3 mm (2.5 to 4.0)"][:, 0].tolist() == [3, 3]
-    assert lines(right)["95 % of plateau: 4 mm (3.0 to 5.0)"][:, 0].tolist() == [4, 4]
-    each = [np.asarray(line.get_ydata()).tolist() for line in right.get_lines()]
-    assert lesions.loc[lesions["scan"] == "sub-2", "score"].tolist() in each
-
-
-def test_context_without_a_plateau_marks_none():
-    left, _ = response_plots.context(*context(plateau=(np.nan, 4.0))).axes
-    assert not [name for name in lines(left) if "plateau" in name]

@@ -7,11 +7,13 @@ from lib.lesions import STRUCTURE
 from lib.synthetic import (
     BLEND_MM,
     EDGE_SD_MM,
-    healthy_sites,
+    add_contrast,
     insert_lesion,
     move_lesion,
     place_next_to_grey_matter,
     remove_lesion,
+    soft_ball,
+    swap_sequences,
 )
 
 ISOTROPIC = (1.0, 1.0, 1.0)
@@ -112,6 +114,59 @@ def test_insertion_outside_brain_is_refused(centre):
 def test_insertion_below_voxel_size_is_refused():
     with pytest.raises(ValueError, match="0.5 mm"):
         insert_lesion(scan()[0], (20, 20, 20), 0.5, CONTRAST, ISOTROPIC)
+
+
+def test_insertion_of_contrast_0_changes_nothing():
+    image, _ = scan()
+    result, mask = insert_lesion(image, (20.4, 20, 19.7), 6.0, (0.0, 0.0), ISOTROPIC)
+    np.testing.assert_array_equal(result, image)
+    assert mask.any()
+
+
+@pytest.mark.parametrize("spacing", [ISOTROPIC, (0.7, 1.0, 1.3)])
+@pytest.mark.parametrize("diameter", [2.0, 3.0, 5.0, 8.0])
+@pytest.mark.parametrize("centre", [(20, 20, 20), (20.5, 20.2, 19.6)])
+def test_shares_of_a_ball_add_up_to_its_volume(centre, diameter, spacing):
+    share, box, _ = soft_ball(np.ones((40, 40, 40), bool), centre, diameter, spacing)
+    assert share.sum() * np.prod(spacing) == pytest.approx(4 / 3 * np.pi * (diameter / 2) ** 3, rel=0.02)
+    assert share.max() <= 1
+    places = np.meshgrid(*(np.arange(side.start, side.stop) for side in box), indexing="ij")
+    middle = [(share * place).sum() / share.sum() for place in places]
+    np.testing.assert_allclose(middle, centre, atol=0.06)  # partial volume keeps the place below the voxel
+
+
+def test_noise_inside_an_insertion_and_at_its_border_is_that_outside():
+    """A ball about a voxel has the same share at both ends of any diameter: their difference is noise alone."""
+    shells = {"core": (0, 4), "border": (4, 7), "outside": (10, 13)}
+    differences = {name: [] for name in shells}
+    distance = np.sqrt(((np.indices((27, 27, 27)) - 13) ** 2).sum(0))
+    for seed in range(10):
+        image, _ = scan(seed=seed)
+        result, _ = insert_lesion(image, (20, 20, 20), 11.0, (3.0, -2.0), ISOTROPIC)
+        window = result[:, 7:34, 7:34, 7:34]
+        for name, (near, far) in shells.items():
+            shell = (distance >= near) & (distance < far)
+            differences[name].append((window - window[:, ::-1, ::-1, ::-1])[:, shell])
+    sd = {name: np.concatenate(values, axis=1).std(axis=1) for name, values in differences.items()}
+    np.testing.assert_allclose(sd["core"], sd["outside"], rtol=0.1)
+    np.testing.assert_allclose(sd["border"], sd["outside"], rtol=0.05)
+
+
+def test_border_of_an_insertion_is_no_steeper_than_the_blur_allows():
+    flat = np.where(scan()[1], np.float32(1), 0) * np.ones((2, 1, 1, 1), np.float32)
+    result, _ = insert_lesion(flat, (20, 20, 20), 10.0, (1.0, 0.0), ISOTROPIC)
+    steepest = max(np.abs(np.diff(result[0, 5:35, 5:35, 5:35], axis=axis)).max() for axis in range(3))
+    sd = np.sqrt(EDGE_SD_MM**2 + 1 / 12)
+    assert steepest < erf(0.5 / (sd * np.sqrt(2))) + 0.01  # a flat edge, blurred, across one voxel
+
+
+def test_contrast_is_added_as_shared():
+    image, _ = scan()
+    share = np.array([0.2, 1.0]).reshape(2, 1, 1)
+    result = add_contrast(image, share, (slice(10, 12), slice(15, 16), slice(20, 21)), (2.0, -1.0))
+    change = result - image
+    np.testing.assert_allclose(change[:, 10:12, 15, 20], [[0.4, 2.0], [-0.2, -1.0]], atol=1e-6)
+    assert np.count_nonzero(change) == 4
 
 
 # remove_lesion
@@ -241,6 +296,35 @@ def test_removal_without_healthy_tissue_or_lesion_is_refused():
         remove_lesion(image, nothing, healthy, (0,), ISOTROPIC, np.random.default_rng(0))
 
 
+# swap_sequences
+
+
+def test_swapped_lesion_has_the_contrast_of_the_other_sequence():
+    image, lesion, healthy, _ = with_lesion()
+    original = image.copy()
+    result = swap_sequences(image, lesion, healthy, ISOTROPIC)
+    np.testing.assert_array_equal(image, original)
+    np.testing.assert_allclose(result[:, lesion].mean(axis=1), LEVEL + CONTRAST[::-1], atol=0.15)
+    far = distance_transform_edt(~lesion) >= BLEND_MM
+    np.testing.assert_array_equal(result[:, far], image[:, far])
+
+
+def test_swapping_carries_each_texture_and_leaves_level_and_background():
+    image, lesion, healthy, brain = with_lesion(centre=(5, 20, 20))
+    result = swap_sequences(image, lesion, healthy, ISOTROPIC)
+    assert (result[:, ~brain] == 0).all()
+    for here, there in ((0, 1), (1, 0)):
+        assert np.corrcoef(result[here, lesion], image[there, lesion])[0, 1] > 0.95
+    ring = (distance_transform_edt(~lesion) > 1) & (distance_transform_edt(~lesion) < BLEND_MM) & brain
+    np.testing.assert_allclose(result[:, ring].mean(axis=1), LEVEL, atol=0.1)
+
+
+def test_swapping_twice_gives_the_lesion_back():
+    image, lesion, healthy, _ = with_lesion()
+    twice = swap_sequences(swap_sequences(image, lesion, healthy, ISOTROPIC), lesion, healthy, ISOTROPIC)
+    np.testing.assert_allclose(twice[:, lesion], image[:, lesion], atol=1e-4)
+
+
 # move_lesion and where to
 
 
@@ -328,22 +412,3 @@ def test_place_next_to_grey_matter_draws_every_valid_offset():
 def test_no_place_next_to_grey_matter_is_none():
     lesion = ball((12, 12, 12), (6, 6, 6), 1)
     assert place_next_to_grey_matter(lesion, ~lesion, np.zeros_like(lesion), np.random.default_rng(0)) is None
-
-
-def test_healthy_sites_are_deep_and_apart():
-    spacing = (1.0, 1.0, 2.0)
-    white = np.zeros((30, 40, 20), bool)
-    white[4:, 5:35, 3:18] = True  # reaches the edge of the volume
-    sites = healthy_sites(white, 12, 4.0, spacing, np.random.default_rng(0))
-    assert len(sites) == 12
-    outside = np.argwhere(np.pad(~white, 1, constant_values=True)) - 1
-    for site in sites:
-        assert np.linalg.norm((outside - site) * spacing, axis=1).min() >= 4.0
-    gaps = np.linalg.norm((sites[:, None] - sites) * spacing, axis=2)[~np.eye(12, dtype=bool)]
-    assert gaps.min() >= 8.0
-
-
-def test_healthy_sites_draws_fewer_where_there_is_no_room():
-    white = ball((20, 20, 20), (10, 10, 10), 6)
-    assert healthy_sites(white, 5, 5.0, ISOTROPIC, np.random.default_rng(0)).shape == (1, 3)
-    assert healthy_sites(white, 5, 9.0, ISOTROPIC, np.random.default_rng(0)).shape == (0, 3)

@@ -1,0 +1,62 @@
+"""What is put in place of the tissue that a context experiment hides, as images (2, X, Y, Z) like the z-scored scan.
+
+Only the brain is replaced: the background stays 0, as in every scan.
+"""
+
+import numpy as np
+from scipy import ndimage
+
+FILLS = ("mean", "air", "blurred")
+BLUR_MM = 8.0  # standard deviation of the blur: no lesion of a few millimetres and no gyrus is left
+MOST_BELOW = 0.01  # share of intensities below that of air: ringing of interpolation
+
+
+def check_names(names):
+    """Raise ValueError if a fill is unknown."""
+    if unknown := set(names) - set(FILLS):
+        raise ValueError(f"fill {', '.join(sorted(unknown))}: choose from {', '.join(FILLS)}")
+
+
+def fill_images(names, image, stored, lesions_any, spacing_mm):
+    """What replaces hidden tissue, by name: 0 for "mean" (as in Spagnolo et al. 2024), else an image (2, X, Y, Z).
+
+    names: of FILLS.  image: (2, X, Y, Z) z-scored.  stored: the same as it is stored, not normalised.
+    lesions_any: (X, Y, Z) bool.
+    """
+    made = {
+        "mean": lambda: 0.0,
+        "air": lambda: np.where(image != 0, air_level(image, stored)[:, None, None, None], 0).astype(image.dtype),
+        "blurred": lambda: blurred_tissue(image, lesions_any, spacing_mm),
+    }
+    return {name: made[name]() for name in names}
+
+
+def air_level(image, stored):
+    """z-score of air in FLAIR and MPRAGE, (2,): that of the stored intensity 0, (0 - mean) / SD over the brain.
+
+    Where more than MOST_BELOW of the brain is darker than that, 0 is not air (the scan was stored with its mean taken
+    off), and the lowest z-score of the brain is taken.
+    """
+    levels = []
+    for scores, values in zip(image, stored, strict=True):
+        inside = values != 0
+        air = -values[inside].mean() / values[inside].std()
+        levels.append(air if (scores[inside] < air).mean() <= MOST_BELOW else scores[inside].min())
+    return np.array(levels)
+
+
+def blurred_tissue(image, lesions_any, spacing_mm):
+    """The scan without anything small: its healthy tissue blurred by BLUR_MM (normalised convolution over the brain).
+
+    lesions_any: (X, Y, Z) bool, left out.  Returns (2, X, Y, Z), 0 in the background.
+    """
+    result = np.zeros_like(image)
+    for values, blurred in zip(image, result, strict=True):
+        box = ndimage.find_objects((values != 0).astype(np.uint8))[0]
+        inside, healthy = values[box] != 0, (values[box] != 0) & ~lesions_any[box]
+        sums, weights = (
+            ndimage.gaussian_filter(part, BLUR_MM / np.asarray(spacing_mm), mode="constant", truncate=3)
+            for part in (np.where(healthy, values[box], 0), healthy.astype(values.dtype))
+        )
+        blurred[box] = np.where(inside, sums / np.maximum(weights, 1e-3), 0)
+    return result

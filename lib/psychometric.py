@@ -1,0 +1,127 @@
+"""Psychometric curves: detection probability against contrast or size, and the level at which one half is detected."""
+
+import numpy as np
+import pandas as pd
+from scipy.optimize import minimize
+from scipy.special import expit, logit, xlog1py, xlogy
+
+MOST_LAPSES = 0.1  # largest probability of a detection without a lesion (guess), and of a miss at any level (lapse)
+
+
+def detection_curve(level, midpoint, width, guess, lapse):
+    """Detection probability: a logistic curve that rises from guess to 1 - lapse (Wichmann and Hill 2001, eq. 1)."""
+    return guess + (1 - guess - lapse) * expit((level - midpoint) / width)
+
+
+def fit_curve(levels, detected, n):
+    """Parameters of `detection_curve` by maximum likelihood: array of midpoint, width, guess, lapse.
+
+    levels: increasing.  detected, n: how many lesions of how many are found at each.  Guess and lapse are at most
+    MOST_LAPSES; the width is at least a twentieth of the smallest gap between levels, below which they do not tell it.
+    Raises ValueError as `check_levels` does.
+    """
+    check_levels(levels)
+    levels, detected, n = (np.asarray(values, float) for values in (levels, detected, n))
+    span, gap = np.ptp(levels), np.diff(levels).min()
+    bounds = [(levels[0] - span, levels[-1] + span), (gap / 20, span), (0, MOST_LAPSES), (0, MOST_LAPSES)]
+    share = np.maximum.accumulate(detected / n)
+    middle = np.interp(0.5, share, levels) if share[0] < 0.5 < share[-1] else levels[-1 if share[-1] <= 0.5 else 0]
+    starts = [(middle, width, 0.01, 0.01) for width in (span / 8, gap / 4)]  # a slow and a steep rise
+
+    def loss(parameters):
+        p = np.clip(detection_curve(levels, *parameters), 1e-9, 1 - 1e-9)
+        slope = (n - detected) / (1 - p) - detected / p
+        return _log_loss(p, detected, n) / n.sum(), _gradient(levels, *parameters) @ slope / n.sum()
+
+    options = {"jac": True, "bounds": bounds, "method": "SLSQP", "tol": 1e-9}
+    found = (minimize(loss, start, **options) for start in starts)
+    return min(found, key=lambda result: result.fun).x
+
+
+def check_levels(levels):
+    """Raise ValueError unless there are at least 3 levels and they increase."""
+    if len(levels) < 3 or (np.diff(levels) <= 0).any():
+        raise ValueError(f"levels {list(levels)}: a detection curve needs at least 3 levels, in increasing order")
+
+
+def half_level(levels, parameters):
+    """Level at which one half is detected, and the interval that the tested levels leave open: (level, lower, upper).
+
+    All three are inf where the curve stays below one half at all levels, and -inf where it is above at all: nothing is
+    extrapolated. Where no level lies on the rise of the curve (10 to 90 %), it is only known between which two levels it
+    crosses one half: these are lower and upper, and the level is half-way. Otherwise all three are that of the curve.
+    """
+    levels = np.asarray(levels, float)
+    p = detection_curve(levels, *parameters)
+    if p[-1] < 0.5 or p[0] > 0.5:
+        return (np.inf if p[-1] < 0.5 else -np.inf,) * 3
+    if ((p > 0.1) & (p < 0.9)).any():
+        midpoint, width, guess, lapse = parameters
+        return (midpoint + width * logit((0.5 - guess) / (1 - guess - lapse)),) * 3
+    above = np.flatnonzero(p >= 0.5)[0]
+    lower, upper = levels[max(above - 1, 0)], levels[above]
+    return (lower + upper) / 2, lower, upper
+
+
+def deviance(levels, detected, n, parameters):
+    """Deviance of the curve from the counts, and the share of the deviance of a constant that it explains.
+
+    The share is NaN where the counts do not differ between levels.
+    """
+    saturated = _log_loss(detected / n, detected, n)
+    constant = 2 * (_log_loss(detected.sum() / n.sum(), detected, n) - saturated)
+    left = 2 * (_log_loss(detection_curve(levels, *parameters), detected, n) - saturated)
+    return left, 1 - left / constant if constant > 1e-9 else np.nan
+
+
+def psychometric_table(insertions, level, by, *, n_resamples, generator):
+    """Curve of detection against column `level` ("contrast" or "diameter_mm"), for each group of the columns `by`.
+
+    insertions: rows of `response.insertion_response` with subject; every site of a group has all its levels.  Returns rows
+    of `by`, n (lesions a level), patients, level50 with low and high (`half_interval`), first and last (levels tested),
+    and what the curve is: midpoint, width, guess, lapse, deviance, deviance_explained.
+    """
+    rows = []
+    for names, group in insertions.groupby(by, sort=False):
+        counts = group.pivot_table(index="subject", columns=level, values="detected", aggfunc=["sum", "size"])
+        levels = counts["size"].columns.to_numpy(float)
+        detected, n = (counts[name].to_numpy(float) for name in ("sum", "size"))
+        parameters = fit_curve(levels, detected.sum(0), n.sum(0))
+        low, high = half_interval(levels, detected, n, n_resamples=n_resamples, generator=generator)
+        left, explained = deviance(levels, detected.sum(0), n.sum(0), parameters)
+        rows.append(
+            (*names, int(n.sum(0).min()), len(counts), half_level(levels, parameters)[0], low, high)
+            + (levels[0], levels[-1], *parameters, left, explained)
+        )
+    found = ["n", "patients", "level50", "low", "high", "first", "last"]
+    curve = ["midpoint", "width", "guess", "lapse", "deviance", "deviance_explained"]
+    return pd.DataFrame(rows, columns=[*by, *found, *curve])
+
+
+def half_interval(levels, detected, n, *, n_resamples, generator):
+    """95 % interval of the level at which one half is detected, (low, high), over resamples of whole patients.
+
+    detected, n: (patients, levels).  The curve is fitted again in each resample; where the levels leave open where it
+    crosses one half (`half_level`), low counts the lower end and high the upper. Infinite where more than 2.5 % of the
+    resamples do not reach one half; NaN with one patient, as nothing tells how patients vary.
+    """
+    patients = len(detected)
+    if patients == 1:
+        return np.nan, np.nan
+    drawn = generator.multinomial(patients, np.full(patients, 1 / patients), size=n_resamples)
+    counts, index = np.unique(np.hstack([drawn @ detected, drawn @ n]), axis=0, return_inverse=True)
+    ends = np.array([half_level(levels, fit_curve(levels, *np.split(row, 2)))[1:] for row in counts])[index]
+    low, high = np.quantile(ends[:, 0], 0.025, method="lower"), np.quantile(ends[:, 1], 0.975, method="higher")
+    return float(low), float(high)
+
+
+def _log_loss(p, detected, n):
+    """Minus the binomial log-likelihood, without its constant."""
+    return -(xlogy(detected, p) + xlog1py(n - detected, -p)).sum()
+
+
+def _gradient(levels, midpoint, width, guess, lapse):
+    """Derivatives of `detection_curve` by its parameters, (4, levels)."""
+    rise = expit((levels - midpoint) / width)
+    steep = (1 - guess - lapse) * rise * (1 - rise) / width
+    return np.stack([-steep, -steep * (levels - midpoint) / width, 1 - rise, -rise])
