@@ -83,4 +83,5 @@ if __name__ == "__main__":
             write_atomically(
                 file.with_suffix(".json"), lambda path: path.write_text(json.dumps(record, indent=1) + "\n")
             )
-    print(done.groupby("arm", sort=False)[["dice", "dice_mean", "ndsc", "f1", "tp", "fp", "fn"]].mean().round(2).to_string())
+    columns = ["dice", "dice_mean", "ndsc", "f1", "tp", "fp", "fn"]
+    print(done.groupby("arm", sort=False)[columns].mean().round(2).to_string())
