@@ -25,7 +25,7 @@ from lib import explore_figures
 from lib.exploration import PAUSE_S, Exploration, Settings
 from lib.explore_texts import HEADER, lesion_options, numbers, place
 from lib.panels import SEQUENCES
-from lib.plots import METHODS
+from lib.saliency_plots import METHODS
 from lib.style import KIND_COLOURS
 from lib.viewer import Viewer
 

@@ -6,7 +6,7 @@ from matplotlib.colors import Normalize
 from matplotlib.ticker import MaxNLocator
 
 from lib.panels import draw_plane, outline, prepare_field, write
-from lib.plots import METHODS, UNITS
+from lib.saliency_plots import METHODS, UNITS
 from lib.style import (
     ACTIVATION_MAP,
     DOUBLE_COLUMN_MM,

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from pandas.api.types import is_numeric_dtype
 
-from lib.plots import METHODS
+from lib.saliency_plots import METHODS
 from lib.stats import bootstrap_cliffs_delta, bootstrap_mean
 from lib.style import DOUBLE_COLUMN_MM, label_panels, new_figure, plot_band, styled
 
