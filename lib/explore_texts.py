@@ -4,7 +4,7 @@ from nibabel.affines import apply_affine
 
 from lib.explanation import PERILESIONAL_MM
 from lib.panels import SEQUENCES
-from lib.plots import UNITS
+from lib.saliency_plots import UNITS
 from lib.style import KINDS
 
 HEADER = "kind  label     mm³  prob.      x     y     z mm"
