@@ -2,8 +2,8 @@
 
 Every arm trains one network on the maps of a cohort (`make pretrain` leaves one in build/pretrain/cohort) with one ingredient
 of the appearance held at the middle of its range, or, in the last arm, on the stored images with one appearance a scan.
-The threshold is picked on synthetic validation scans; the scans of patients are only tested on. `dice_mean` is the mean
-Dice over all thresholds, which does not depend on the one that was picked. One training and one seed an arm:
+Thresholds are picked on synthetic validation scans; the scans of patients are only tested on. `dice_mean` is the mean
+Dice over all thresholds, which does not depend on those that were picked. One training and one seed an arm:
 differences of a few hundredths of Dice mean nothing.
 
     python benchmarks/ablation.py build/pretrain/cohort my_scans.tsv --steps 400 --out figures/ablation
@@ -15,12 +15,14 @@ import argparse
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 
 from lib import appearance, phantom, training, unet
-from lib.evaluation import threshold_curve, threshold_scores
+from lib.evaluation import best_thresholds, threshold_curve, threshold_scores
 from lib.inference import predict
+from lib.lesions import segment
 from lib.metrics import lesion_rates, scan_metrics
 from lib.provenance import code_digest, describe, write_atomically
 from lib.scans import find_scans, load_scan
@@ -32,7 +34,7 @@ VALIDATION_SCANS, PATCH, WINDOW = 4, 96, 96
 
 
 def run_arm(name, cohort, patients, steps, out):
-    """Train one arm and test it: table of rows arm, scan, threshold, dice, ndsc, tp, fp, fn, f1, dice_mean."""
+    """Train one arm and test it: table of rows arm, scan, threshold, outline, dice, ndsc, tp, fp, fn, f1, dice_mean."""
     rows = find_scans(cohort).to_dict("records")
     validation, train = rows[:VALIDATION_SCANS], rows[VALIDATION_SCANS:]
     if name == ONE_APPEARANCE:
@@ -50,16 +52,16 @@ def run_arm(name, cohort, patients, steps, out):
     )  # fmt: skip
     scans = [load_scan(row) for row in validation]
     scores = (threshold_scores(predict(model, scan.image, window=WINDOW), scan.lesions) for scan in scans)
-    curve = threshold_curve(scores)
-    threshold = float(curve.loc[curve["ndsc"].idxmax(), "threshold"])
+    best = best_thresholds(threshold_curve(scores))
+    threshold, outline = best["threshold"], best["outline"]
     tested = []
     for row in find_scans(patients).to_dict("records"):
         scan = load_scan(row)
         probability = predict(model, scan.image, window=WINDOW)
-        found = scan_metrics(probability >= threshold, scan.lesions)
+        found = scan_metrics(segment(probability, threshold, outline), scan.lesions)
         found["f1"] = lesion_rates(found["tp"], found["fp"], found["fn"])["F1"]
-        found["dice_mean"] = threshold_scores(probability, scan.lesions)[:, 1].mean()
-        tested.append({"arm": name, "scan": row["scan"], "threshold": threshold, **found})
+        found["dice_mean"] = np.nanmean(threshold_scores(probability, scan.lesions)[..., 0])
+        tested.append({"arm": name, "scan": row["scan"], "threshold": threshold, "outline": outline, **found})
     return pd.DataFrame(tested)
 
 

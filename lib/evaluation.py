@@ -1,27 +1,53 @@
-"""Tables of an evaluation: threshold, metrics with intervals, detection against lesion size."""
+"""Tables of an evaluation: thresholds, metrics with intervals, detection against lesion size."""
 
 import numpy as np
 import pandas as pd
+from scipy import ndimage
 
-from lib.metrics import dice, lesion_rates, normalised_dice
+from lib.lesions import label_instances
+from lib.metrics import dice_of_counts, lesion_rates, normalised_dice_of_counts
 from lib.stats import bootstrap_patients, proportion_interval
 
-THRESHOLDS = np.arange(1, 20) / 20  # on the lesion probability
+THRESHOLDS = np.arange(1, 20) / 20  # on the largest lesion probability of an instance
+OUTLINES = np.arange(1, 10) / 10  # on the lesion probability of its voxels
 
 
 def threshold_scores(probability, annotation):
-    """nDSC and Dice of one scan at each of THRESHOLDS: (n, 2). probability, annotation: (X, Y, Z)."""
-    predictions = (probability >= threshold for threshold in THRESHOLDS)
-    return np.array([(normalised_dice(mask, annotation), dice(mask, annotation)) for mask in predictions])
+    """Dice and nDSC of `lesions.segment` of one scan at each of OUTLINES and THRESHOLDS: (outlines, thresholds, 2).
+
+    probability, annotation: (X, Y, Z). NaN where the outline is above the threshold.
+    """
+    scores = np.full((len(OUTLINES), len(THRESHOLDS), 2), np.nan)
+    annotated = np.count_nonzero(annotation)
+    for outline, row in zip(OUTLINES, scores, strict=True):
+        labels = label_instances(probability >= outline)
+        n = labels.max() + 1
+        peaks = ndimage.maximum(probability, labels, np.arange(n))[1:]
+        voxels, hits = (np.bincount(inside, minlength=n)[1:] for inside in (labels.ravel(), labels[annotation > 0]))
+        reached = (peaks >= THRESHOLDS[:, None]).astype(int)
+        predicted, tp = reached @ voxels, reached @ hits
+        counts = tp, predicted - tp, annotated - tp
+        row[:] = np.stack([dice_of_counts(*counts), normalised_dice_of_counts(*counts, annotation.size)], axis=1)
+        row[outline > THRESHOLDS] = np.nan
+    return scores
 
 
 def threshold_curve(scores):
-    """Mean nDSC and Dice over scans at each of THRESHOLDS.
+    """Mean Dice and nDSC over scans at each pair of outline and threshold: table outline, threshold, dice, ndsc.
 
-    scores: `threshold_scores` of each scan. Returns a table threshold, ndsc, dice.
+    scores: `threshold_scores` of each scan.
     """
-    ndsc, plain = np.mean(list(scores), axis=0).T
-    return pd.DataFrame({"threshold": THRESHOLDS, "ndsc": ndsc, "dice": plain})
+    means = np.mean(list(scores), axis=0)
+    outlines, thresholds = np.nonzero(np.isfinite(means).all(axis=2))
+    dice, ndsc = means[outlines, thresholds].T
+    return pd.DataFrame(
+        {"outline": OUTLINES[outlines], "threshold": THRESHOLDS[thresholds], "dice": dice, "ndsc": ndsc}
+    )
+
+
+def best_thresholds(curve):
+    """Row of `threshold_curve` with the best mean Dice, as a dict of floats."""
+    return {name: float(value) for name, value in curve.loc[curve["dice"].idxmax()].items()}
 
 
 def metrics_table(scans, *, n_resamples, generator):

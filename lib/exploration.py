@@ -16,7 +16,7 @@ from nibabel.affines import apply_affine
 from lib import inference, maps, unet
 from lib.context import context_response
 from lib.explanation import SEQUENCES, lesion_generator, measure
-from lib.lesions import instance_mask, label_instances, lesion_table
+from lib.lesions import instance_mask, label_instances, lesion_table, segment
 from lib.paths import save_figure
 from lib.provenance import ROOT, code_digest, describe, digest, write_atomically
 from lib.saliency import copy_maps, grad_cam, layer_activations
@@ -147,8 +147,9 @@ class Exploration:
         check_scans(pd.DataFrame([row]))
         scan = load_scan(row, normalised=False)
         probability = self._predict(row, scan, report)
-        labels = [label_instances(mask) for mask in (probability >= self.threshold, scan.lesions)]
-        table = lesion_table(probability, scan.lesions, self.threshold, scan.affine)
+        thresholds = self.threshold, unet.recorded_outline(self._loaded[1], self.weights)
+        labels = [label_instances(mask) for mask in (segment(probability, *thresholds), scan.lesions)]
+        table = lesion_table(probability, scan.lesions, self.threshold, scan.affine, thresholds[1])
         return Opened(row, scan, probability, *labels, table)
 
     def _predict(self, row, scan, report):

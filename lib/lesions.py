@@ -28,17 +28,34 @@ def label_instances(mask):
     return ndimage.label(mask, STRUCTURE, output=np.int32)[0]
 
 
-def lesion_table(probability, annotation, threshold, affine):
+def segment(probability, threshold, outline=None):
+    """Predicted lesions, (X, Y, Z) bool: 18-connected components of ``probability >= outline`` that reach the threshold.
+
+    outline: at most the threshold, which it is if None; below it, what is sure to be a lesion is outlined where it is less
+    sure (hysteresis thresholding: Canny 1986, IEEE TPAMI 8:679). Raises ValueError if the outline is above the threshold.
+    """
+    outline = threshold if outline is None else outline
+    if outline > threshold:
+        raise ValueError(f"outline {outline} is above the threshold {threshold}")
+    mask = np.asarray(probability) >= outline
+    if outline == threshold:
+        return mask
+    labels = label_instances(mask)
+    peaks = ndimage.maximum(probability, labels, np.arange(labels.max() + 1))
+    return mask & (peaks >= threshold)[labels]
+
+
+def lesion_table(probability, annotation, threshold, affine, outline=None):
     """One row an instance: predicted ones are TP or FP, annotated ones that the prediction misses are FN.
 
-    probability: (X, Y, Z).  annotation: (X, Y, Z) bool.  affine: (4, 4), RAS, mm.  An instance of
-    ``probability >= threshold`` is a TP if at least one voxel is annotated, else an FP; an annotated
-    instance without predicted voxel is an FN. `label` counts in `label_instances` of the prediction (TP, FP)
+    probability: (X, Y, Z).  annotation: (X, Y, Z) bool.  affine: (4, 4), RAS, mm.  threshold, outline: of `segment`.  A
+    predicted instance is a TP if at least one voxel is annotated, else an FP; an annotated instance without predicted
+    voxel is an FN. `label` counts in `label_instances` of the prediction (TP, FP)
     or of the annotation (FN). `overlap` is the annotated fraction of a predicted instance.
     `nearest_lesion_mm` is the smallest distance between a voxel centre of the instance and one of
     another instance in the same map, NaN if it is alone there.  Raises ValueError if shapes differ.
     """
-    predicted, annotated = _predicted_and_annotated(probability, annotation, threshold)
+    predicted, annotated = _predicted_and_annotated(probability, annotation, threshold, outline)
     found = _describe(predicted, probability, annotated > 0, affine)
     found["kind"] = np.where(found["overlap"] > 0, "TP", "FP")
     found["nearest_lesion_mm"] = _nearest_other(predicted, voxel_sizes(affine))
@@ -49,12 +66,12 @@ def lesion_table(probability, annotation, threshold, affine):
     return pd.concat([found, missed], ignore_index=True)[TABLE_COLUMNS]
 
 
-def annotated_table(probability, annotation, threshold, affine):
+def annotated_table(probability, annotation, threshold, affine, outline=None):
     """One row an annotated instance, with `detected`: at least one of its voxels is predicted.
 
     Arguments and errors as in `lesion_table`; `label` counts in ``label_instances(annotation)``.
     """
-    predicted, annotated = _predicted_and_annotated(probability, annotation, threshold)
+    predicted, annotated = _predicted_and_annotated(probability, annotation, threshold, outline)
     rows = _describe(annotated, probability, predicted > 0, affine)
     rows.insert(3, "detected", rows.pop("overlap") > 0)
     return rows
@@ -118,11 +135,11 @@ def select_lesions(table, *, n_per_kind, min_volume_mm3, max_volume_mm3, generat
     return table.iloc[sorted(chosen)]
 
 
-def _predicted_and_annotated(probability, annotation, threshold):
+def _predicted_and_annotated(probability, annotation, threshold, outline):
     """Label images of prediction and annotation."""
     if np.shape(probability) != np.shape(annotation):
         raise ValueError(f"probability is {np.shape(probability)} but annotation is {np.shape(annotation)}")
-    return label_instances(np.asarray(probability) >= threshold), label_instances(np.asarray(annotation) > 0)
+    return label_instances(segment(probability, threshold, outline)), label_instances(np.asarray(annotation) > 0)
 
 
 def _describe(labels, probability, other, affine):

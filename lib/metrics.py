@@ -7,8 +7,7 @@ from lib.lesions import label_instances
 
 def dice(prediction, annotation):
     """Dice coefficient of two masks of equal shape; 1 if both are empty."""
-    tp, fp, fn = _voxel_counts(prediction, annotation)
-    return 2 * tp / (2 * tp + fp + fn) if tp + fp + fn else 1.0
+    return float(dice_of_counts(*_voxel_counts(prediction, annotation)))
 
 
 def normalised_dice(prediction, annotation, r=0.001):
@@ -17,12 +16,22 @@ def normalised_dice(prediction, annotation, r=0.001):
     False-positive voxels weigh k = (1 - r) P / (r (V - P)), where P of all V voxels are annotated; k = 1 if none
     is.  Spagnolo et al. 2024, after Raina et al. 2023.  Raises ValueError unless 0 < r < 1.
     """
+    return float(normalised_dice_of_counts(*_voxel_counts(prediction, annotation), np.size(annotation), r))
+
+
+def dice_of_counts(tp, fp, fn):
+    """`dice` from numbers of true-positive, false-positive and false-negative voxels; arrays of equal shape."""
+    return _harmonic(np.asarray(tp), fp, fn)
+
+
+def normalised_dice_of_counts(tp, fp, fn, voxels, r=0.001):
+    """`normalised_dice` from numbers of true-positive, false-positive, false-negative and all voxels."""
     if not 0 < r < 1:
         raise ValueError(f"r is {r}: the reference load is a fraction between 0 and 1")
-    tp, fp, fn = _voxel_counts(prediction, annotation)
-    positive, negative = tp + fn, np.size(annotation) - tp - fn
-    k = (1 - r) * positive / (r * negative) if positive and negative else 1.0
-    return 2 * tp / (2 * tp + k * fp + fn) if tp + fp + fn else 1.0
+    positive = np.asarray(tp) + fn
+    weighted = (positive > 0) & (positive < voxels)
+    k = np.where(weighted, (1 - r) * positive / (r * np.maximum(voxels - positive, 1)), 1.0)
+    return _harmonic(np.asarray(tp), k * fp, fn)
 
 
 def lesion_rates(tp, fp, fn):
@@ -50,6 +59,11 @@ def scan_metrics(prediction, annotation):
     tp = np.unique(predicted[(predicted > 0) & (annotated > 0)]).size
     detected = np.unique(annotated[(predicted > 0) & (annotated > 0)]).size
     return scores | {"tp": tp, "fp": int(predicted.max()) - tp, "fn": int(annotated.max()) - detected}
+
+
+def _harmonic(tp, fp, fn):
+    found = 2 * tp + fp + fn
+    return np.where(found > 0, 2 * tp / np.where(found > 0, found, 1), 1.0)
 
 
 def _voxel_counts(prediction, annotation):

@@ -55,11 +55,11 @@ def training(loss, validation):
     left.plot(loss["step"], loss["loss"], color="0.75", lw=0.4, label="each step")
     left.plot(loss["step"], smooth, color="black", label=f"mean of {window} steps")
     left.set(xlabel="training step", ylabel="training loss")
-    best = validation.loc[validation["ndsc"].idxmax()]
+    best = validation.loc[validation["dice"].idxmax()]
     for column, name, colour in SCORES:
         middle.plot(validation["step"], validation[column], "o-", ms=2, color=colour, label=name)
     middle.axvline(
-        best["step"], color="0.6", lw=0.6, ls="--", label=f"best: step {best['step']:.0f}, nDSC {best['ndsc']:.2f}"
+        best["step"], color="0.6", lw=0.6, ls="--", label=f"best: step {best['step']:.0f}, Dice {best['dice']:.2f}"
     )
     middle.set(xlabel="training step", ylabel="validation score", ylim=(0, 1))
     right.plot(loss["step"], 1000 * loss["learning_rate"], color="black")
@@ -73,11 +73,11 @@ def training(loss, validation):
 
 
 @styled
-def detection(detection, metrics, curve, threshold):
-    """Detection against lesion volume, test metrics and the choice of the threshold.
+def detection(detection, metrics, curve, threshold, outline):
+    """Detection against lesion volume, test metrics and the choice of the outline.
 
     detection, metrics, curve: tables 03_detection (finite volume edges above 0), 03_metrics and 03_threshold.
-    threshold: the lesion probability chosen on the validation scans; without a validation, curve has no row.
+    threshold, outline: of `lesions.segment`, chosen on the validation scans; without a validation, curve has no row.
     """
     edges = detection[["volume_low_mm3", "volume_high_mm3"]]
     if not (np.isfinite(edges) & (edges > 0)).all(axis=None):
@@ -111,10 +111,12 @@ def detection(detection, metrics, curve, threshold):
     middle.set_title(", ".join(f"{name} {counts[name]:.0f}" for name in COUNTS if name in counts))
 
     for ax in right:
+        curve = curve[curve["threshold"] == threshold]
         for column, name, colour in SCORES:
-            ax.plot(curve["threshold"], curve[column], "o-", ms=2, color=colour, label=name)
-        ax.axvline(threshold, color="0.6", lw=0.6, ls="--", label=f"chosen: {threshold:.2f}")
-        ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="threshold on lesion probability", ylabel="validation score")
+            ax.plot(curve["outline"], curve[column], "o-", ms=2, color=colour, label=name)
+        ax.axvline(outline, color="0.6", lw=0.6, ls="--", label=f"chosen: {outline:.2f}")
+        ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="outline (lesion probability)", ylabel="validation score")
+        ax.set_title(f"lesions that reach {threshold:.2f}")
         ax.legend()
     label_panels((left, middle, *right))
     return fig

@@ -8,7 +8,7 @@ import pandas as pd
 from lib import kept
 from lib.evaluation import threshold_scores
 from lib.inference import predict
-from lib.lesions import annotated_table, label_instances, lesion_table
+from lib.lesions import annotated_table, label_instances, lesion_table, segment
 from lib.maps import load_map, save_map
 from lib.metrics import scan_metrics
 
@@ -27,19 +27,19 @@ def scan_scores(row, *, path):
     return threshold_scores(load_map(path(row["scan"], "desc-pred_probseg")), kept.scan(row).lesions)
 
 
-def evaluate_scan(row, *, threshold, path):
+def evaluate_scan(row, *, threshold, outline, path):
     """Lesions of a scan whose probability map is there; writes its instances, "desc-pred_dseg" and "desc-manual_dseg".
 
-    Returns `lesions.lesion_table`, `lesions.annotated_table` and `metrics.scan_metrics` (one row), each a table that
+    threshold, outline: of `lesions.segment`.  Returns `lesions.lesion_table`, `lesions.annotated_table` and `metrics.scan_metrics` (one row), each a table that
     begins with scan, subject and session.
     """
     scan, probability = kept.scan(row), load_map(path(row["scan"], "desc-pred_probseg"))
-    prediction = probability >= threshold
+    prediction = segment(probability, threshold, outline)
     for mask, source in ((prediction, "pred"), (scan.lesions, "manual")):
         save_map(label_instances(mask), row["flair"], path(row["scan"], f"desc-{source}_dseg"))
     tables = [
-        lesion_table(probability, scan.lesions, threshold, scan.affine),
-        annotated_table(probability, scan.lesions, threshold, scan.affine),
+        lesion_table(probability, scan.lesions, threshold, scan.affine, outline),
+        annotated_table(probability, scan.lesions, threshold, scan.affine, outline),
         pd.DataFrame([scan_metrics(prediction, scan.lesions)]),
     ]
     for table in tables:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from lib import losses, ranks
 from lib.appearance import draw_appearance, render_patch
-from lib.evaluation import threshold_curve, threshold_scores
+from lib.evaluation import best_thresholds, threshold_curve, threshold_scores
 from lib.inference import predict
 from lib.provenance import digest, write_atomically
 from lib.scans import load_scan
@@ -160,7 +160,7 @@ def train(
 ):  # fmt: skip
     """Train with a loss (`losses.build`); returns tables of rows (loss, validation) with the best weights loaded into `model`.
 
-    batches: PatchBatches. validation_rows: scans whose mean nDSC, at the threshold that is best for it, picks the best
+    batches: PatchBatches. validation_rows: scans whose mean Dice, at the thresholds that are best for it, picks the best
     weights, every `validate_every` steps and at the end. checkpoint: file from which an interrupted training of the same
     `settings` goes on; one of other settings is ignored. The learning rate warms up for 5 % of the steps and then falls
     along a cosine to 0. Of several processes (`lib.ranks`) the first validates and writes, and gets the best weights.
@@ -171,7 +171,7 @@ def train(
     optimiser = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _warm_cosine(step, steps))
     scaler = torch.amp.GradScaler(device.type, enabled=device.type == "cuda")
-    progress = {"settings": digest(settings), "step": 0, "best_ndsc": -1.0, "best": None, "loss": [], "validation": []}
+    progress = {"settings": digest(settings), "step": 0, "best_dice": -1.0, "best": None, "loss": [], "validation": []}
     parts = {"model": model, "optimiser": optimiser, "schedule": schedule, "scaler": scaler}
     _resume(checkpoint, progress, parts)
     network, left = ranks.together(model), range(progress["step"], steps)
@@ -195,10 +195,10 @@ def train(
         if first and (progress["step"] % validate_every == 0 or progress["step"] == steps):
             scores = validate(model, validation_rows, window)
             progress["validation"].append({"step": progress["step"], **scores})
-            bar.set_postfix(nDSC=f"{scores['ndsc']:.3f}")
-            if scores["ndsc"] > progress["best_ndsc"]:
+            bar.set_postfix(Dice=f"{scores['dice']:.3f}")
+            if scores["dice"] > progress["best_dice"]:
                 weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
-                progress.update(best_ndsc=scores["ndsc"], best=weights)
+                progress.update(best_dice=scores["dice"], best=weights)
             _save(checkpoint, progress, parts)
     torch.set_num_threads(threads)
     if first:
@@ -208,12 +208,11 @@ def train(
 
 
 def validate(model, rows, window):
-    """Best mean nDSC over scans, of all thresholds, with that threshold and the mean Dice there: dict."""
+    """Best mean Dice over scans, of all thresholds, with these and the mean nDSC there: dict outline, threshold, dice, ndsc."""
     model.eval()
     scans = (load_scan(row) for row in rows)
     curve = threshold_curve(threshold_scores(predict(model, scan.image, window=window), scan.lesions) for scan in scans)
-    best = curve.loc[curve["ndsc"].idxmax()]
-    return {name: float(best[name]) for name in ("threshold", "ndsc", "dice")}
+    return best_thresholds(curve)
 
 
 def _warm_cosine(step, steps):

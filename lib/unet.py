@@ -56,17 +56,17 @@ def _swinunetr(**architecture):
 def save_weights(model, path, **description):
     """Write weights (safetensors) and, beside them, a JSON: architecture, channel order, normalisation, and `description`.
 
-    description: needs `architecture`, the keyword arguments of `build`; threshold, split and training are added by who knows.
+    description: needs `architecture`, the keyword arguments of `build`; thresholds, split and training are added by who knows.
     """
     path = Path(path)
     write_atomically(path, lambda file: save_model(model, str(file)))
     _write_description(path, {"channels": CHANNELS, "normalisation": NORMALISATION, **description})
 
 
-def record_threshold(path, threshold):
-    """Write the threshold on the lesion probability, picked on validation scans, into the JSON beside weights."""
+def record_thresholds(path, threshold, outline):
+    """Write threshold and outline of `lesions.segment`, picked on validation scans, into the JSON beside weights."""
     description = json.loads(Path(path).with_suffix(".json").read_text())
-    _write_description(path, description | {"threshold": threshold})
+    _write_description(path, description | {"threshold": threshold, "outline": outline})
 
 
 def recorded_threshold(description, path):
@@ -78,6 +78,11 @@ def recorded_threshold(description, path):
     return float(description["threshold"])
 
 
+def recorded_outline(description, path):
+    """Outline that came with weights: the threshold if none was recorded. Raises as `recorded_threshold`."""
+    return float(description.get("outline", recorded_threshold(description, path)))
+
+
 def load_weights(path, device="cpu"):
     """Network in evaluation mode with frozen weights, and the description that lies beside them (with their digest).
 
@@ -87,7 +92,7 @@ def load_weights(path, device="cpu"):
     path = Path(path)
     for file, what in (
         (path, "weights"),
-        (path.with_suffix(".json"), "description of the weights (architecture, threshold)"),
+        (path.with_suffix(".json"), "description of the weights (architecture, thresholds)"),
     ):
         if not file.exists():
             raise ValueError(f"{file} is missing: the {what}; train first, or give the file of a finished training")

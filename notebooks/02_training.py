@@ -14,7 +14,7 @@
 # # 2 · Training
 #
 # Trains the paper's 3D U-Net (size, number of steps and loss by profile) with the paper's patch sampling and augmentation,
-# and keeps the weights with the best validation nDSC. An interrupted training goes on from its last checkpoint, and so does one that
+# and keeps the weights with the best validation Dice. An interrupted training goes on from its last checkpoint, and so does one that
 # several GPUs began (`torchrun -m lib.train`, see the README).
 #
 # **Reads** the scans and their split (notebook 1).
@@ -74,7 +74,7 @@ batches = train.build_batches(run.parameters, rows["train"])
 # %% [markdown]
 # ## Training
 # The paper's loss is 0.5 x normalised Dice + focal loss; Dice + cross-entropy learns faster from few steps. Validation is a sliding-window
-# prediction of every validation scan, scored at the threshold that is best for their mean nDSC.
+# prediction of every validation scan, scored at the thresholds that are best for their mean Dice.
 
 # %%
 losses, validation = train.fit(run, model, batches, rows["validation"])
@@ -86,19 +86,19 @@ validation
 
 # %% [markdown]
 # ## The weights
-# The threshold is picked in notebook 3, on the validation scans.
+# The thresholds are picked in notebook 3, on the validation scans.
 
 # %%
-best = validation.loc[validation["ndsc"].idxmax()]
+best = validation.loc[validation["dice"].idxmax()]
 architecture = {"name": "unet", "channels": channels, "strides": strides}
 unet.save_weights(
     model, run.weights(), architecture=architecture, threshold=None, window=window, step=int(best["step"]),
-    parameters=sum(weight.numel() for weight in model.parameters()), validation_ndsc=round(float(best["ndsc"]), 4), split=digest(run.scans_file), seed=seed,
+    parameters=sum(weight.numel() for weight in model.parameters()), validation_dice=round(float(best["dice"]), 4), split=digest(run.scans_file), seed=seed,
 )  # fmt: skip
 
 # %% [markdown]
-# **Figure.** Training loss, validation nDSC and Dice (mean over the validation scans, at the threshold that is best for
-# nDSC), and learning rate. The dashed line marks the weights that were kept.
+# **Figure.** Training loss, validation nDSC and Dice (mean over the validation scans, at the thresholds that are best for
+# Dice), and learning rate. The dashed line marks the weights that were kept.
 
 # %%
 run.save_figure(plots.training(losses, validation), "training")

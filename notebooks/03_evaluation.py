@@ -13,7 +13,7 @@
 # %% [markdown]
 # # 3 · Evaluation
 #
-# Predicts the test scans by sliding window, picks the threshold on the validation scans, and lists every lesion: detected (TP),
+# Predicts the test scans by sliding window, picks the thresholds on the validation scans, and lists every lesion: detected (TP),
 # invented (FP) or missed (FN). Bears on claims C1 and C2 of the paper.
 #
 # **Reads** scans and split (notebook 1), weights (notebook 2, or those given).
@@ -37,7 +37,7 @@ figures = "figures/demo"  # tables and figures of this run
 weights = ""  # weights trained before; empty: those of notebook 2
 seed = 0
 device = "cpu"
-fixed_threshold = 0.0  # lesion probability from which a voxel counts; 0: the best on the validation scans
+fixed_threshold = 0.0  # lesion probability that detects and outlines; 0: the best on the validation scans
 scheduler = ""  # address of a Dask scheduler whose workers compute; empty: this process
 n_resamples = 2000  # of patients, for the intervals
 volume_edges_mm3 = [0.5, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 100000.0]  # bins of lesion volume
@@ -64,23 +64,23 @@ predicted = rows.get("validation", []) + rows["test"]
 len(workers.each(predict, predicted, scheduler=scheduler, desc="predicting"))
 
 # %% [markdown]
-# ## Threshold
-# The lesion probability from which a voxel counts as lesion: the one with the best mean nDSC on the validation scans, or
-# `fixed_threshold`. Weights given from outside come with theirs.
+# ## Thresholds
+# A lesion is detected where its probability reaches the threshold, and outlined where it reaches the outline around
+# that: the pair with the best mean Dice on the validation scans, or `fixed_threshold` for both. Weights given from
+# outside come with theirs.
 
 # %%
 if weights:
-    threshold, curve = (
-        unet.recorded_threshold(description, weights),
-        pd.DataFrame(columns=["threshold", "ndsc", "dice"]),
-    )
+    threshold, outline = (read(description, weights) for read in (unet.recorded_threshold, unet.recorded_outline))
+    curve = pd.DataFrame(columns=["outline", "threshold", "dice", "ndsc"])
 else:
     score = partial(predictions.scan_scores, path=run.map)
     curve = evaluation.threshold_curve(workers.each(score, rows["validation"], scheduler=scheduler, desc="thresholds"))
-    threshold = fixed_threshold or float(curve.loc[curve["ndsc"].idxmax(), "threshold"])
-    unet.record_threshold(run.weights(), threshold)
+    best = evaluation.best_thresholds(curve)
+    threshold, outline = (fixed_threshold or best[name] for name in ("threshold", "outline"))
+    unet.record_thresholds(run.weights(), threshold, outline)
 run.save_table(curve, "threshold")
-print(f"threshold {threshold:.2f}")
+print(f"threshold {threshold:.2f}, outline {outline:.2f}")
 
 # %% [markdown]
 # ## Lesions
@@ -88,7 +88,7 @@ print(f"threshold {threshold:.2f}")
 # predicted voxel is an FN. Instance maps go beside the probability maps; the labels in the tables are theirs.
 
 # %%
-evaluate = partial(predictions.evaluate_scan, threshold=threshold, path=run.map)
+evaluate = partial(predictions.evaluate_scan, threshold=threshold, outline=outline, path=run.map)
 tables = zip(*workers.each(evaluate, rows["test"], scheduler=scheduler, desc="lesions"), strict=True)
 found, annotated, scores = (pd.concat(table, ignore_index=True) for table in tables)
 run.save_table(annotated, "annotated")
@@ -107,11 +107,12 @@ run.save_table(table, "metrics").round(3)
 
 # %% [markdown]
 # **Figure.** (a) Share of annotated lesions that are detected, by volume, with Wilson 95 % intervals and the number of lesions of each
-# bin; (b) test metrics with patient-bootstrap 95 % intervals; (c) validation scores against the threshold (empty with given weights).
+# bin; (b) test metrics with patient-bootstrap 95 % intervals; (c) validation scores against the outline, at the chosen
+# threshold (not with given weights).
 
 # %%
 detection = run.save_table(evaluation.detection_by_volume(annotated, volume_edges_mm3), "detection")
-run.save_figure(plots.detection(detection, table, curve, threshold), "detection")
+run.save_figure(plots.detection(detection, table, curve, threshold, outline), "detection")
 
 # %% [markdown]
 # **Figure.** Annotation and prediction in the scans with the worst, the median and the best nDSC, at their largest lesion.

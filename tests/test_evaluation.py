@@ -3,8 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import ndimage
 
 from lib import evaluation
+from lib.lesions import segment
+from lib.metrics import dice, normalised_dice
 
 
 def test_threshold_curve_is_the_mean_over_scans():
@@ -15,8 +18,29 @@ def test_threshold_curve_is_the_mean_over_scans():
     probability[0, 0, 2:4] = 0.4
     cases = [(probability, annotation), (probability * 0, annotation * False)]
     curve = evaluation.threshold_curve(evaluation.threshold_scores(*case) for case in cases)
-    curve = curve.set_index("threshold").loc[[0.3, 0.5]]
-    assert curve["dice"].tolist() == pytest.approx([1.0, (2 / 3 + 1) / 2])  # the second scan is empty in both: 1
+    curve = curve.set_index(["outline", "threshold"])["dice"].round(12)
+    assert curve[[(0.3, 0.3), (0.5, 0.5)]].tolist() == pytest.approx(
+        [1, (2 / 3 + 1) / 2]
+    )  # the second is empty in both: 1
+    assert curve[[(0.3, 0.8), (0.3, 0.95)]].tolist() == pytest.approx([1, (0 + 1) / 2])
+    assert (0.5, 0.3) not in curve.index
+
+
+def test_scores_are_those_of_the_segmentation_at_each_pair():
+    generator = np.random.default_rng(0)
+    probability = ndimage.gaussian_filter(generator.random((16, 17, 18)), 1)
+    probability = (probability - probability.min()) / np.ptp(probability)
+    annotation = probability + 0.2 * generator.random(probability.shape) > 0.75
+    scores = evaluation.threshold_scores(probability, annotation)
+    for i, j in ((2, 5), (4, 9), (6, 13), (6, 16), (6, 18), (8, 18)):
+        mask = segment(probability, evaluation.THRESHOLDS[j], evaluation.OUTLINES[i])
+        assert scores[i, j].tolist() == pytest.approx([dice(mask, annotation), normalised_dice(mask, annotation)])
+    assert len(np.unique(scores[6, 13:, 0])) > 3
+
+
+def test_the_best_pair_has_the_best_mean_dice():
+    curve = pd.DataFrame({"outline": [0.1, 0.2], "threshold": [0.3, 0.9], "dice": [0.4, 0.5], "ndsc": [0.7, 0.6]})
+    assert evaluation.best_thresholds(curve) == {"outline": 0.2, "threshold": 0.9, "dice": 0.5, "ndsc": 0.6}
 
 
 def test_metrics_are_means_of_scans_and_rates_of_summed_counts():

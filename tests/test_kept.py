@@ -48,8 +48,8 @@ def test_weights_written_anew_are_read_anew(tmp_path):
         assert kept.network(path, "cpu")[0] is model
         for expected, found in zip(trained.parameters(), model.parameters(), strict=True):
             assert torch.equal(expected, found)
-    unet.record_threshold(path, 0.25)
-    assert kept.network(path, "cpu")[1] == description | {"threshold": 0.25}
+    unet.record_thresholds(path, 0.25, 0.2)
+    assert kept.network(path, "cpu")[1] == description | {"threshold": 0.25, "outline": 0.2}
 
 
 def test_a_missing_file_is_named(rows, tmp_path):

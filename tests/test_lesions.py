@@ -9,6 +9,7 @@ from lib.lesions import (
     instance_mask,
     label_instances,
     lesion_table,
+    segment,
     select_lesions,
     signed_distance,
 )
@@ -51,6 +52,18 @@ def test_threshold_is_inclusive(scan):
     probability, annotation = scan
     assert lesion_table(probability, annotation, 0.3, AFFINE)["voxels"].tolist() == [3, 1, 2]
     assert lesion_table(probability, annotation, 0.31, AFFINE)["kind"].tolist() == ["FP", "FP", "FN", "FN"]
+
+
+def test_a_lesion_that_reaches_the_threshold_is_outlined_below_it(scan):
+    probability, annotation = scan
+    np.testing.assert_array_equal(segment(probability, 0.3), probability >= 0.3)
+    outlined = segment(probability, 0.8, 0.3)
+    assert np.argwhere(outlined).tolist() == [[2, 2, 2], [2, 2, 3], [2, 2, 4]]  # the FP reaches 0.7 only
+    assert not segment(probability, 0.95, 0.1).any()
+    assert lesion_table(probability, annotation, 0.8, AFFINE, 0.3)["kind"].tolist() == ["TP", "FN"]
+    assert annotated_table(probability, annotation, 0.8, AFFINE, 0.3)["detected"].tolist() == [True, False]
+    with pytest.raises(ValueError, match="outline 0.5 is above the threshold 0.4"):
+        segment(probability, 0.4, 0.5)
 
 
 def test_sizes_and_places_are_in_world_units(scan):

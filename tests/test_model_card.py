@@ -18,8 +18,8 @@ def run(tmp_path):
     architecture = {"name": "unet", "channels": [4, 8], "strides": [2]}
     torch.manual_seed(0)
     unet.save_weights(
-        unet.build(**architecture), build / "weights" / "unet.safetensors", architecture=architecture, threshold=0.35,
-        parameters=1234, step=40, validation_ndsc=0.6125,
+        unet.build(**architecture), build / "weights" / "unet.safetensors", architecture=architecture, threshold=0.35, outline=0.2,
+        parameters=1234, step=40, validation_dice=0.6125,
     )  # fmt: skip
     parameters = {"steps": 60, "scans_per_step": 2, "patches_per_scan": 3, "patch_size": 32, "loss": "dice_ce"}
     record = {
@@ -39,7 +39,8 @@ def test_the_card_carries_training_and_tests(run, tmp_path):
     card = (tmp_path / "out" / "README.md").read_text()
     for text in (
         "1,234 weights",
-        "**Threshold** 0.35",
+        "reaches a probability of 0.35",
+        "outlined at 0.2",
         "17 scans",
         "60 steps of 6 patches of 32 voxels",
         "loss `dice_ce`",

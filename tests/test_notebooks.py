@@ -155,9 +155,10 @@ def test_every_scan_is_described_before_the_split(table):
 
 def test_the_best_weights_are_those_that_were_saved(paper, table):
     _, description = unet.load_weights(paper / "build/smoke/weights/unet.safetensors")
-    best = table("02_validation").sort_values("ndsc").iloc[-1]
-    assert description["validation_ndsc"] == pytest.approx(best["ndsc"], abs=1e-4)
-    assert description["threshold"] in table("03_threshold")["threshold"].to_numpy()
+    best = table("02_validation").sort_values("dice").iloc[-1]
+    assert description["validation_dice"] == pytest.approx(best["dice"], abs=1e-4)
+    pairs = table("03_threshold").sort_values("dice")[["threshold", "outline"]]
+    assert pairs.iloc[-1].tolist() == [description["threshold"], description["outline"]]
 
 
 def test_counts_agree_between_tables_and_with_the_maps(paper, table, scans):

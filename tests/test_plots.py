@@ -38,8 +38,10 @@ def detection():
         [("Dice", 0.6, 0.5, 0.7), ("FDR", 0.3, 0.2, 0.4), ("TP", 30, 20, 40)],
         columns=["metric", "value", "low", "high"],
     )
-    curve = pd.DataFrame({"threshold": [0.1, 0.3, 0.5], "ndsc": [0.5, 0.7, 0.6], "dice": [0.4, 0.5, 0.6]})
-    return bins, metrics, curve, 0.3
+    curve = pd.DataFrame(
+        {"outline": [0.1, 0.3, 0.5], "threshold": [0.5, 0.5, 0.5], "ndsc": [0.5, 0.7, 0.6], "dice": [0.4, 0.5, 0.6]}
+    )
+    return bins, metrics, curve, 0.5, 0.3
 
 
 FIGURES = {
@@ -114,13 +116,13 @@ def test_frequency_maps_are_maxima_placed_in_mm(figures):
     assert figures["cohort"].axes[-1].get_ylabel().endswith("(scans)")
 
 
-def test_training_marks_the_best_ndsc_and_smooths_by_the_stated_window(figures):
+def test_training_marks_the_best_dice_and_smooths_by_the_stated_window(figures):
     loss, _ = training()
     left, middle, right = figures["training"].axes
     assert np.array_equal(lines(left)["each step"][:, 1], loss["loss"])
     smooth = lines(left)["mean of 4 steps"][:, 1]
     assert smooth[10] == pytest.approx(loss["loss"][8:12].mean())
-    assert lines(middle)["best: step 100, nDSC 0.60"][:, 0].tolist() == [100, 100]
+    assert lines(middle)["best: step 150, Dice 0.50"][:, 0].tolist() == [150, 150]
     assert right.get_lines()[0].get_ydata() == pytest.approx(1.0)  # learning rate in 10⁻³
 
 
@@ -132,16 +134,17 @@ def test_detection_draws_bins_at_their_geometric_mean_with_their_interval(figure
     assert shown(left) == ["10", "5"]
 
 
-def test_detection_separates_counts_from_rates_and_marks_the_threshold(figures):
+def test_detection_separates_counts_from_rates_and_marks_the_outline(figures):
     _, middle, right = figures["detection"].axes
     assert [label.get_text() for label in middle.get_yticklabels()] == ["Dice", "FDR"]
     assert middle.get_title() == "TP 30"
+    assert right.get_title() == "lesions that reach 0.50"
     assert lines(right)["chosen: 0.30"][:, 0].tolist() == [0.3, 0.3]
 
 
 def test_detection_without_validation_has_no_empty_panel():
-    bins, metrics, curve, threshold = detection()
-    assert len(plots.detection(bins, metrics, curve[:0], threshold).axes) == 2
+    bins, metrics, curve, *chosen = detection()
+    assert len(plots.detection(bins, metrics, curve[:0], *chosen).axes) == 2
 
 
 @pytest.mark.parametrize("edge", [0.0, np.inf])

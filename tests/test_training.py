@@ -90,8 +90,8 @@ def test_training_lowers_the_loss_and_keeps_the_best_weights(rows, tmp_path):
     model, loss, validation = fit(rows, tmp_path / "a.ckpt", steps=40, validate_every=10)
     losses = [row["loss"] for row in loss]
     assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
-    best = max(row["ndsc"] for row in validation)
-    assert training.validate(model, rows[:1], 12)["ndsc"] == pytest.approx(best)
+    best = max(row["dice"] for row in validation)
+    assert training.validate(model, rows[:1], 12)["dice"] == pytest.approx(best)
 
 
 def test_an_interrupted_training_ends_as_an_uninterrupted_one(rows, tmp_path, monkeypatch):

@@ -65,9 +65,10 @@ def test_the_threshold_is_recorded_without_touching_the_weights(saved):
     before = unet.load_weights(path)[1]
     with pytest.raises(ValueError, match="has no threshold"):
         unet.recorded_threshold(before, path)
-    unet.record_threshold(path, 0.35)
+    unet.record_thresholds(path, 0.35, 0.2)
     after = unet.load_weights(path)[1]
-    assert unet.recorded_threshold(after, path) == 0.35
+    assert (unet.recorded_threshold(after, path), unet.recorded_outline(after, path)) == (0.35, 0.2)
+    assert unet.recorded_outline({"threshold": 0.35}, path) == 0.35
     assert before["digest"] == after["digest"]
 
 

@@ -55,7 +55,8 @@ def explain_scan(row, *, weights, path, dying=()):
     """Predict, evaluate and explain one scan, after the death of this process if there is a file that asks for it."""
     die_once(row["scan"], dying)
     probability = maps.load_map(predictions.predict_scan(row, weights=weights, device="cpu", path=path))
-    tables = predictions.evaluate_scan(row, threshold=float(np.quantile(probability, 0.999)), path=path)
+    outline, threshold = (float(np.quantile(probability, share)) for share in (0.999, 0.9995))
+    tables = predictions.evaluate_scan(row, threshold=threshold, outline=outline, path=path)
     lesion = maps.load_map(path(row["scan"], "desc-pred_dseg")) == 1
     options = {"n_samples": 5, "noise_fraction": 0.05, "layer": "model.0.conv", "seed": 0, "identity": [row["scan"]]}
     found = explanation.lesion_maps(kept.network(weights, "cpu")[0], kept.scan(row).image, lesion, **options)

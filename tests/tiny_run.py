@@ -32,6 +32,6 @@ def make_run(folder):
             maps.save_map(values, row["flair"], run.map(row["scan"], f"desc-{name}"))
         found = lesions.lesion_table(probability, scan.lesions, threshold, scan.affine)
         tables.append(found.assign(**{name: row[name] for name in ("scan", "subject", "session")}))
-    unet.record_threshold(run.weights(), threshold)
+    unet.record_thresholds(run.weights(), threshold, threshold)
     save_table(pd.concat(tables, ignore_index=True), run.figures / "03_lesions", {})
     return run
