@@ -95,7 +95,9 @@ def test_a_changed_notebook_or_file_of_the_user_makes_other_stages(notebooks, tm
 
 
 def test_where_numbers_are_computed_makes_no_other_stage_and_is_handed_on(notebooks, tmp_path):
-    there = [(notebook, values | {"scheduler": "tcp://127.0.0.1:8786"}) for notebook, values in chain(notebooks, 1, 1.0)]
+    there = [
+        (notebook, values | {"scheduler": "tcp://127.0.0.1:8786"}) for notebook, values in chain(notebooks, 1, 1.0)
+    ]
     ((here,), (elsewhere,)) = (stages.plan([one], tmp_path) for one in (chain(notebooks, 1, 1.0), there))
     assert here.folder == elsewhere.folder
     assert elsewhere.parameters["scheduler"] == "tcp://127.0.0.1:8786"
