@@ -236,11 +236,10 @@ run.save_figure(response_plots.changes(changes, generator), "changes")
 
 # %%
 each = changes[changes["change"] == "none"].sort_values("volume_mm3", kind="stable")
-name, label = each.iloc[len(each) // 2][["scan", "label"]]
-item = rows[name], [{"scan": name, "label": label}]
-((_, changed),) = lesion_changes.changed_lesions(item, path=run.map, seed=seed)
-scores = changes[(changes["scan"] == name) & (changes["label"] == label)].set_index("change")["score"]
-spacing = load(name).spacing_mm
+middle = each.iloc[[len(each) // 2]].to_dict("records")[0]
+((_, changed),) = lesion_changes.changed_lesions((rows[middle["scan"]], [middle]), path=run.map, seed=seed)
+scores = changes[(changes["scan"] == middle["scan"]) & (changes["label"] == middle["label"])]
+scores, spacing = scores.set_index("change")["score"], load(middle["scan"]).spacing_mm
 cases = [
     {"image": image, "mask": mask, "score": scores[change], "spacing_mm": spacing, "title": change}
     for change, (image, mask) in changed.items()
