@@ -91,7 +91,7 @@ selected.groupby("kind").agg(
 
 # %%
 facts = ["scan", "subject", "session", "label", "kind", "voxels", "volume_mm3"]
-found = workers.by_scan(selected.sort_values("scan", kind="stable")[facts].to_dict("records"), scans)
+found = workers.by_scan(selected[facts].to_dict("records"), scans)
 find = partial(lesion_saliency.find_instances, path=run.map, apart_mm=apart_mm, seed=seed)
 instances = sum(workers.each(find, found, scheduler=scheduler, desc="healthy volumes"), [])
 pd.DataFrame(instances).groupby("kind")["mean_probability"].describe().round(3)
