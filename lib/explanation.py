@@ -23,12 +23,18 @@ def lesion_generator(*seed):
     return torch.Generator().manual_seed(int(digest(*seed), 16) % 2**63)
 
 
-def instances(rows, scan, probability, predicted, annotated, *, apart_mm, generator):
+def numpy_generator(*seed):
+    """NumPy's generator of what is drawn for one scan or lesion, from JSON-like items that name it, as `lesion_generator`."""
+    return np.random.default_rng(int(digest(*seed), 16))
+
+
+def instances(rows, scan, probability, predicted, annotated, *, apart_mm, seed):
     """What is explained of one scan: its lesions, and two healthy volumes of the shape of each TP.
 
-    rows: of `lesions.lesion_table`.  probability, predicted, annotated: (X, Y, Z), the latter two label images.  A healthy
-    volume lies in white ("TN") or grey matter ("TN grey"), more than apart_mm from any labelled voxel; it is left out where
-    there is no room. Returns dicts of the columns of the row, kind, where (flat indices of voxels) and mean_probability.
+    rows: of `lesions.lesion_table`, with scan.  probability, predicted, annotated: (X, Y, Z), the latter two label
+    images.  A healthy volume lies in white ("TN") or grey matter ("TN grey"), more than apart_mm from any labelled voxel,
+    where seed, scan and label of the TP decide; it is left out where there is no room. Returns dicts of the columns of
+    the row, kind, where (flat indices of voxels) and mean_probability.
     """
     marked, found = (predicted > 0) | (annotated > 0), []
     away = ndimage.distance_transform_edt(~marked, sampling=scan.spacing_mm) > apart_mm
@@ -36,6 +42,7 @@ def instances(rows, scan, probability, predicted, annotated, *, apart_mm, genera
     tissues = {"TN": white & away, "TN grey": grey & away}
     for row in rows.itertuples(index=False):
         lesion = instance_mask(row, predicted, annotated)
+        generator = numpy_generator(seed, row.scan, row.label)
         healthy = healthy_volumes(lesion, tissues, generator) if row.kind == "TP" else {}
         for kind, mask in ({row.kind: lesion} | healthy).items():
             facts = {"kind": kind, "where": np.flatnonzero(mask), "mean_probability": probability[mask].mean()}

@@ -22,6 +22,7 @@ from tqdm import tqdm
 from lib.provenance import ROOT, digest, lib_files, write_atomically
 
 PLACES = ("build", "figures")  # parameters that say where a run lies, and nothing else
+WITHOUT_EFFECT = (*PLACES, "scheduler")  # parameters on which no result depends
 RUNNER = (sys.executable, "-m", "lib.runner", "run")
 FILES = ("data", "weights")  # parameters that name files of the user
 
@@ -61,7 +62,7 @@ def plan(chains, folder):
         for notebook, parameters in chain:
             own = {name: value for name, value in parameters.items() if name not in PLACES}
             given = [(ROOT / own[name]).stat().st_mtime_ns for name in FILES if own.get(name)]
-            key = digest(key, own, given, _code(notebook))
+            key = digest(key, _decisive(own), given, _code(notebook))
             stage = known.setdefault(key, Stage(notebook, own, stage, Path(folder, f"{notebook.stem}-{key}")))
         last.append(stage)
     return last
@@ -140,6 +141,10 @@ def one_at_a_time(folder):
         yield
 
 
+def _decisive(parameters):
+    return {name: value for name, value in parameters.items() if name not in WITHOUT_EFFECT}
+
+
 @lru_cache
 def _code(notebook):
     return digest(notebook, *lib_files(notebook))
@@ -149,9 +154,7 @@ def _same_parameters(stage, build):
     file = Path(build, "parameters", f"{stage.notebook.stem}.json")
     if not file.exists():
         return False
-    return {
-        name: value for name, value in json.loads(file.read_text()).items() if name not in PLACES
-    } == stage.parameters
+    return _decisive(json.loads(file.read_text())) == _decisive(stage.parameters)
 
 
 def _up_to_date(stage, build, figures):

@@ -16,6 +16,7 @@ from lib.provenance import ROOT, digest
 from lib.threads import one_thread
 
 CODE = digest(*sorted((ROOT / "lib").glob("*.py")))  # as it was when this process started
+TOGETHER = 8  # lesions of a scan, at most, in one item
 DEATHS = 20  # of workers that an item survives; each counts for every item that the worker was about to compute
 SHORT = reprlib.Repr()
 SHORT.maxdict, SHORT.maxtuple, SHORT.maxstring, SHORT.maxother = 10, 10, 60, 60
@@ -50,6 +51,22 @@ def each(function, items, *, scheduler="", desc):
             with _naming(items[number]):
                 results[number] = future.result()
     return results
+
+
+def by_scan(lesions, scans):
+    """Items for which a scan is read and prepared once: [(row of the scans table, [row of a lesion in it, ...]), ...].
+
+    lesions: dicts with a scan.  scans: {scan: dict}.  An item has at most `TOGETHER` lesions; all keep their order, if those of
+    a scan follow one another.
+    """
+    found = {}
+    for lesion in lesions:
+        found.setdefault(lesion["scan"], []).append(lesion)
+    return [
+        (scans[name], rows[first : first + TOGETHER])
+        for name, rows in found.items()
+        for first in range(0, len(rows), TOGETHER)
+    ]
 
 
 def _compute(function, code, item):

@@ -25,13 +25,22 @@ from functools import lru_cache, partial
 
 import numpy as np
 import pandas as pd
-import torch
-from tqdm import tqdm
 
-from lib import explanation, kinds, lesions, maps, matching, panels, profiles, saliency_plots, unet, windows
+from lib import (
+    explanation,
+    kept,
+    kinds,
+    lesion_saliency,
+    lesions,
+    matching,
+    panels,
+    profiles,
+    saliency_plots,
+    unet,
+    workers,
+)
 from lib.paths import Run
 from lib.provenance import code_digest
-from lib.saliency import layer_activations
 from lib.scans import load_scan
 from lib.style import KINDS
 
@@ -41,6 +50,7 @@ figures = "figures/demo"  # tables and figures of this run
 weights = ""  # weights trained before; empty: those of notebook 2
 seed = 0
 device = "cpu"
+scheduler = ""  # address of a Dask scheduler whose workers compute; empty: this process
 n_per_kind = 20  # lesions explained of each kind
 min_volume_mm3 = 5.0  # the paper explains lesions above this
 max_volume_mm3 = 200.0
@@ -57,10 +67,10 @@ n_resamples = 2000  # of patients, for the intervals
 run = Run("04_gradient_distributions", globals())
 generator = np.random.default_rng(seed)
 resampling = {"n_resamples": n_resamples, "generator": generator}
-model, description = unet.load_weights(run.weights(weights), device)
+_, description = kept.network(run.weights(weights), device)
+threshold = unet.recorded_threshold(description, run.weights(weights))
 scans = run.scans().set_index("scan", drop=False).to_dict("index")
 load = lru_cache(1)(lambda name: load_scan(scans[name]))
-activations = lru_cache(1)(lambda name: layer_activations(model, load(name).image[None], layer))
 
 # %% [markdown]
 # ## Which lesions
@@ -80,15 +90,10 @@ selected.groupby("kind").agg(
 # one in grey matter, cortical or deep (TN grey), where the FLAIR is bright without a lesion. A TN without room is left out.
 
 # %%
-instances = []
-for name, table in selected.groupby("scan"):
-    probability, predicted, annotated = (
-        maps.load_map(run.map(name, kind)) for kind in ("desc-pred_probseg", "desc-pred_dseg", "desc-manual_dseg")
-    )
-    instances += explanation.instances(
-        table[["scan", "subject", "session", "label", "kind", "voxels", "volume_mm3"]], load(name),
-        probability, predicted, annotated, apart_mm=apart_mm, generator=generator,
-    )  # fmt: skip
+facts = ["scan", "subject", "session", "label", "kind", "voxels", "volume_mm3"]
+found = workers.by_scan(selected[facts].to_dict("records"), scans)
+find = partial(lesion_saliency.find_instances, path=run.map, apart_mm=apart_mm, seed=seed)
+instances = sum(workers.each(find, found, scheduler=scheduler, desc="healthy volumes"), [])
 pd.DataFrame(instances).groupby("kind")["mean_probability"].describe().round(3)
 
 # %% [markdown]
@@ -98,26 +103,16 @@ pd.DataFrame(instances).groupby("kind")["mean_probability"].describe().round(3)
 
 # %%
 settings = {"n_samples": n_samples, "noise_fraction": noise_fraction, "layer": layer, "seed": seed}
-folder = run.folder("saliency", description["digest"], settings, code_digest(explanation))
-edges_mm = np.arange(profile_mm[0], profile_mm[1] + 1)
-saliency, radial = [], []
-for instance in tqdm(instances, desc="explaining", mininterval=2):
-    facts = {name: value for name, value in instance.items() if name != "where"}
-    identity, name = [facts[key] for key in ("scan", "kind", "label")], explanation.map_name(facts)
-    scan = load(facts["scan"])
-    mask = np.isin(np.arange(scan.brain.size), instance["where"]).reshape(scan.brain.shape)
-    options = {**settings, "identity": identity, "activations": activations(facts["scan"])}
-    compute = partial(explanation.lesion_maps, model, scan.image, mask, **options)
-    found = explanation.saved_maps(folder / facts["scan"], name, scan.affine, scan.brain.shape, compute)
-    logits = windows.predict_lesion(model, torch.as_tensor(scan.image)[None], mask)
-    facts |= {"mean_logit": logits[:, 1].mean().item(), "whole_probability": logits.softmax(1)[:, 1].mean().item()}
-    numbers, profile = explanation.measure(found, mask, scan.brain, scan.spacing_mm, edges_mm)
-    saliency.append(numbers.assign(**facts))
-    radial.append(profile.assign(**facts))
+folder = run.folder("saliency", description["digest"], threshold, apart_mm, settings, code_digest(explanation))
+explain = partial(
+    lesion_saliency.explain_instances, weights=run.weights(weights), device=device, folder=folder, settings=settings,
+    edges_mm=np.arange(profile_mm[0], profile_mm[1] + 1),
+)  # fmt: skip
+tables = workers.each(explain, workers.by_scan(instances, scans), scheduler=scheduler, desc="explaining")
+saliency, radial = (pd.concat(table, ignore_index=True) for table in zip(*tables, strict=True))
 
 # %%
-saliency, radial = pd.concat(saliency, ignore_index=True), pd.concat(radial, ignore_index=True)
-saliency = run.save_table(saliency[[*facts, *(name for name in saliency if name not in facts)]], "saliency")
+run.save_table(saliency, "saliency")
 saliency.groupby(["method", "sequence", "kind"])["peak"].describe(percentiles=[0.5]).round(3)
 
 # %% [markdown]

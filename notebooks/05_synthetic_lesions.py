@@ -25,12 +25,11 @@ from functools import lru_cache, partial
 
 import numpy as np
 import pandas as pd
-from tqdm import tqdm
 
 from lib import (
-    explanation,
+    kept,
+    lesion_changes,
     lesions,
-    maps,
     panels,
     psychometric,
     psychometric_plots,
@@ -38,8 +37,8 @@ from lib import (
     response_plots,
     sites,
     synthetic,
-    tissue,
     unet,
+    workers,
 )
 from lib.effects import effects_table
 from lib.paths import Run
@@ -51,6 +50,7 @@ figures = "figures/demo"  # tables and figures of this run
 weights = ""  # weights trained before; empty: those of notebook 2
 seed = 0
 device = "cpu"
+scheduler = ""  # address of a Dask scheduler whose workers compute; empty: this process
 scans_used = 8  # test scans, one a patient
 sites_per_scan = 4  # in each kind of surroundings
 margin_mm = 6.0  # of white matter around a site deep in it
@@ -74,11 +74,12 @@ run = Run("05_synthetic_lesions", globals())
 generator = np.random.default_rng(seed)
 psychometric.check_levels(contrasts)
 psychometric.check_levels(diameters_mm)
-model, description = unet.load_weights(run.weights(weights), device)
+_, description = kept.network(run.weights(weights), device)
 threshold = unet.recorded_threshold(description, run.weights(weights))
 scans = run.scans().set_index("scan", drop=False)
 used = scans[scans["split"] == "test"].drop_duplicates("subject").head(scans_used)
-load = lru_cache(1)(lambda name: load_scan(scans.loc[name]))
+rows = used.to_dict("index")
+load = lru_cache(1)(lambda name: load_scan(rows[name]))
 len(used)
 
 # %% [markdown]
@@ -88,18 +89,12 @@ len(used)
 # lesions (mean z-score less that of the white matter within 5 mm) is what inserted contrasts are to be compared with.
 
 # %%
-white, grey, places, contrast = {}, {}, {}, []
-for name, subject in tqdm(used["subject"].items(), desc="tissue", total=len(used), mininterval=2):
-    scan = load(name)
-    predicted, annotated = (maps.load_map(run.map(name, f"desc-{source}_dseg")) for source in ("pred", "manual"))
-    marked = (predicted > 0) | (annotated > 0)
-    white[name] = tissue.white_matter(scan.image, scan.brain, marked)
-    grey[name] = tissue.grey_matter(scan.image, scan.brain, marked)
-    beside = sites.structures(surroundings, scan.image, scan.brain, marked, grey[name], scan.spacing_mm)
-    margins = {"margin_mm": margin_mm, "beside_margin_mm": compared_diameter_mm / 2, "spacing_mm": scan.spacing_mm}
-    places[name] = sites.sites_by_surroundings(white[name], beside, sites_per_scan, **margins, generator=generator)
-    found = response.contrast_table(scan.image, annotated, white[name], scan.spacing_mm)
-    contrast.append(found.assign(scan=name, subject=subject)[["scan", "subject", *found]])
+find = partial(
+    lesion_changes.find_sites, path=run.map, surroundings=surroundings, n=sites_per_scan, margin_mm=margin_mm,
+    beside_margin_mm=compared_diameter_mm / 2, seed=seed,
+)  # fmt: skip
+found, contrast = zip(*workers.each(find, rows.values(), scheduler=scheduler, desc="tissue"), strict=True)
+places = dict(zip(rows, found, strict=True))
 
 # %%
 contrast = run.save_table(pd.concat(contrast, ignore_index=True), "contrast")
@@ -116,34 +111,29 @@ pd.DataFrame(places).map(len)
 # borders of lesions are. Detected: any voxel of the ball reaches the threshold; score: mean probability over its voxels.
 
 # %%
-saliency = partial(explanation.peak_saliency, model, n_samples=n_samples, noise_fraction=noise_fraction)
+network = {"weights": run.weights(weights), "device": device}
 diameters = dict.fromkeys(surroundings, [compared_diameter_mm])
 diameters[sites.DEEP] = sorted({*diameters_mm, compared_diameter_mm})
-insertions = {}
-for name in tqdm(places, desc="inserting", mininterval=2):
-    scan = load(name)
-    options = {"contrasts": contrasts, "spacing_mm": scan.spacing_mm, "threshold": threshold}
-    insertions |= {
-        (name, kind): response.insertion_response(model, scan.image, at, diameters_mm=diameters[kind], **options)
-        for kind, at in places[name].items()
-        if len(at)
-    }
+items = [(rows[name], kind, at) for name in places for kind, at in places[name].items() if len(at)]
+insert = partial(
+    lesion_changes.predict_insertions, **network, threshold=threshold, diameters_mm=diameters, contrasts=contrasts
+)
+insertions = pd.concat(workers.each(insert, items, scheduler=scheduler, desc="inserting"), ignore_index=True)
 
 # %% [markdown]
 # Saliency along the same axes, deep in white matter.
 
 # %%
-peaks = {}
-for name in tqdm([name for name in places if len(places[name][sites.DEEP])], desc="explaining", mininterval=2):
-    scan, at = load(name), places[name][sites.DEEP][:explained_sites]
-    options = {"contrasts": contrasts[::explained_every], "spacing_mm": scan.spacing_mm}
-    options |= {"diameters_mm": explained_diameters_mm, "saliency": partial(saliency, seed=[seed, name])}
-    peaks[name, sites.DEEP] = response.insertion_saliency(scan.image, at, **options)
+noise = {"n_samples": n_samples, "noise_fraction": noise_fraction}
+explain = partial(
+    lesion_changes.explain_insertions, **network, noise=noise, seed=seed,
+    diameters_mm=explained_diameters_mm, contrasts=contrasts[::explained_every],
+)  # fmt: skip
+deep = [(row, kind, at[:explained_sites]) for row, kind, at in items if kind == sites.DEEP]
+peaks = pd.concat(workers.each(explain, deep, scheduler=scheduler, desc="explaining"), ignore_index=True)
 
 # %%
-keys = ["scan", "surroundings"]
-insertions, peaks = (pd.concat(tables, names=keys).reset_index(keys) for tables in (insertions, peaks))
-insertions = insertions.merge(peaks, how="left", on=[*keys, *response.CONDITION])
+insertions = insertions.merge(peaks, how="left", on=["scan", "surroundings", *response.CONDITION])
 insertions.insert(0, "subject", insertions["scan"].map(used["subject"]))
 run.save_table(insertions, "insertions")
 table = run.save_table(response.response_table(insertions, n_resamples=n_resamples, generator=generator), "response")
@@ -215,24 +205,16 @@ selected = lesions.select_lesions(
 selected["volume_mm3"].describe().round(1)
 
 # %%
-changes, example = [], None
-middle = selected["volume_mm3"].sort_values().index[len(selected) // 2]
-for row in tqdm(selected.itertuples(), desc="changing", total=len(selected), mininterval=2):
-    scan, mask = load(row.scan), maps.load_map(run.map(row.scan, "desc-pred_dseg")) == row.label
-    if not synthetic.has_healthy_surroundings(mask, white[row.scan], scan.spacing_mm):
-        print(f"{row.scan} lesion {row.label}: left out, no healthy white matter nearby")
-        continue
-    changed = response.changed_images(scan.image, mask, white[row.scan], grey[row.scan], scan.spacing_mm, generator)
-    peaks = partial(saliency, seed=[seed, row.scan, row.label])
-    rows = response.change_response(model, changed, threshold=threshold, saliency=peaks)
-    changes.append(rows.assign(scan=row.scan, subject=row.subject, label=row.label, volume_mm3=row.volume_mm3))
-    if example is None or row.Index == middle:
-        example = changes[-1], changed, scan.spacing_mm
+change = partial(lesion_changes.predict_changes, path=run.map, **network, threshold=threshold, noise=noise, seed=seed)
+found = workers.by_scan(selected.to_dict("records"), rows)
+changes = pd.concat(workers.each(change, found, scheduler=scheduler, desc="changing"), ignore_index=True)
+if changes.empty:
+    raise ValueError("no lesion has healthy white matter nearby: change more or other lesions")
+left_out = len(selected) - (changes["change"] == "none").sum()
+print(f"{left_out} lesions left out: no healthy white matter nearby")
 
 # %%
-changes = pd.concat(changes, ignore_index=True)
-first = ["scan", "subject", "label", "volume_mm3"]
-changes = run.save_table(changes[[*first, *changes.columns.drop(first)]], "changes")
+run.save_table(changes, "changes")
 changes.groupby("change")[["detected", "score", "peak_flair", "peak_mprage"]].mean().round(3)
 
 # %% [markdown]
@@ -253,8 +235,11 @@ run.save_figure(response_plots.changes(changes, generator), "changes")
 # **Figure.** One of these lesions (of median volume), unchanged and after each change, with the network's score.
 
 # %%
-rows, changed, spacing = example
-scores = rows.set_index("change")["score"]
+each = changes[changes["change"] == "none"].sort_values("volume_mm3", kind="stable")
+middle = each.iloc[[len(each) // 2]].to_dict("records")[0]
+((_, changed),) = lesion_changes.changed_lesions((rows[middle["scan"]], [middle]), path=run.map, seed=seed)
+scores = changes[(changes["scan"] == middle["scan"]) & (changes["label"] == middle["label"])]
+scores, spacing = scores.set_index("change")["score"], load(middle["scan"]).spacing_mm
 cases = [
     {"image": image, "mask": mask, "score": scores[change], "spacing_mm": spacing, "title": change}
     for change, (image, mask) in changed.items()

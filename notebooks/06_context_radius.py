@@ -22,17 +22,13 @@
 # with (size, place, reach of the saliency), and figures.
 
 # %%
-from functools import lru_cache
+from functools import partial
 
 import numpy as np
 import pandas as pd
-import torch
-from tqdm import tqdm
 
-from lib import context, context_plots, explanation, fills, lesions, maps, plateau, sites, unet
+from lib import context, context_plots, fills, kept, lesion_context, lesions, plateau, unet, workers
 from lib.paths import Run
-from lib.saliency import smoothgrad
-from lib.scans import load_scan
 
 # %% tags=["parameters"]
 build = "build/demo"  # intermediate files of this run
@@ -40,6 +36,7 @@ figures = "figures/demo"  # tables and figures of this run
 weights = ""  # weights trained before; empty: those of notebook 2
 seed = 0
 device = "cpu"
+scheduler = ""  # address of a Dask scheduler whose workers compute; empty: this process
 n_lesions = 32  # detected lesions, spread over patients
 min_volume_mm3 = 20.0  # the paper: 91 to 119 voxels of 1 mm
 max_volume_mm3 = 200.0
@@ -54,14 +51,10 @@ n_resamples = 2000  # of patients, for the intervals
 # %%
 run = Run("06_context_radius", globals())
 generator = np.random.default_rng(seed)
-model, description = unet.load_weights(run.weights(weights), device)
+_, description = kept.network(run.weights(weights), device)
 threshold = unet.recorded_threshold(description, run.weights(weights))
 fills.check_names(other_fills)
-scans = run.scans().set_index("scan", drop=False)
-load = lru_cache(1)(lambda name: load_scan(scans.loc[name]))
-stored = lru_cache(1)(lambda name: load_scan(scans.loc[name], normalised=False))
-predicted = lru_cache(1)(lambda name: maps.load_map(run.map(name, "desc-pred_dseg")))
-marked = lru_cache(1)(lambda name: (predicted(name) > 0) | load(name).lesions)
+scans = run.scans().set_index("scan", drop=False).to_dict("index")
 
 # %%
 found = run.table("03_lesions")
@@ -80,30 +73,15 @@ selected["volume_mm3"].describe().round(1)
 # blended as in notebook 3: patches end the context at their borders.
 
 # %%
-rest = lru_cache(1)(
-    lambda name: fills.fill_images(
-        ["mean", *other_fills], load(name).image, stored(name).image, marked(name), load(name).spacing_mm
-    )
-)
 variants = [("mean", "euclidean"), ("mean", "dilation"), *((fill, "euclidean") for fill in other_fills)]
-steps, blend = range(largest_step + 1), blend_window or None
-responses = []
-for row in tqdm(selected.itertuples(), desc="context", total=len(selected), mininterval=2):
-    scan, lesion = load(row.scan), predicted(row.scan) == row.label
-    given = model, torch.as_tensor(scan.image)[None], lesion, steps, scan.spacing_mm, threshold
-    tables = [
-        context.context_response(*given, growth=growth, fill=rest(row.scan)[fill], window=blend).assign(
-            fill=fill, growth=growth
-        )
-        for fill, growth in variants
-    ]
-    facts = {name: getattr(row, name) for name in ("scan", "subject", "session", "label", "voxels")}
-    responses.append(pd.concat(tables).assign(**facts))
+given = {"weights": run.weights(weights), "device": device, "path": run.map}
+given |= {"steps": range(largest_step + 1), "window": blend_window or None}
+items = workers.by_scan(selected.to_dict("records"), scans)
+hide = partial(lesion_context.hide_surroundings, **given, variants=variants, threshold=threshold)
+responses = pd.concat(workers.each(hide, items, scheduler=scheduler, desc="context"), ignore_index=True)
 
 # %%
-responses = pd.concat(responses, ignore_index=True)
-names = [*facts, "fill", "growth", "step", "radius_mm", "detected", "score"]
-responses = run.save_table(responses[names], "context")
+run.save_table(responses, "context")
 resampling = {"n_resamples": n_resamples, "generator": generator}
 curve = run.save_table(context.mean_response(responses, **resampling), "curve")
 curve.pivot_table("score", "step", ["fill", "growth"]).iloc[::3].round(3)
@@ -140,25 +118,12 @@ run.save_figure(context_plots.fills(curve, overall), "fills")
 # beyond which the mean magnitude of 1 mm shells stays below 5 % of the largest.
 
 # %%
-distances = lru_cache(1)(
-    lambda name: sites.place_distances(load(name).image, load(name).brain, marked(name), load(name).spacing_mm)
-)
-noise = {"n_copies": noise_copies, "generator": generator, "window": blend}
-each = []
-for row in tqdm(selected.itertuples(), desc="radii", total=len(selected), mininterval=2):
-    scan, lesion = load(row.scan), predicted(row.scan) == row.label
-    radii = plateau.noisy_plateaus(model, scan.image, lesion, steps, scan.spacing_mm, **noise)
-    volume, seeded = torch.as_tensor(scan.image)[None], explanation.lesion_generator(seed, row.scan, row.label)
-    map = smoothgrad(model, volume, lesion, n_samples=n_samples, noise_fraction=noise_fraction, generator=seeded)
-    reach = plateau.saliency_reach(map.cpu().numpy(), lesion, scan.brain, scan.spacing_mm, largest_step)
-    low, high = np.quantile(radii, [0.025, 0.975])
-    facts = {name: getattr(row, name) for name in ("scan", "label", "volume_mm3", "nearest_lesion_mm")}
-    facts |= {name: distance[lesion].min() for name, distance in distances(row.scan).items()}
-    facts |= {"radius95_low_mm": low, "radius95_high_mm": high}
-    each.append(facts | dict(zip(("reach5_flair_mm", "reach5_mprage_mm"), reach, strict=True)))
+noise = {"n_samples": n_samples, "noise_fraction": noise_fraction}
+measure = partial(lesion_context.measure_radii, **given, n_copies=noise_copies, noise=noise, seed=seed)
+each = pd.concat(workers.each(measure, items, scheduler=scheduler, desc="radii"), ignore_index=True)
 
 # %%
-table = plateau.lesion_plateaus(responses).merge(pd.DataFrame(each), on=["scan", "label"])
+table = plateau.lesion_plateaus(responses).merge(each, on=["scan", "label"])
 table = run.save_table(table, "lesions")
 table.describe().round(1)
 

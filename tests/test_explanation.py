@@ -139,9 +139,7 @@ def test_healthy_volumes_of_a_true_positive_have_its_shape_and_lie_apart_in_thei
     scan = Scan("sub-1", image, brain, annotated > 0, np.eye(4))
     rows = pd.DataFrame({"scan": "sub-1", "label": [1, 2], "kind": ["TP", "FN"]})
     probability = np.where(predicted, 0.9, 0.1)
-    found = explanation.instances(
-        rows, scan, probability, predicted, annotated, apart_mm=4, generator=np.random.default_rng(0)
-    )
+    found = explanation.instances(rows, scan, probability, predicted, annotated, apart_mm=4, seed=0)
     assert [one["kind"] for one in found] == ["TP", "TN", "TN grey", "FN"]
     assert [one["label"] for one in found] == [1, 1, 1, 2]
     assert [one["mean_probability"] for one in found] == pytest.approx([0.9, 0.1, 0.1, 0.1])

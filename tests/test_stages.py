@@ -94,6 +94,15 @@ def test_a_changed_notebook_or_file_of_the_user_makes_other_stages(notebooks, tm
     assert folders()[0] != before[0]
 
 
+def test_where_numbers_are_computed_makes_no_other_stage_and_is_handed_on(notebooks, tmp_path):
+    there = [
+        (notebook, values | {"scheduler": "tcp://127.0.0.1:8786"}) for notebook, values in chain(notebooks, 1, 1.0)
+    ]
+    ((here,), (elsewhere,)) = (stages.plan([one], tmp_path) for one in (chain(notebooks, 1, 1.0), there))
+    assert here.folder == elsewhere.folder
+    assert elsewhere.parameters["scheduler"] == "tcp://127.0.0.1:8786"
+
+
 def test_a_failure_stops_only_what_follows_it_and_what_is_done_is_not_run_again(notebooks, tmp_path, plain_runner):
     last = stages.plan([chain(notebooks, *ab) for ab in ((1, 4.0), (1, 0.0), (1, 5.0), (0, 1.0))], tmp_path)
     assert set(stages.run(stages.unfinished(last), 2)) == {last[1], last[3].parent}

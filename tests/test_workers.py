@@ -1,17 +1,20 @@
 """Items of work in this process and on a real Dask cluster: the same results, deaths survived, errors that name the item."""
 
 import os
+import pickle
 import signal
 import threading
 import time
 from functools import partial
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import psutil
 import pytest
 import torch
+from lesion_work import make_work
 
 from lib import explanation, kept, maps, phantom, predictions, unet, workers
 from lib.scans import find_scans
@@ -111,6 +114,66 @@ def test_the_tables_are_the_same_to_the_last_digit_wherever_they_are_computed(
             assert len(table)
             pd.testing.assert_frame_equal(table, other, check_exact=True)
     assert not any(file.exists() for file in dying)
+
+
+def compute_or_die(task, dying=()):
+    """One (name, function, item) of `lesion_work`."""
+    name, function, item = task
+    die_once(name, dying)
+    return function(item)
+
+
+def tasks(run, folder):
+    """All items of work of notebooks 4 to 6 on a tiny run."""
+    return [(name, function, item) for name, (function, items) in make_work(run, folder).items() for item in items]
+
+
+@pytest.fixture(scope="module")
+def expected_lesions(explored_run, tmp_path_factory):
+    """Folder of maps, and results computed in this process."""
+    folder = tmp_path_factory.mktemp("here")
+    return folder, workers.each(compute_or_die, tasks(explored_run, folder), desc="here")
+
+
+def assert_same(one, other):
+    if isinstance(one, pd.DataFrame):
+        pd.testing.assert_frame_equal(one, other, check_exact=True)
+    elif isinstance(one, list | tuple):
+        for a, b in zip(one, other, strict=True):
+            assert_same(a, b)
+    else:
+        np.testing.assert_equal(one, other)
+
+
+@pytest.mark.parametrize(("n_workers", "deaths"), [(1, 0), (2, 0), (2, 1)])
+def test_the_work_of_notebooks_4_to_6_is_the_same_to_the_last_digit_wherever_it_is_done(
+    cluster, explored_run, expected_lesions, tmp_path, n_workers, deaths
+):
+    here, expected = expected_lesions
+    dying = [
+        tmp_path / f"{name}-dies" for name in ("explain instances", "predict changes", "measure radii")[: 3 * deaths]
+    ]
+    for file in dying:
+        file.touch()
+    cluster.scale(n_workers)
+    given = tasks(explored_run, tmp_path / "maps")
+    assert max(len(pickle.dumps(item)) for _, _, item in given) < 10_000
+    work = partial(compute_or_die, dying=dying)
+    assert_same(expected, workers.each(work, given, scheduler=cluster.scheduler_address, desc="lesions"))
+    assert not any(file.exists() for file in dying)
+    names = {file.relative_to(here) for file in here.rglob("*.nii.gz")}
+    assert names == {file.relative_to(tmp_path / "maps") for file in tmp_path.rglob("*.nii.gz")}
+    for name in names:
+        assert np.array_equal(nib.load(here / name).dataobj, nib.load(tmp_path / "maps" / name).dataobj)
+
+
+def test_items_hold_lesions_of_one_scan_in_order_and_few_of_them():
+    lesions = [{"scan": name, "label": label} for name in "ab" for label in range(11)]
+    items = workers.by_scan(lesions, {"a": {"scan": "a"}, "b": {"scan": "b"}})
+    assert [row["scan"] for row, _ in items] == list("aabb")
+    assert [len(rows) for _, rows in items] == [8, 3, 8, 3]
+    assert [one for _, rows in items for one in rows] == lesions
+    assert all(one["scan"] == row["scan"] for row, rows in items for one in rows)
 
 
 def test_an_item_that_kills_its_workers_is_given_up_and_named(cluster, tmp_path, monkeypatch):

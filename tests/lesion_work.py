@@ -1,0 +1,57 @@
+"""Items of work of notebooks 4 to 6 on a tiny run, for tests that need their functions and no notebook."""
+
+from functools import partial
+
+from lib import lesion_changes, lesion_context, lesion_saliency, unet, workers
+from lib.sites import DEEP
+
+SETTINGS = {"n_samples": 2, "noise_fraction": 0.05, "layer": "model.1.submodule.0.conv", "seed": 0}
+NOISE = {"n_samples": 2, "noise_fraction": 0.05}
+CONTRASTS = [0.0, 2.0]
+STEPS = [0, 6]
+VARIANTS = [("mean", "euclidean"), ("mean", "dilation"), ("air", "euclidean"), ("blurred", "euclidean")]
+
+
+def chosen_lesions(run, kinds, per_kind):
+    """The first lesions of each kind in each scan, as dicts."""
+    table = run.table("03_lesions")
+    return table[table["kind"].isin(kinds)].groupby(["scan", "kind"]).head(per_kind).sort_values("scan", kind="stable")
+
+
+def make_work(run, folder):
+    """{name: (function, items)}; maps are kept in the folder."""
+    rows = run.scans().set_index("scan", drop=False).to_dict("index")
+    network = {"weights": run.weights(), "device": "cpu"}
+    threshold = unet.recorded_threshold(unet.load_weights(run.weights())[1], run.weights())
+    lesions = chosen_lesions(run, ["TP", "FN"], 1).to_dict("records")
+    find = partial(lesion_saliency.find_instances, path=run.map, apart_mm=3.0, seed=0)
+    instances = sum(map(find, workers.by_scan(lesions, rows)), [])
+    explain = {"folder": folder, "edges_mm": [-3, 0, 3, 6], "settings": SETTINGS}
+    given = {"path": run.map, **network, "steps": STEPS, "window": None}
+    margins = {"margin_mm": 3.0, "beside_margin_mm": 3.0, "n": 2, "surroundings": ["beside cortex"]}
+    place = partial(lesion_changes.find_sites, path=run.map, **margins, seed=0)
+    sites = [(row, kind, at) for row in rows.values() for kind, at in place(row)[0].items() if len(at)]
+    sizes = {"diameters_mm": dict.fromkeys([DEEP, "beside cortex"], [6.0]), "contrasts": CONTRASTS}
+    explained = {"diameters_mm": [6.0], "contrasts": CONTRASTS, "noise": NOISE, "seed": 0}
+    change = {"path": run.map, **network, "threshold": threshold, "noise": NOISE, "seed": 0}
+    predicted = chosen_lesions(run, ["TP"], 1).to_dict("records")
+    groups = workers.by_scan(predicted, rows)
+    return {
+        "find instances": (find, workers.by_scan(lesions, rows)),
+        "explain instances": (
+            partial(lesion_saliency.explain_instances, **network, **explain),
+            workers.by_scan(instances, rows),
+        ),
+        "find sites": (place, list(rows.values())),
+        "predict insertions": (
+            partial(lesion_changes.predict_insertions, **network, threshold=threshold, **sizes),
+            sites,
+        ),
+        "explain insertions": (partial(lesion_changes.explain_insertions, **network, **explained), sites),
+        "predict changes": (partial(lesion_changes.predict_changes, **change), groups),
+        "hide surroundings": (
+            partial(lesion_context.hide_surroundings, **given, variants=VARIANTS, threshold=threshold),
+            groups,
+        ),
+        "measure radii": (partial(lesion_context.measure_radii, **given, n_copies=2, noise=NOISE, seed=0), groups),
+    }
