@@ -36,7 +36,6 @@ from lib import (
     panels,
     profiles,
     saliency_plots,
-    unet,
     workers,
 )
 from lib.paths import Run
@@ -68,7 +67,6 @@ run = Run("04_gradient_distributions", globals())
 generator = np.random.default_rng(seed)
 resampling = {"n_resamples": n_resamples, "generator": generator}
 _, description = kept.network(run.weights(weights), device)
-threshold = unet.recorded_threshold(description, run.weights(weights))
 scans = run.scans().set_index("scan", drop=False).to_dict("index")
 load = lru_cache(1)(lambda name: load_scan(scans[name]))
 
@@ -103,7 +101,7 @@ pd.DataFrame(instances).groupby("kind")["mean_probability"].describe().round(3)
 
 # %%
 settings = {"n_samples": n_samples, "noise_fraction": noise_fraction, "layer": layer, "seed": seed}
-folder = run.folder("saliency", description["digest"], threshold, apart_mm, settings, code_digest(explanation))
+folder = run.folder("saliency", description, apart_mm, settings, code_digest(explanation))
 explain = partial(
     lesion_saliency.explain_instances, weights=run.weights(weights), device=device, folder=folder, settings=settings,
     edges_mm=np.arange(profile_mm[0], profile_mm[1] + 1),
