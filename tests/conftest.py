@@ -93,3 +93,11 @@ def explored_run(tmp_path_factory):
     from tiny_run import make_run
 
     return make_run(tmp_path_factory.mktemp("explored"))
+
+
+@pytest.fixture(scope="session")
+def work(explored_run, tmp_path_factory):
+    """{name: (function, items)} of notebooks 4 to 6 on the tiny run."""
+    from lesion_work import make_work
+
+    return make_work(explored_run, tmp_path_factory.mktemp("maps"))

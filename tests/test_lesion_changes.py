@@ -3,17 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
-from lesion_work import NOISE, chosen_lesions, make_work
+from lesion_work import NOISE, chosen_lesions
 
 from lib import explanation, kept, lesion_changes, maps
 from lib.synthetic import insert_lesion
 from lib.tissue import white_matter
 from lib.windows import predict_lesion
-
-
-@pytest.fixture(scope="module")
-def work(explored_run, tmp_path_factory):
-    return make_work(explored_run, tmp_path_factory.mktemp("maps"))
 
 
 def score(model, image, mask):

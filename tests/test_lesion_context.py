@@ -3,16 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
-from lesion_work import STEPS, VARIANTS, chosen_lesions, make_work
+from lesion_work import STEPS, VARIANTS, chosen_lesions
 from scipy import ndimage
 
 from lib import kept, maps
 from lib.windows import predict_lesion
-
-
-@pytest.fixture(scope="module")
-def work(explored_run, tmp_path_factory):
-    return make_work(explored_run, tmp_path_factory.mktemp("maps"))
 
 
 @pytest.fixture(scope="module")

@@ -3,15 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from lesion_work import chosen_lesions, make_work
+from lesion_work import chosen_lesions
 
 from lib import kept, lesion_saliency, maps
 from lib.windows import whole_logits
-
-
-@pytest.fixture(scope="module")
-def work(explored_run, tmp_path_factory):
-    return make_work(explored_run, tmp_path_factory.mktemp("maps"))
 
 
 def test_lesions_are_found_with_their_healthy_volumes_wherever_they_stand_in_the_list(explored_run, work):

@@ -14,7 +14,6 @@ import pandas as pd
 import psutil
 import pytest
 import torch
-from lesion_work import make_work
 
 from lib import explanation, kept, maps, phantom, predictions, unet, workers
 from lib.scans import find_scans
@@ -123,16 +122,18 @@ def compute_or_die(task, dying=()):
     return function(item)
 
 
-def tasks(run, folder):
-    """All items of work of notebooks 4 to 6 on a tiny run."""
-    return [(name, function, item) for name, (function, items) in make_work(run, folder).items() for item in items]
+def tasks(work, folder):
+    """All items of work of notebooks 4 to 6, with maps in this folder."""
+    explain, instances = work["explain instances"]
+    work = work | {"explain instances": (partial(explain, folder=folder), instances)}
+    return [(name, function, item) for name, (function, items) in work.items() for item in items]
 
 
 @pytest.fixture(scope="module")
-def expected_lesions(explored_run, tmp_path_factory):
+def expected_lesions(work, tmp_path_factory):
     """Folder of maps, and results computed in this process."""
     folder = tmp_path_factory.mktemp("here")
-    return folder, workers.each(compute_or_die, tasks(explored_run, folder), desc="here")
+    return folder, workers.each(compute_or_die, tasks(work, folder), desc="here")
 
 
 def assert_same(one, other):
@@ -147,7 +148,7 @@ def assert_same(one, other):
 
 @pytest.mark.parametrize(("n_workers", "deaths"), [(1, 0), (2, 0), (2, 1)])
 def test_the_work_of_notebooks_4_to_6_is_the_same_to_the_last_digit_wherever_it_is_done(
-    cluster, explored_run, expected_lesions, tmp_path, n_workers, deaths
+    cluster, work, expected_lesions, tmp_path, n_workers, deaths
 ):
     here, expected = expected_lesions
     dying = [
@@ -156,10 +157,10 @@ def test_the_work_of_notebooks_4_to_6_is_the_same_to_the_last_digit_wherever_it_
     for file in dying:
         file.touch()
     cluster.scale(n_workers)
-    given = tasks(explored_run, tmp_path / "maps")
+    given = tasks(work, tmp_path / "maps")
     assert max(len(pickle.dumps(item)) for _, _, item in given) < 10_000
-    work = partial(compute_or_die, dying=dying)
-    assert_same(expected, workers.each(work, given, scheduler=cluster.scheduler_address, desc="lesions"))
+    compute = partial(compute_or_die, dying=dying)
+    assert_same(expected, workers.each(compute, given, scheduler=cluster.scheduler_address, desc="lesions"))
     assert not any(file.exists() for file in dying)
     names = {file.relative_to(here) for file in here.rglob("*.nii.gz")}
     assert names == {file.relative_to(tmp_path / "maps") for file in tmp_path.rglob("*.nii.gz")}
