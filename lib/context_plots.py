@@ -42,7 +42,7 @@ def context(responses, curve, plateau):
         for ax, name in ((left, "fraction"), (right, "score")):
             found = plateau[(plateau["growth"] == growth) & (plateau["curve"] == name)].iloc[0]
             if np.isfinite(found["step95"]):
-                interval = f"{found['step95']:g} ({found['low']:.1f} to {found['high']:.1f})"
+                interval = f"{found['step95']:g} ({found['low']:.3g} to {found['high']:.3g})"
                 ax.axvline(found["step95"], color="#004488", ls="--", lw=0.8, label=f"95 % of plateau: {interval}")
             ax.set(xlabel=label, ylabel=CURVES[name], ylim=(-0.03, 1.03), xlim=(0, None), title=n)
             ax.legend(loc="lower right")

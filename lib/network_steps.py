@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from lib.local_convolution import Convolution
-from lib.reach import CHANNELS, frozen
+from lib.reach import CHANNELS, frozen, once_per_architecture
 
 SUMS = (operator.add, operator.iadd, torch.add)
 
@@ -33,8 +33,7 @@ class Step:
 def build_steps(model):
     """The steps of a network, with its weights of this moment.  Raises Unsupported, naming the part without adjoint."""
     try:
-        with frozen(model):
-            graph = torch.fx.Tracer().trace(model)
+        graph = _trace(model)
     except Exception as error:  # tracing fails in as many ways as there are networks
         raise Unsupported(f"the network cannot be traced: {error}") from error
     modules, steps, numbers = dict(model.named_modules()), [], {}
@@ -50,6 +49,12 @@ def build_steps(model):
             steps.append(_step(node, inputs, steps))
             numbers[node] = len(steps) - 1
     return steps
+
+
+@once_per_architecture
+def _trace(model):
+    with frozen(model):
+        return torch.fx.Tracer().trace(model)
 
 
 def _step(node, inputs, steps):

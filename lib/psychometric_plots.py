@@ -84,12 +84,13 @@ def _draw_half_levels(fig, curves, smallest, compared):
     for place in axes[2:]:
         place.set(xticks=range(len(names)), xticklabels=[name.replace(" ", "\n", 1) for name in names])
         place.set(xlim=(-0.5, len(names) - 0.5), ylabel="contrast at 50 % (z-score)")
-    fig.legend(*contrast.get_legend_handles_labels(), loc="outside right center", title="arrow: 50 % not reached")
+    title = "arrow: 50 % lies beyond\nwhat was tried"
+    fig.legend(*contrast.get_legend_handles_labels(), loc="outside right center", title=title)
     return list(axes)
 
 
 def _draw_intervals(ax, x, level, table, color, label, ls="-"):
-    """Half levels with their intervals, up to the range that was tried; an arrow where one half lies beyond it."""
+    """Half levels with their intervals, up to the range that was tried; an arrow where one half lies above or below it."""
     value, low, high = (part.clip(table["first"], table["last"]) for part in (level, table["low"], table["high"]))
     ax.vlines(x, low, high, color=color, lw=0.8)
     ax.plot(x.where(np.isfinite(level)), value, "o", ls=ls, ms=3, color=color, label=label)

@@ -76,14 +76,15 @@ def changes(changes, generator):
         ax.hlines(range(len(order)), here["low"], here["high"], color="black", lw=1.2, zorder=3)
         ax.plot(here["value"], range(len(order)), "o", color="black", zorder=3)
         ax.set_xlabel(columns[name])
-    n = changes["change"].value_counts()
+    counts = changes["change"].value_counts()
     axes[0].set(
         yticks=range(len(order)),
-        yticklabels=[f"{name}\nn = {n[name]}" for name in order],
+        yticklabels=[f"{name}\nn = {counts[name]}" for name in order],
         ylim=(len(order) - 0.5, -0.5),
     )
     for ax in axes[:2]:
         ax.set_xlim(-0.03, 1.03)
-    fig.supxlabel("grey: each lesion; black: mean and 95 % patient-bootstrap interval", fontsize=6)
+    n = changes["subject"].nunique()
+    fig.supxlabel(f"{n} patients; grey: each lesion; black: mean and 95 % patient-bootstrap interval", fontsize=6)
     label_panels(axes)
     return fig

@@ -139,8 +139,10 @@ def place_next_to_grey_matter(lesion, white, grey, generator):
     Drawn uniformly from all offsets at which every voxel of the lesion is white matter, one at least has a grey-matter
     neighbour (18-connectivity), and the place it was cut from is at least 4 voxels away.
     """
-    white = white & ~ndimage.binary_dilation(lesion, STRUCTURE, iterations=4)
     place = ndimage.find_objects(lesion.astype(np.uint8))[0]
+    near = tuple(slice(max(side.start - 4, 0), side.stop + 4) for side in place)
+    white = white.copy()
+    white[near] &= ~ndimage.binary_dilation(lesion[near], STRUCTURE, iterations=4)
     shape = np.pad(lesion[place], 1)
     ring = ndimage.binary_dilation(shape, STRUCTURE) & ~shape
 

@@ -36,11 +36,15 @@ def grey_matter(image, brain, lesions_any):
 
 def white_and_grey_matter(image, brain, lesions_any):
     """Both of `white_matter` and `grey_matter`, of one estimate."""
-    healthy, level = _relative_level(image, brain, lesions_any)
-    inner = ndimage.binary_erosion(ndimage.binary_fill_holes(brain), iterations=RIM)
-    white = healthy & inner & (level > -DARKER) & (level < BRIGHTER)
-    grey = healthy & (level <= -GREY) & (level > -FLUID)
-    return _largest(ndimage.binary_opening(white)), _largest(ndimage.binary_opening(grey))
+    if not np.shape(image)[1:] == np.shape(brain) == np.shape(lesions_any):
+        raise ValueError(f"image is {np.shape(image)}, brain {np.shape(brain)}, lesions_any {np.shape(lesions_any)}")
+    box = _box(brain)
+    healthy, level = _relative_level(image[1][box], brain[box], lesions_any[box])
+    inner = ndimage.binary_erosion(ndimage.binary_fill_holes(brain[box]), iterations=RIM)
+    white, grey = np.zeros_like(brain), np.zeros_like(brain)
+    white[box] = _largest(ndimage.binary_opening(healthy & inner & (level > -DARKER) & (level < BRIGHTER)))
+    grey[box] = _largest(ndimage.binary_opening(healthy & (level <= -GREY) & (level > -FLUID)))
+    return white, grey
 
 
 def healthy_volumes(lesion, tissues, generator):
@@ -62,38 +66,41 @@ def sample_healthy(lesion, allowed, generator):
         raise ValueError(f"lesion is {np.shape(lesion)} but allowed is {np.shape(allowed)}")
     if not np.any(lesion):
         raise ValueError("lesion has no voxel: give the mask of one instance")
-    shape = lesion[ndimage.find_objects(lesion.astype(np.uint8))[0]]
-    covered = signal.correlate(allowed.astype(float), shape.astype(float), mode="valid", method="fft")
+    shape, box = lesion[_box(lesion)], _box(allowed)
+    if any(side.stop - side.start < size for side, size in zip(box, shape.shape, strict=True)):
+        return None
+    covered = signal.correlate(allowed[box].astype(np.float32), shape.astype(np.float32), mode="valid", method="fft")
     corners = np.argwhere(covered > shape.sum() - 0.5)
     if len(corners) == 0:
         return None
-    corner = corners[generator.integers(len(corners))]
+    corner = corners[generator.integers(len(corners))] + [side.start for side in box]
     healthy = np.zeros(np.shape(allowed), bool)
     healthy[tuple(slice(c, c + n) for c, n in zip(corner, shape.shape, strict=True))] = shape
     return healthy
 
 
-def _relative_level(image, brain, lesions_any):
+def _relative_level(mprage, brain, lesions_any):
     """Voxels to classify, and the MPRAGE relative to the local white matter: 0 there, about -1 in grey matter."""
-    if not np.shape(image)[1:] == np.shape(brain) == np.shape(lesions_any):
-        raise ValueError(f"image is {np.shape(image)}, brain {np.shape(brain)}, lesions_any {np.shape(lesions_any)}")
     healthy = brain & ~ndimage.binary_dilation(lesions_any, STRUCTURE)
-    if np.unique(image[1][healthy]).size < 3:
+    if np.unique(mprage[healthy]).size < 3:
         raise ValueError("brain without lesions holds fewer than three MPRAGE intensities: check mask and image")
-    low, high = np.percentile(image[1][brain], (1, 99))
-    box = ndimage.find_objects(brain.astype(np.uint8))[0]
-    mprage = np.full(brain.shape, low)
-    mprage[box] = ndimage.median_filter(np.where(brain, image[1], low)[box], 3)
+    low, high = np.percentile(mprage[brain], (1, 99)).astype(np.float32)
+    mprage = ndimage.median_filter(np.where(brain, mprage, low).astype(np.float32), 3)
 
     csf_grey, grey_white = threshold_multiotsu(np.clip(mprage[healthy], low, high), 3)
     white = healthy & (mprage > grey_white) & (mprage <= high)
     for _ in range(PASSES):
-        share = ndimage.uniform_filter(white.astype(float), NEIGHBOURHOOD, mode="constant")
-        total = ndimage.uniform_filter(np.where(white, mprage, 0.0), NEIGHBOURHOOD, mode="constant")
+        share = ndimage.uniform_filter(white.astype(np.float32), NEIGHBOURHOOD, mode="constant")
+        total = ndimage.uniform_filter(np.where(white, mprage, 0), NEIGHBOURHOOD, mode="constant")
         level = np.where(share > 1e-3, mprage - total / np.maximum(share, 1e-3), -np.inf)
         level /= -np.median(level[healthy & ~white & (mprage > csf_grey) & (level < 0)])
         white = healthy & (level > -DARKER) & (level < BRIGHTER)
     return healthy, level
+
+
+def _box(mask):
+    """Slices around the voxels of a mask; empty ones without any."""
+    return (ndimage.find_objects(mask.astype(np.uint8)) or [(slice(0, 0),) * mask.ndim])[0]
 
 
 def _largest(mask):

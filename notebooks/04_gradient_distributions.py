@@ -165,7 +165,8 @@ shown.query("method == 'smoothgrad_max' and sequence == 'FLAIR'").round(3)
 
 # %% [markdown]
 # **Figure.** Peak of each map (value of largest magnitude, with its sign) by kind, method and sequence, with the Mann-Whitney tests: the order of
-# kinds that claim C5 is about. Each dot is a lesion; n lesions (patients) under each kind.
+# kinds that claim C5 is about. Each dot is a lesion; n lesions (patients) under each kind. p are corrected over all ten pairs of a panel; TN grey is
+# drawn against TN alone, its other pairs are in the table.
 
 # %%
 run.save_figure(saliency_plots.peaks(saliency, tests), "peaks")
@@ -206,7 +207,8 @@ matched[matched["sequence"] == "FLAIR"].drop(columns=["sequence", "method"]).rou
 
 # %% [markdown]
 # **Figure.** FLAIR peak of every lesion against **a** its volume and **b** the mean probability in it. **c** Difference of the mean peaks of two kinds, with 95 %
-# intervals over patients: of all lesions, adjusted for log volume and probability in a linear GEE, and within matched pairs (n in the table above).
+# intervals over patients: of all lesions, adjusted for log volume and probability in a linear GEE (may leave the panel), and within matched pairs (n in
+# the table above).
 # Where an interval still excludes 0 after matching, the peak tells the kinds apart beyond what is matched; where it no longer does, it may be a proxy. Kinds
 # whose probabilities do not overlap have no pairs of like probability: their adjusted difference rests on the straight line alone, and the question
 # has no answer in these data. Bears on C5.

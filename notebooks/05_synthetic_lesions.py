@@ -149,7 +149,7 @@ table.pivot_table("detected", ["surroundings", "sequences", "diameter_mm"], "con
 refits = {"n_resamples": n_refits, "generator": generator}
 curves = psychometric.psychometric_table(insertions, "contrast", ["surroundings", "sequences", "diameter_mm"], **refits)
 curves = run.save_table(curves.rename(columns={"level50": "contrast50"}), "psychometric")
-curves[["surroundings", "sequences", "diameter_mm", "n", "contrast50", "low", "high", "deviance_explained"]].round(2)
+curves.loc[:, :"high"].assign(deviance_explained=curves["deviance_explained"]).round(2)
 
 # %%
 deep = insertions[(insertions["surroundings"] == sites.DEEP) & (insertions["contrast"] > 0)]
@@ -161,7 +161,8 @@ smallest[["sequences", "contrast", "n", "diameter50_mm", "low", "high", "devianc
 # **Figure.** Psychometric curves. a-c: detected share of inserted lesions against their contrast, by diameter, deep in white matter; d-f: by
 # surroundings, at one diameter. Points: share with its patient-bootstrap 95 % interval; lines: fitted curves; dotted: median contrast of the
 # annotated lesions. g: contrast at which one half is detected, against diameter; h: diameter at which one half is detected, against contrast; i: contrast
-# by surroundings; each with its 95 % interval. An arrow: one half is not reached in the range that was tried. Bears on claim C6.
+# by surroundings; each with its 95 % interval. An arrow up: one half is not reached in the range that was tried; down: more than one half is found in
+# all of it. n: lesions at each contrast, of as many patients as the table above says. Bears on claim C6.
 
 # %%
 median = {"FLAIR": contrast["flair"].median(), "MPRAGE": -contrast["mprage"].median()}
@@ -226,7 +227,7 @@ run.save_table(effects, "effects").round(2)
 
 # %% [markdown]
 # **Figure.** Detection, score and peak saliency of detected lesions after each change; grey: each lesion, black: mean with its
-# patient-bootstrap 95 % interval.
+# patient-bootstrap 95 % interval. Lesions here were all detected before, so unchanged ones have no interval. Bears on claim C6.
 
 # %%
 run.save_figure(response_plots.changes(changes, generator), "changes")
