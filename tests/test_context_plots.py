@@ -93,7 +93,7 @@ def test_curves_and_plateaus_in_mm_and_in_dilations(figures):
         here = curve[(curve["fill"] == "mean") & (curve["growth"] == growth)]
         assert lines(left)["fraction, 95 % interval"][:, 1].tolist() == here["fraction"].tolist()
         assert lines(right)["mean, 95 % interval"][:, 1].tolist() == here["score"].tolist()
-        label = f"95 % of plateau: {plateau} (2.5 to {plateau + 1:.1f})"
+        label = f"95 % of plateau: {plateau} (2.5 to {plateau + 1})"
         assert lines(left)[label][:, 0].tolist() == lines(right)[label][:, 0].tolist() == [plateau] * 2
         one = responses[
             (responses["fill"] == "mean") & (responses["growth"] == growth) & (responses["scan"] == "sub-2")
