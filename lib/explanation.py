@@ -10,7 +10,7 @@ from scipy import ndimage
 from lib.lesions import instance_mask, signed_distance
 from lib.maps import load_cut, save_cut
 from lib.provenance import digest
-from lib.saliency import grad_cam, smoothgrad
+from lib.saliency import SCORES, grad_cam, smoothgrad
 from lib.tissue import healthy_volumes, white_and_grey_matter
 
 METHODS = ["smoothgrad_max", "smoothgrad_mean", "grad_cam"]
@@ -50,21 +50,27 @@ def instances(rows, scan, probability, predicted, annotated, *, apart_mm, seed):
     return found
 
 
-def lesion_maps(model, image, lesion, *, n_samples, noise_fraction, layer, seed, identity, activations=None):
+def lesion_maps(
+    model, image, lesion, *, n_samples, noise_fraction, layer, seed, identity, score="logit", activations=None
+):
     """Maps of one lesion by method: "smoothgrad_max", "smoothgrad_mean" (2, X, Y, Z) and "grad_cam" (1, X, Y, Z).
 
     image: (2, X, Y, Z) z-scored. Both SmoothGrad maps see the same noise. Spagnolo et al. 2024, eqs. 3, 2 and 8-10.
+    score: what is explained, one of `saliency.SCORES`; the paper's is the logit of the lesion class.
     activations: of `saliency.layer_activations`, which the lesions of one scan share.
+    Raises ValueError for an unknown score.
     """
+    if score not in SCORES:
+        raise ValueError(f"score is {score!r}: choose one of {', '.join(SCORES)}")
     volume = torch.as_tensor(image)[None]
     maps = {
         f"smoothgrad_{aggregate}": smoothgrad(
             model, volume, lesion, n_samples=n_samples, noise_fraction=noise_fraction, aggregate=aggregate,
-            generator=lesion_generator(seed, *identity),
+            generator=lesion_generator(seed, *identity), score=SCORES[score],
         )
         for aggregate in ("max", "mean")
     }  # fmt: skip
-    maps["grad_cam"] = grad_cam(model, volume, lesion, layer=layer, activations=activations)[None]
+    maps["grad_cam"] = grad_cam(model, volume, lesion, layer=layer, score=SCORES[score], activations=activations)[None]
     return {method: saliency.cpu().numpy() for method, saliency in maps.items()}
 
 

@@ -37,6 +37,9 @@ def probability(logits):
     return logits.softmax(1)[:, 1]
 
 
+SCORES = {"logit": class_logit, "difference": logit_difference, "probability": probability}
+
+
 def smoothgrad(
     model, volume, lesion, *, n_samples=50, noise_fraction=0.05, aggregate="max", generator, noise_range="channel",
     score=class_logit,

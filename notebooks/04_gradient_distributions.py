@@ -56,6 +56,7 @@ max_volume_mm3 = 200.0
 apart_mm = 5.0  # least distance of a TN from every annotated or predicted voxel
 n_samples = 8  # noisy copies; the paper's: 50
 noise_fraction = 0.05  # of each channel's range
+score = "logit"  # explained: that of the lesion, as in the paper; or its "difference" from the background's
 layer = "model.1.submodule.2.conv"  # of Grad-CAM++: the decoder one level below the output
 profile_mm = [-5, 16]  # range of the radial profile, in shells of 1 mm
 volume_caliper = 1.5  # largest ratio of the volumes of two matched lesions
@@ -100,7 +101,7 @@ pd.DataFrame(instances).groupby("kind")["mean_probability"].describe().round(3)
 # The noise depends on the seed and the lesion alone. A map that is there already, made from the same inputs, is used again.
 
 # %%
-settings = {"n_samples": n_samples, "noise_fraction": noise_fraction, "layer": layer, "seed": seed}
+settings = {"n_samples": n_samples, "noise_fraction": noise_fraction, "layer": layer, "seed": seed, "score": score}
 folder = run.folder("saliency", description, apart_mm, settings, code_digest(explanation))
 explain = partial(
     lesion_saliency.explain_instances, weights=run.weights(weights), device=device, folder=folder, settings=settings,

@@ -42,6 +42,28 @@ def test_the_noise_depends_on_seed_and_lesion_alone(model, image, lesion):
     assert not np.array_equal(first["smoothgrad_max"], other["smoothgrad_max"])
 
 
+class Flipped(torch.nn.Module):
+    """A network with its two classes exchanged."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, volume):
+        return self.model(volume).flip(1)
+
+
+def test_the_mean_gradient_of_the_difference_is_that_of_lesion_less_background(model, image, lesion):
+    options = SETTINGS | {"layer": "model.0.conv", "identity": ["sub-1", "TP", 4]}
+    found = explanation.lesion_maps(model, image, lesion, **options, score="difference")["smoothgrad_mean"]
+    of_lesion = explanation.lesion_maps(model, image, lesion, **options)["smoothgrad_mean"]
+    options["layer"] = "model.model.0.conv"
+    of_background = explanation.lesion_maps(Flipped(model), image, lesion, **options)["smoothgrad_mean"]
+    np.testing.assert_allclose(found, of_lesion - of_background, atol=1e-5 * np.abs(found).max())
+    with pytest.raises(ValueError, match="score is 'difference of logits': choose one of logit, difference"):
+        explanation.lesion_maps(model, image, lesion, **options, score="difference of logits")
+
+
 def test_maps_are_computed_once_and_read_afterwards(tmp_path):
     maps = {method: np.zeros((2, *SHAPE), np.float32) for method in explanation.METHODS}
     maps["smoothgrad_max"][0, 3, 4, 5] = 1.5
