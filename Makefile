@@ -42,8 +42,9 @@ help: ## this list
 	@echo "make paper takes PROFILE=$(PROFILE) (smoke, demo, pretrain, paper), DATA=<BIDS folder or scans table>, TRAIN=yes (train on them;"
 	@echo "otherwise the weights that come with the project are used), WEIGHTS=<file.safetensors>, OUT=<folder>, DEVICE=<cpu, cuda>,"
 	@echo "SCHEDULER=<address of a Dask scheduler whose workers compute, such as tcp://127.0.0.1:8786>,"
-	@echo "SET=\"name=value notebook.name=value\", ONLY=<last notebook wanted>; make pretrain takes REAL=<scans of patients to test on>;"
-	@echo "make sweep takes all of these but ONLY, SWEEP=<file> and JOBS=$(JOBS); make report takes PROFILE, DATA and OUT"
+	@echo "JOBS=$(JOBS) (notebooks at a time, once 03_evaluation is done), SET=\"name=value notebook.name=value\", ONLY=<last notebook wanted>;"
+	@echo "make pretrain takes REAL=<scans of patients to test on>; make sweep takes all of these but ONLY, and SWEEP=<file>;"
+	@echo "make report takes PROFILE, DATA and OUT"
 
 env: $(STAMP) ## build the environment if it is missing or older than pyproject.toml
 .venv/.complete: pyproject.toml
@@ -60,7 +61,7 @@ paper: $(STAMP) ## run the numbered notebooks and write every figure and table i
 	@$(PYTHON) -m lib.runner resolve --profile $(PROFILE) --build $(BUILD) --figures $(FIGURES) --set \
 	  $(SETTINGS)
 	$(if $(SCHEDULER),@$(PYTHON) -m lib.workers $(SCHEDULER))
-	@$(MAKE) --no-print-directory chain
+	@$(MAKE) --no-print-directory --jobs $(JOBS) chain
 	$(if $(ONLY),,@$(PYTHON) -m lib.claims $(FIGURES) $(if $(filter figures/demo,$(FIGURES)),README.md))
 	@echo "figures and tables: $(FIGURES)"
 
