@@ -39,10 +39,10 @@ def methods(maps, image, lesion, spacing_mm):
             draw_anatomy(ax, image[channel], z, spacing_mm)
             if name:
                 plane = maps[name][channel, :, :, z]
-                draw_plane(ax, plane, spacing_mm, cmap=SALIENCY_MAP, norm=Normalize(-limit, limit))
+                draw_plane(ax, plane, spacing_mm, cmap=SALIENCY_MAP, norm=Normalize(-(limit or 1), limit or 1))
             outline(ax, lesion[:, :, z], spacing_mm, "white")
         if name:
-            write(column[0], 0.04, 0.04, f"1 = {limit:.2g}")
+            write(column[0], 0.04, 0.04, f"1 = {limit:.2g}" if limit else "0 in the slice")
         column[0].set_title((name or "scan").replace(" ", "\n"))
     for ax, sequence in zip(axes[:, 0], SEQUENCES, strict=True):
         ax.set_ylabel(sequence)

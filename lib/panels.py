@@ -173,8 +173,8 @@ def saliency_maps(cases):
         [_shown(c["cam"], at, c["spacing_mm"]) for c, at in zip(cases, centres, strict=True) if c["cam"] is not None],
         default=1,
     )
-    signed = ScalarMappable(Normalize(-limit, limit), SALIENCY_MAP)
-    positive = ScalarMappable(Normalize(0, top), ACTIVATION_MAP)
+    signed = ScalarMappable(Normalize(-(limit or 1), limit or 1), SALIENCY_MAP)
+    positive = ScalarMappable(Normalize(0, top or 1), ACTIVATION_MAP)
     for row, case, (x, y, z) in zip(axes, cases, centres, strict=True):
         spacing = case["spacing_mm"]
         maps = [None, case["saliency"][0], None, case["saliency"][1], case["cam"]]
@@ -197,7 +197,7 @@ def saliency_maps(cases):
     fig.colorbar(signed, ax=axes[:, :4], label="SmoothGrad saliency (logit per z-score), one scale for all rows", **bar)
     if cams:
         colour_bar = fig.colorbar(positive, ax=axes[:, 4:], **{**bar, "aspect": 14})
-        label_axis(colour_bar.ax.xaxis, "Grad-CAM++", "a.u.", top)
+        label_axis(colour_bar.ax.xaxis, "Grad-CAM++", "a.u.", top or 1)
     return fig
 
 

@@ -27,6 +27,15 @@ def test_every_method_has_its_own_scale_and_the_sequences_it_explains(lesion):
     assert not axes[1, 3].images
 
 
+def test_a_map_of_zeros_is_not_coloured(lesion):
+    image, maps = np.ones((2, *lesion.shape)), {"Grad-CAM++": np.zeros((1, *lesion.shape))}
+    ax = methods(maps, image, lesion, (1.0, 1.0, 1.0)).axes[1]
+    drawn = ax.images[-1]
+    middle = drawn.cmap(0.5)
+    np.testing.assert_array_equal(drawn.cmap(drawn.norm(drawn.get_array()))[0, 0], middle)
+    assert "0 in the slice" in [text.get_text() for text in ax.texts]
+
+
 def test_convergence_draws_each_lesion_their_median_and_the_square_root(lesion):
     copies = np.arange(2, 51)
     rows = [
