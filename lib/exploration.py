@@ -147,9 +147,9 @@ class Exploration:
         check_scans(pd.DataFrame([row]))
         scan = load_scan(row, normalised=False)
         probability = self._predict(row, scan, report)
-        thresholds = self.threshold, unet.recorded_outline(self._loaded[1], self.weights)
-        labels = [label_instances(mask) for mask in (segment(probability, *thresholds), scan.lesions)]
-        table = lesion_table(probability, scan.lesions, self.threshold, scan.affine, thresholds[1])
+        outline = unet.recorded_outline(self._loaded[1], self.weights)
+        labels = [label_instances(mask) for mask in (segment(probability, self.threshold, outline), scan.lesions)]
+        table = lesion_table(probability, scan.lesions, self.threshold, scan.affine, outline)
         return Opened(row, scan, probability, *labels, table)
 
     def _predict(self, row, scan, report):

@@ -111,12 +111,13 @@ def detection(detection, metrics, curve, threshold, outline):
     middle.set_title(", ".join(f"{name} {counts[name]:.0f}" for name in COUNTS if name in counts))
 
     for ax in right:
-        curve = curve[curve["threshold"] == threshold]
+        nearest = curve.loc[(curve["threshold"] - threshold).abs().idxmin(), "threshold"]  # of those that were scored
+        curve = curve[curve["threshold"] == nearest]
         for column, name, colour in SCORES:
             ax.plot(curve["outline"], curve[column], "o-", ms=2, color=colour, label=name)
         ax.axvline(outline, color="0.6", lw=0.6, ls="--", label=f"chosen: {outline:.2f}")
         ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="outline (lesion probability)", ylabel="validation score")
-        ax.set_title(f"lesions that reach {threshold:.2f}")
+        ax.set_title(f"lesions that reach {nearest:.2f}")
         ax.legend()
     label_panels((left, middle, *right))
     return fig

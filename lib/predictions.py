@@ -30,8 +30,8 @@ def scan_scores(row, *, path):
 def evaluate_scan(row, *, threshold, outline, path):
     """Lesions of a scan whose probability map is there; writes its instances, "desc-pred_dseg" and "desc-manual_dseg".
 
-    threshold, outline: of `lesions.segment`.  Returns `lesions.lesion_table`, `lesions.annotated_table` and `metrics.scan_metrics` (one row), each a table that
-    begins with scan, subject and session.
+    threshold, outline: of `lesions.segment`.  Returns `lesions.lesion_table`, `lesions.annotated_table` and
+    `metrics.scan_metrics` (one row), each a table that begins with scan, subject and session.
     """
     scan, probability = kept.scan(row), load_map(path(row["scan"], "desc-pred_probseg"))
     prediction = segment(probability, threshold, outline)

@@ -37,7 +37,7 @@ def probability(logits):
     return logits.softmax(1)[:, 1]
 
 
-SCORES = {"logit": class_logit, "difference": logit_difference, "probability": probability}
+SCORES = {"logit": class_logit, "difference": logit_difference}  # those in logits, as the figures say
 
 
 def smoothgrad(

@@ -5,7 +5,6 @@ import os
 import re
 import secrets
 import shlex
-import shutil
 import socket
 import subprocess
 import sys
@@ -24,9 +23,10 @@ from lib import explore_figures
 from lib.exploration import Exploration, Settings
 from lib.parameters import defaults
 from lib.provenance import ROOT
+from lib.report import find_chromium
 
 NOTEBOOK = ROOT / "notebooks" / "00_explore.py"
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+CHROMIUM = find_chromium()
 NO_GPU = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader"]  # WebGL without a graphics card
 PATIENCE_MS = 300_000  # for a busy machine
 

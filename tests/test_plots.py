@@ -147,6 +147,13 @@ def test_detection_without_validation_has_no_empty_panel():
     assert len(plots.detection(bins, metrics, curve[:0], *chosen).axes) == 2
 
 
+def test_detection_shows_scores_at_the_nearest_threshold_to_a_fixed_one():
+    bins, metrics, curve, *_ = detection()
+    right = plots.detection(bins, metrics, curve, 0.52, 0.52).axes[-1]
+    assert right.get_title() == "lesions that reach 0.50"
+    assert lines(right)["Dice"].tolist() == [[0.1, 0.4], [0.3, 0.5], [0.5, 0.6]]
+
+
 @pytest.mark.parametrize("edge", [0.0, np.inf])
 def test_detection_names_a_bin_edge_that_a_log_axis_cannot_show(edge):
     bins, *rest = detection()
