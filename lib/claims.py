@@ -4,9 +4,9 @@
 
 writes `claims.csv` (one row a measure) and `claims.md` beside the tables, and puts the table between the markers of a
 Markdown file if one is given. One function a claim: it takes `read`, which returns a table of the run by name, and returns
-measures. One rule judges every run: a measure holds if its whole 95 % interval lies where the paper says, is
-contradicted if none of it does, and is open otherwise. A claim is reproduced if all its measures hold, not reproduced if one is
-contradicted, and inconclusive otherwise.
+measures. One rule judges every run: a measure holds if its whole 95 % interval lies where the paper says (a direction, a
+range of radii, a score or share within `MARGIN`), is contradicted if none of it does, and is open otherwise. A claim is
+reproduced if all its measures hold, not reproduced if one is contradicted, and inconclusive otherwise.
 """
 
 import argparse
@@ -30,8 +30,7 @@ BOOTSTRAP = "bootstrap of patients"
 class Measure:
     """One number of a claim with its 95 % interval.
 
-    expected: (low, high), where the paper's claim puts it; None if the number is only reported. covers: the claim is a
-    number, and holds where the interval covers it; otherwise it is a direction, and the interval has to lie within.
+    expected: (low, high), where the paper's claim puts it; None if the number is only reported.
     """
 
     measure: str
@@ -44,7 +43,6 @@ class Measure:
     test: str = BOOTSTRAP
     effect: str = ""
     expected: tuple[float, float] | None = None
-    covers: bool = False
     digits: int = 2
 
     @property
@@ -53,8 +51,6 @@ class Measure:
         if self.expected is None or not np.isfinite([self.low, self.high]).all():
             return None
         low, high = self.expected
-        if self.covers:
-            return low <= self.high and self.low <= high
         inside, apart = low < self.low and self.high < high, self.high <= low or self.low >= high
         return True if inside else False if apart else None
 
@@ -68,13 +64,16 @@ class Measure:
 
 
 POSITIVE, NEGATIVE = (0.0, np.inf), (-np.inf, 0.0)
+MARGIN = 0.1  # on either side of a score or share that the paper gives
+HALF_STEP_MM = 0.5  # on either side of a range of radii, which are multiples of 1 mm
 
 
 def segmentation(read):
     metrics, lesions = read("03_metrics").set_index("metric"), len(read("03_annotated"))
     paper = {"Dice": 0.60, "nDSC": 0.71}
     return [
-        _of_row(metrics.loc[name], name, lesions, expected=(value, value), covers=True) for name, value in paper.items()
+        _of_row(metrics.loc[name], name, lesions, expected=(value - MARGIN, value + MARGIN))
+        for name, value in paper.items()
     ]
 
 
@@ -83,7 +82,8 @@ def detection(read):
     counts = [_of_row(metrics.loc[name], name, lesions, digits=0) for name in ("TP", "FP", "FN")]
     paper = {"TPR": 0.79, "PPV": 0.63, "F1": 0.70}
     return counts + [
-        _of_row(metrics.loc[name], name, lesions, expected=(value, value), covers=True) for name, value in paper.items()
+        _of_row(metrics.loc[name], name, lesions, expected=(value - MARGIN, value + MARGIN))
+        for name, value in paper.items()
     ]
 
 
@@ -146,17 +146,17 @@ def synthetic_lesions(read):
 
 def context(read):
     """Judged by the paper's fill in mm; with other fills, and in the paper's dilations, it is only reported."""
-    paper = {"fraction": ("detected lesions", (6.0, 8.0)), "score": ("mean score", (12.0, 15.0))}
+    paper = {"fraction": ("detected lesions", 6, 8), "score": ("mean score", 12, 15)}
     plateau = read("06_plateau")
     measures = []
     for row in plateau[(plateau["fill"] == "mean") | (plateau["curve"] == "score")].itertuples():
-        text, expected = paper[row.curve]
+        text, low, high = paper[row.curve]
         unit = "mm" if row.growth == "euclidean" else "dilations"
         rest = "" if row.fill == "mean" else f", rest {row.fill}"
-        judged = expected if unit == "mm" and not rest else None
+        judged = (low - HALF_STEP_MM, high + HALF_STEP_MM) if unit == "mm" and not rest else None
         measures.append(
             Measure(f"{text}{rest}", row.step95, row.low, row.high, row.lesions, row.patients,
-                    unit=unit, expected=judged, covers=True, digits=0)
+                    unit=unit, expected=judged, digits=0)
         )  # fmt: skip
     return measures
 
@@ -197,7 +197,7 @@ def ledger(read):
                 "text": str(one),
             }
             rows.append(front | row | judged | {"notebook": notebook, "file": file})
-    return pd.DataFrame(rows).drop(columns=["digits", "covers"])
+    return pd.DataFrame(rows).drop(columns=["digits"])
 
 
 def judge(measures):

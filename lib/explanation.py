@@ -16,6 +16,7 @@ from lib.tissue import healthy_volumes, white_and_grey_matter
 METHODS = ["smoothgrad_max", "smoothgrad_mean", "grad_cam"]
 SEQUENCES = ["FLAIR", "MPRAGE"]
 PERILESIONAL_MM = 3.0  # width of the shell around a lesion that is called perilesional
+SHARE_LEFT = 0.05  # of the largest shell: below it saliency counts as gone
 
 
 def lesion_generator(*seed):
@@ -117,18 +118,18 @@ def measure(maps, lesion, brain, spacing_mm, edges_mm):
         found = _peaks(values) | {"mean_inside": float(near[inside].mean())}
         found["mean_perilesional"] = float(near[around].mean()) if around.any() else np.nan
         found["contrast"] = found["mean_inside"] - found["mean_perilesional"]
-        numbers.append(names | found | {"reach5_mm": reach(outer, magnitude, 0.05)})
+        numbers.append(names | found | {"reach5_mm": reach(outer, magnitude)})
         profiles.append(pd.DataFrame({"distance_mm": middle, "value": mean}).assign(**names))
     return pd.DataFrame(numbers), pd.concat(profiles, ignore_index=True)
 
 
-def reach(outer_mm, magnitude, fraction):
-    """Smallest radius around the border beyond which the magnitude stays below a fraction of its largest value, in mm.
+def reach(outer_mm, magnitude):
+    """Smallest radius around the border beyond which the magnitude stays below 5 % of its largest value, in mm.
 
     outer_mm: (shells,), increasing, the outer radius of each shell (negative: inside the lesion); magnitude: (shells,).
     NaN where the last shell is not below, as the reach is beyond it, and for a map of zeros.
     """
-    last = np.flatnonzero(magnitude >= fraction * magnitude.max())[-1]
+    last = np.flatnonzero(magnitude >= SHARE_LEFT * magnitude.max())[-1]
     return max(float(outer_mm[last]), 0.0) if last < len(magnitude) - 1 else np.nan
 
 

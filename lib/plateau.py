@@ -6,9 +6,9 @@ import torch
 from scipy import ndimage
 
 from lib.context import CURVE, context_response, surrounding_box
+from lib.explanation import reach
 from lib.stats import bootstrap_mean, plateau_radius
 
-SALIENCY_SHARE = 0.05  # of the largest shell: below it saliency counts as gone
 SD_OF_MEDIAN = 1 / 0.6745  # standard deviation over median magnitude of Gaussian noise
 
 
@@ -77,17 +77,17 @@ def saliency_reach(saliency, lesion, brain, spacing_mm, farthest_mm):
     """Radius in mm beyond which the mean |saliency| of 1 mm shells stays below 5 % of the largest, in each sequence.
 
     saliency: (2, X, Y, Z).  lesion, brain: (X, Y, Z) bool.  Shells are of the distance from the nearest voxel of the
-    lesion, centre to centre, as the context radius; the lesion is the first.  Returns (2,), at most farthest_mm.
+    lesion, centre to centre, as the context radius; the lesion is the first.  Returns (2,), NaN if it is farthest_mm or more.
     """
     box = surrounding_box(lesion, farthest_mm, spacing_mm)
     distance = ndimage.distance_transform_edt(~lesion[box], sampling=spacing_mm)
     shells, inside = np.ceil(distance).astype(int), brain[box] & (distance <= farthest_mm)
     voxels = np.bincount(shells[inside])
-    reach = []
+    found = []
     for values in np.abs(saliency[(slice(None), *box)]):
         mean = np.bincount(shells[inside], values[inside]) / np.maximum(voxels, 1)
-        reach.append(np.flatnonzero(mean >= SALIENCY_SHARE * mean.max())[-1])
-    return np.array(reach, float)
+        found.append(reach(np.arange(len(mean)), mean))
+    return np.array(found)
 
 
 def rank_correlations(table, value, columns, *, n_resamples, generator):

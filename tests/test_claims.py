@@ -137,22 +137,23 @@ def test_half_levels_beyond_the_range_are_said_not_to_be_reached():
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "expected", "covers", "holds"),
+    ("low", "high", "expected", "holds"),
     [
-        (0.1, 0.3, POSITIVE, False, True),
-        (-0.1, 0.3, POSITIVE, False, None),
-        (-0.3, -0.1, POSITIVE, False, False),
-        (0.0, 0.0, POSITIVE, False, False),
-        (-0.3, -0.1, NEGATIVE, False, True),
-        (0.5, 0.7, (0.6, 0.6), True, True),
-        (0.61, 0.7, (0.6, 0.6), True, False),
-        (5, 7, (6, 8), True, True),
-        (np.nan, np.nan, (6, 8), True, None),
-        (0.1, 0.3, None, False, None),
+        (0.1, 0.3, POSITIVE, True),
+        (-0.1, 0.3, POSITIVE, None),
+        (-0.3, -0.1, POSITIVE, False),
+        (0.0, 0.0, POSITIVE, False),
+        (-0.3, -0.1, NEGATIVE, True),
+        (6, 8, (5.5, 8.5), True),
+        (5, 7, (5.5, 8.5), None),
+        (1, 30, (5.5, 8.5), None),
+        (9, 11, (5.5, 8.5), False),
+        (np.nan, np.nan, (5.5, 8.5), None),
+        (0.1, 0.3, None, None),
     ],
 )
-def test_the_rule(low, high, expected, covers, holds):
-    assert Measure("m", 0.0, low, high, 1, 1, expected=expected, covers=covers).holds is holds
+def test_the_rule(low, high, expected, holds):
+    assert Measure("m", 0.0, low, high, 1, 1, expected=expected).holds is holds
 
 
 def test_measures_say_what_the_tables_say():

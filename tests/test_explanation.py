@@ -147,7 +147,7 @@ def test_the_reach_of_an_exponential_is_three_decay_lengths(decay_mm, spacing_mm
     ],
 )
 def test_the_reach_is_where_the_magnitude_stays_below(magnitude, expected):
-    found = explanation.reach(np.array([0, 1, 2, 3, 4]), np.array(magnitude, float), 0.05)
+    found = explanation.reach(np.array([0, 1, 2, 3, 4]), np.array(magnitude, float))
     assert found == pytest.approx(expected, nan_ok=True)
 
 

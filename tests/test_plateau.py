@@ -133,7 +133,8 @@ def test_saliency_reaches_to_the_last_shell_above_five_percent():
     flair[~brain] = 50  # what lies outside the brain does not count
     saliency = np.stack([flair, mprage])
     assert saliency_reach(saliency, lesion, brain, ISOTROPIC, 15).tolist() == [7, 3]
-    assert saliency_reach(saliency, lesion, brain, ISOTROPIC, 5).tolist() == [5, 3]
+    np.testing.assert_array_equal(saliency_reach(saliency, lesion, brain, ISOTROPIC, 5), [np.nan, 3])
+    assert np.isnan(saliency_reach(np.zeros_like(saliency), lesion, brain, ISOTROPIC, 15)).all()
 
 
 def test_saliency_shells_are_means_in_mm():
