@@ -167,11 +167,12 @@ class Explorer(VBox):
 
     def _forget(self):
         self.explained = self.context = None
+        self.viewer.show_maps({})
         self.save.disabled, self.progress.value, self.curves.value, self.numbers.value = True, 0, b"", ""
 
     def _style(self):
         shown = [name for name, box in self.layers.items() if box.value]
-        self.viewer.style(self.sequence.value, shown, self.opacity.value if self.explained else 0)
+        self.viewer.style(self.sequence.value, shown, self.opacity.value)
 
     def _choose(self):
         """Choose the lesion at the crosshair."""

@@ -19,7 +19,10 @@ RGBA = np.dtype([(channel, np.uint8) for channel in "RGBA"])
 
 
 class Viewer:
-    """widget: what is displayed.  `show` gives it a scan, `show_maps` the maps of a lesion, `style` says what is seen."""
+    """widget: what is displayed.  `show` gives it a scan, `show_maps` the maps of a lesion, `style` says what is seen.
+
+    Only volumes that are seen are in the browser: without a graphics card it takes long to redraw each of them.
+    """
 
     def __init__(self):
         self.widget = NiiVue(
@@ -30,7 +33,7 @@ class Viewer:
         self._layers, self._maps = {}, {}
 
     def show(self, scan, outlines):
-        """Show a scan, with intensities as stored, and outlines of masks; no map.
+        """Take a scan, with intensities as stored, and outlines of masks; no map.
 
         outlines: {layer: {name in OUTLINE_COLOURS: (X, Y, Z) bool}}.
         """
@@ -45,24 +48,24 @@ class Viewer:
         for layer, masks in outlines.items():
             lut = LUT(lut=_lookup(masks), min=0, max=len(masks))
             self._layers[layer] = self._volume(_surfaces(masks)[box], low, layer, colormap_label=lut)
-        self.widget.load_volumes([*self._layers.values()])
 
-    def show_maps(self, maps, scale):
-        """Show maps {sequence: (X, Y, Z)} of one lesion, cut to where they are not 0, in the colours of a ScalarMappable."""
+    def show_maps(self, maps, scale=None):
+        """Take maps {sequence: (X, Y, Z)} of one lesion, cut to where they are not 0, in the colours of a ScalarMappable."""
         self._maps = {}
         for name, values in maps.items():
             box = ndimage.find_objects((values != 0).astype(np.uint8))
             box = box[0] if box else (slice(0, 1),) * 3
             colours = np.ascontiguousarray(scale.cmap(scale.norm(values[box]), bytes=True)).view(RGBA)[..., 0]
             self._maps[name] = self._volume(colours, [side.start for side in box], f"saliency-{name}")
-        self.widget.load_volumes([*self._layers.values(), *self._maps.values()])
 
     def style(self, sequence, layers, opacity):
         """Show this sequence with the outlines of `layers` (names), its map with `opacity` (0 to 1)."""
-        for name, volume in self._layers.items():
-            volume.opacity = float(name == sequence or name in layers)
-        for name, volume in self._maps.items():
-            volume.opacity = opacity * (name in (sequence, "both"))
+        shown = [volume for name, volume in self._layers.items() if name == sequence or name in layers]
+        for volume in [volume for name, volume in self._maps.items() if name in (sequence, "both")]:
+            volume.opacity = opacity
+            shown.append(volume)
+        if shown != self.widget.volumes:
+            self.widget.load_volumes(shown)
 
     def look_at(self, voxel):
         """Move the crosshair to a voxel (x, y, z) of the scan."""

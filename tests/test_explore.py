@@ -52,7 +52,7 @@ def test_the_first_lesion_is_explained_and_another_choice_explains_that(explored
 
     panel = with_panel(explored_run, use)
     assert panel.explained.opened.row["scan"] == "sub-002"
-    assert len(panel.viewer.widget.volumes) == 5
+    assert len(panel.viewer.widget.volumes) == 4
 
 
 def test_a_choice_takes_the_place_of_what_is_being_computed(explored_run):
