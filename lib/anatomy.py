@@ -12,12 +12,17 @@ import torch
 from nilearn import datasets
 from scipy import ndimage
 
+from lib.cortex import folded_cortex, outer_distance
+from lib.noise import smooth_noise
+
 MARGIN_MM = 5
 VENTRICLE_BOX_MM = ((-37, 38), (-60, 32), (-5, 31))  # holds the lateral ventricles and not the cisterns
 # Boxes of the right half of the template: middle and half sides.
 DEEP_MM = (0, -6, 5), (33, 30, 17)
 BRAINSTEM_MM = (0, -24, -38), (11, 11, 26)
-LIMBIC_MM = ((0, 5, 22), (14, 45, 26)), ((38, 2, 2), (8, 24, 15)), ((24, -18, -20), (13, 22, 12))
+LIMBIC_MM = (
+    ((0, 5, 22), (14, 45, 26)), ((0, 30, -8), (12, 18, 14)), ((38, 2, 2), (8, 24, 15)), ((24, -18, -20), (13, 22, 12)),
+)  # fmt: skip
 # Choroid plexus, tela choroidea and pineal region, from the atria along the floor of the lateral ventricles to the
 # foramina, into the temporal horns, the roofs of the third and fourth ventricles: middle and radius of balls.
 CHOROID_MM = (
@@ -67,32 +72,6 @@ class Anatomy:
         return float(self.affine[0, 0])
 
 
-class SmoothNoise:
-    """Smooth Gaussian random field of unit variance over a box of `shape` (X, Y, Z) voxels.
-
-    White noise weights Gaussian bumps of standard deviation `length` (voxels), one every `length`.
-    """
-
-    def __init__(self, shape, length, rng):
-        self.length = length
-        self.knots = [np.arange(-3 * length, n + 3 * length, length, dtype=np.float32) for n in shape]
-        self.values = rng.standard_normal([len(k) for k in self.knots], dtype=np.float32)
-
-    def at(self, axes):
-        """Values (x, y, z), float32, on the grid of three 1-d arrays of voxel coordinates."""
-        field = self.values
-        for places, knot in zip(axes, self.knots, strict=True):
-            weights = np.exp(-0.5 * ((np.asarray(places, np.float32)[:, None] - knot) / self.length) ** 2)
-            weights /= np.sqrt((weights**2).sum(axis=1, keepdims=True))
-            field = np.tensordot(field, weights, axes=(0, 1))  # the contracted axis returns as the last one
-        return field
-
-
-def smooth_noise(shape, length, rng):
-    """`SmoothNoise` on every voxel of its box: (X, Y, Z) float32."""
-    return SmoothNoise(shape, length, rng).at([np.arange(n) for n in shape])
-
-
 @cache
 def template_maps():
     """White matter, grey matter, fluid, brain fraction and ventricle distance at 1 mm: (5, X, Y, Z), and the origin in mm."""
@@ -139,12 +118,24 @@ def template_regions(shape, origin):
     return np.stack([deep, limbic, _inside_box(x, y, z, *BRAINSTEM_MM), below, choroid])
 
 
+def cortical_maps(maps, regions):
+    """Distance in mm from the fluid around the brain, and the share of cortex and of the white matter among it: (2, X, Y, Z)
+    float32, of `template_maps` and `template_regions`."""
+    white, _, fluid, coverage, ventricle_mm = maps
+    deep, _, _, below, _ = regions
+    core = np.clip(10 * ndimage.gaussian_filter(white, 2.5) - 8.5, 0, 1)  # the white matter of all brains
+    mantle = (1 - core) * (1 - deep) * (1 - ndimage.gaussian_filter(below, 2)) * np.clip(ventricle_mm / 3 - 1, 0, 1)
+    return np.stack([outer_distance(fluid, coverage, ventricle_mm), mantle])
+
+
 @cache
 def _grid(spacing_mm):
-    """Template maps and regions to sample from; affine and points (3, X, Y, Z) in template voxels of the target grid; there,
-    the push of a growing ventricle (3, X, Y, Z) and how far gyri may move (1, X, Y, Z), both in one (4, X, Y, Z)."""
+    """Template maps, regions and `cortical_maps` to sample from; affine and points (3, X, Y, Z) in template voxels of the
+    target grid; there, the push of a growing ventricle (3, X, Y, Z) and how far gyri may move (1, X, Y, Z), both in one
+    (4, X, Y, Z)."""
     maps, origin = template_maps()
-    maps = np.concatenate([maps, template_regions(maps.shape[1:], origin)])
+    regions = template_regions(maps.shape[1:], origin)
+    maps = np.concatenate([maps, regions, cortical_maps(maps, regions)])
     if spacing_mm > 1:  # average over the coarser voxel
         maps = np.stack([ndimage.gaussian_filter(m, 0.35 * spacing_mm) for m in maps])
     shape = tuple(int(n / spacing_mm) for n in maps.shape[1:])
@@ -170,9 +161,9 @@ def _sample(maps, points):
 def make_anatomy(spacing_mm, rng):
     """Anatomy of a random subject on an isotropic grid.
 
-    Smooth warps (about 3 mm over the brain, 1.7 mm over a gyrus), brain size (scans registered rigidly are smaller than the template), ventricle size, width of the sulci and
-    the folding of the cortex vary. The template is an average of many brains and its cortex is blurred: what of it is
-    white matter, grey matter or fluid is drawn at the scale of a gyrus, and of a folium in the cerebellum.
+    Smooth warps (about 3 mm over the brain, 1.7 mm over a gyrus), brain size (scans registered rigidly are smaller than the
+    template), ventricle size, width of the sulci and the folding of the cortex vary. The template is an average of many
+    brains and its cortex is blurred: that is folded anew (`cortex.folded_cortex`), as are the folia of the cerebellum.
     """
     maps, affine, points, still = _grid(spacing_mm)
     push, free = still[:3], still[3].numpy()
@@ -184,22 +175,25 @@ def make_anatomy(spacing_mm, rng):
     warp += [1.7 * free * smooth_noise(shape, 9 / spacing_mm, rng) for _ in range(3)]
     ventricle_growth_mm = rng.gamma(2.0, 0.9)
     where = middle + (points - middle) * size + torch.from_numpy(warp) - ventricle_growth_mm * push
-    white, grey, fluid, coverage, distance, *regions = _sample(maps, where).numpy()
+    white, grey, fluid, coverage, distance, *regions, outer_mm, mantle = _sample(maps, where).numpy()
     deep, limbic, brainstem, below, choroid = regions
+    cortex = folded_cortex(outer_mm / float(size.mean()), white, spacing_mm, rng)
     white, grey = white + 0.6 * grey * brainstem, grey * (1 - 0.6 * brainstem)
-    fluid = rng.uniform(1.5, 3.5) * np.maximum(fluid, 1 - white - grey)  # sulci; the template's maps are averages
-    folding = rng.uniform(0.5, 1.0) * (1 - deep) * np.clip((distance - 6) / 10, 0, 1)
-    fields = [smooth_noise(shape, max(length / spacing_mm, 0.8), rng) for length in (2.2, 2.2, 12)]
-    up_mm = spacing_mm * np.arange(shape[2]) + 4 * fields[2]
-    folia = below * np.sin(2 * np.pi * up_mm / max(4.5, 3 * spacing_mm))
-    white = white * np.exp(folding * (fields[0] + folia))
-    fluid = fluid * np.exp(folding * (fields[1] - 0.6 * folia))
-    sharp = np.stack([white, grey, fluid]).clip(0) ** 1.75
-    covered = np.clip(20 * coverage - 1, 0, 1)
+    fluid = rng.uniform(1.5, 3.5) * np.maximum(fluid, 1 - white - grey)  # the template's maps are averages
+    folia = rng.uniform(0.5, 1.0) * below * (1 - brainstem) * _folia(shape, spacing_mm, rng)
+    sharp = np.stack([white * np.exp(folia), grey, fluid * np.exp(-0.6 * folia)]).clip(0) ** 1.75
     total = sharp.sum(axis=0)
     sharp[2] += total < 1e-6
-    white, grey, fluid = (sharp / sharp.sum(axis=0) * covered).astype(np.float32)
+    tissue = mantle * cortex + (1 - mantle) * sharp / sharp.sum(axis=0)
+    white, grey, fluid = (tissue * np.clip(20 * coverage - 1, 0, 1)).astype(np.float32)
     return Anatomy(white, grey, fluid, deep, limbic, below, choroid, coverage, distance, affine)
+
+
+def _folia(shape, spacing_mm, rng):
+    """Waves along z, of the sheets of the cerebellum: (X, Y, Z) float32 around 0."""
+    fine, coarse = (smooth_noise(shape, max(length / spacing_mm, 0.8), rng) for length in (2.2, 12))
+    up_mm = spacing_mm * np.arange(shape[2], dtype=np.float32) + 4 * coarse
+    return fine + np.sin(2 * np.pi * up_mm / max(4.5, 3 * spacing_mm))
 
 
 def infratentorial(x, y, z):

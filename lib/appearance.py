@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lib.acquisition import acquire
-from lib.anatomy import SmoothNoise, smooth_noise
+from lib.noise import SmoothNoise, smooth_noise
 from lib.painting import LESION
 
 INGREDIENTS = ("tissue", "lesions", "distractors", "acquisition")
@@ -105,18 +105,18 @@ def draw_appearance(blobs, rng, without=()):
     return Appearance(
         grey=grey,
         deep=1 + (grey - 1) * span("tissue", (-0.4, 0.3), (1.15, 1.0)),
-        limbic=maybe("distractors", 0.9, 0.0, 0.22),
+        limbic=maybe("distractors", 0.9, 0.0, 0.32),
         fluid=span("tissue", (0.02, 0.03), (0.45, 0.38)),
         outside=span("tissue", (0.1, 0.1), (1.0, 1.2)),
         texture=span("tissue", (0.01, 0.005), (0.06, 0.03)),
         patches=span("tissue", (0.02, 0.01), (0.07, 0.03)),
         regional=float(span("tissue", 0.0, 0.10)),
         spots=maybe("distractors", 0.9, 0.05, 0.35),
-        haze=maybe("distractors", 0.8, 0.0, 0.25),
+        haze=maybe("distractors", 0.8, 0.0, 0.35),
         lining=maybe("distractors", 0.95, 0.05, 0.80),
         lining_mm=span("distractors", 0.6, 1.6),
         choroid=maybe("distractors", 0.95, (0.6, 0.5), (1.9, 1.3)),
-        below=span("tissue", (-0.1, -0.1), (0.3, 0.1)),
+        below=span("tissue", (-0.1, -0.1), (0.4, 0.1)),
         pulsation=maybe("distractors", 0.5, 0.1, 0.8),
         vessels=maybe("distractors", 0.35, (0.0, 0.1), (0.6, 1.3)),
         contrast=contrast.astype(np.float32),
@@ -204,7 +204,7 @@ def _signals(maps, look, bias, axes, rng):
         )
         fluid = look.fluid[channel] + fluid_extra[channel] + look.vessels[channel] * vessels
         value = maps.white * white_factors[channel] + maps.grey * level + maps.fluid * fluid
-        value += look.below[channel] * (1 + sign * rough) * maps.below * (maps.white + maps.grey)
+        value += look.below[channel] * (1 + 0.4 * sign * rough) * maps.below * (maps.white + maps.grey)
         value += (look.choroid[channel] - value) * plexus
         value += (look.outside[channel] * (1 + 0.5 * patch) + look.vessels[channel] * vessels - value) * outside
         value += bulk * look.contrast[maps.label, channel]

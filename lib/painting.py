@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from lib.anatomy import smooth_noise
+from lib.noise import smooth_noise
 
 EDGE = 1.4  # voxels over which a blob fades out
 INFRATENTORIAL_GROWTH = 2.5  # their lesions are larger than other focal ones

@@ -95,7 +95,7 @@ def _write_subject(folder, seed, subject, sessions, spacing_mm):
 
 def _settings(n_subjects, n_two_sessions, seed, spacing_mm):
     """What the scans depend on, with a digest of the code that makes them."""
-    modules = ("anatomy", "painting", "subject", "appearance", "acquisition", "phantom")
+    modules = ("noise", "cortex", "anatomy", "painting", "subject", "appearance", "acquisition", "phantom")
     code = b"".join(Path(__file__).with_name(f"{module}.py").read_bytes() for module in modules)
     return {
         "n_subjects": n_subjects,
