@@ -7,6 +7,7 @@ import functools
 from dataclasses import dataclass
 from functools import cache
 
+import nibabel as nib
 import numpy as np
 import torch
 from nilearn import datasets
@@ -166,15 +167,17 @@ def make_anatomy(spacing_mm, rng):
     brains and its cortex is blurred: that is folded anew (`cortex.folded_cortex`), as are the folia of the cerebellum.
     """
     maps, affine, points, still = _grid(spacing_mm)
-    push, free = still[:3], still[3].numpy()
-    shape = tuple(points.shape[1:])
-    middle = torch.tensor(maps.shape[1:]).view(3, 1, 1, 1) / 2
     size = torch.from_numpy((rng.uniform(0.98, 1.22) * rng.uniform(0.97, 1.03, (3, 1, 1, 1))).astype(np.float32))
+    middle = torch.tensor(maps.shape[1:]).view(3, 1, 1, 1) / 2
+    field = _field_of_view(points.shape[1:], size.ravel().tolist())
+    points, (*push, free) = points[:, *field], still[:, *field]
+    affine = affine @ nib.affines.from_matvec(np.eye(3), [side.start for side in field])
+    shape = tuple(points.shape[1:])
     warp = np.stack([3 * smooth_noise(shape, 32 / spacing_mm, rng) for _ in range(3)])
     warp -= warp.mean(axis=(1, 2, 3), keepdims=True)
-    warp += [1.7 * free * smooth_noise(shape, 9 / spacing_mm, rng) for _ in range(3)]
+    warp += [1.7 * free.numpy() * smooth_noise(shape, 9 / spacing_mm, rng) for _ in range(3)]
     ventricle_growth_mm = rng.gamma(2.0, 0.9)
-    where = middle + (points - middle) * size + torch.from_numpy(warp) - ventricle_growth_mm * push
+    where = middle + (points - middle) * size + torch.from_numpy(warp) - ventricle_growth_mm * torch.stack(push)
     white, grey, fluid, coverage, distance, *regions, outer_mm, mantle = _sample(maps, where).numpy()
     deep, limbic, brainstem, below, choroid = regions
     cortex = folded_cortex(outer_mm / float(size.mean()), white, spacing_mm, rng)
@@ -187,6 +190,12 @@ def make_anatomy(spacing_mm, rng):
     tissue = mantle * cortex + (1 - mantle) * sharp / sharp.sum(axis=0)
     white, grey, fluid = (tissue * np.clip(20 * coverage - 1, 0, 1)).astype(np.float32)
     return Anatomy(white, grey, fluid, deep, limbic, below, choroid, coverage, distance, affine)
+
+
+def _field_of_view(shape, size):
+    """Slices along X, Y, Z of the part of a grid, around its middle, that holds a brain smaller by the factors `size`."""
+    kept = [min(n, round(n / factor)) for n, factor in zip(shape, size, strict=True)]
+    return tuple(slice((n - k) // 2, (n - k) // 2 + k) for n, k in zip(shape, kept, strict=True))
 
 
 def _folia(shape, spacing_mm, rng):

@@ -37,7 +37,7 @@ class Appearance:
     below: added to brainstem and cerebellum, in FLAIR unevenly.  haze: of white matter near the ventricles.  lining, lining_mm: of the
     ventricle wall.  choroid: level of the plexus.  pulsation, vessels: bright places, added to the fluid.
     contrast: (n + 1, 2), added by each blob where it fills a voxel.
-    lesion_contrast, t1_ratio: of FLAIR for a lesion of 22 mm3, and size of the MPRAGE's contrast relative to it.
+    lesion_contrast, t1_ratio: of FLAIR at a lesion's core, and size of the MPRAGE's contrast relative to it for one of 22 mm3.
     gamma, bias, noise: of the intensities.  bias_mm, noise_mm, blur_mm: Gaussian.  slice_mm, slice_axis: thickness, 0 for 3D.
     shift_mm: of FLAIR against MPRAGE.  cut, ragged, residue: border of the skull stripping, its roughness, leftovers.
     """
@@ -95,7 +95,7 @@ def draw_appearance(blobs, rng, without=()):
 
     grey = span("tissue", (1.04, 0.62), (1.35, 0.92))
     contrast = np.zeros((len(blobs.family), 2))
-    lesion_contrast, t1_ratio = span("lesions", 0.28, 0.70), span("lesions", 0.05, 0.85)
+    lesion_contrast, t1_ratio = span("lesions", 0.38, 0.90), span("lesions", 0.05, 0.85)
     contrast[blobs.family == LESION] = lesion_contrasts(
         blobs.volume_mm3[blobs.family == LESION], lesion_contrast, t1_ratio, rng
     )
@@ -125,7 +125,7 @@ def draw_appearance(blobs, rng, without=()):
         gamma=span("acquisition", (0.8, 0.8), (1.25, 1.25)),
         bias=span("acquisition", (0.0, 0.0), (0.09, 0.09)),
         bias_mm=float(span("acquisition", *BIAS_MM)),
-        noise=span("acquisition", (0.01, 0.006), (0.10, 0.06)),
+        noise=span("acquisition", (0.01, 0.006), (0.08, 0.05)),
         noise_mm=maybe("acquisition", 0.5, (0.3, 0.3), (0.8, 0.8)),
         blur_mm=maybe("acquisition", 0.7, (0.2, 0.2), (0.8, 0.6)),
         slice_mm=np.array([maybe("acquisition", 0.4, 2.0, 5.0), maybe("acquisition", 0.1, 1.5, 3.0)]),
@@ -138,15 +138,16 @@ def draw_appearance(blobs, rng, without=()):
 
 
 def lesion_contrasts(volumes_mm3, flair, t1_ratio, rng):
-    """Draw added FLAIR and MPRAGE (n, 2) of lesions: stronger in large ones, negatively correlated, some of the small ones faint.
+    """Draw added FLAIR and MPRAGE (n, 2) of lesions: negatively correlated, the MPRAGE stronger in large ones, some small ones faint.
 
-    flair: of a lesion of 22 mm3 at its core.  t1_ratio: the MPRAGE's part of that, on average over lesions.
+    flair: at the core, on average.  t1_ratio: the MPRAGE's part of that for a lesion of 22 mm3. What an image shows of a small lesion
+    is less, in both: its partial volume does that.
     """
     size = np.log(np.maximum(volumes_mm3, 1) / 22).clip(-1.5, 4)
     bright, dark = rng.standard_normal((2, len(size)))
-    faint = np.where((rng.random(len(size)) < 0.15) & (np.asarray(volumes_mm3) < FAINT_MM3), 0.5, 1.0)
-    added = flair * faint * (1 + 0.03 * size) * (1 + 0.22 * bright).clip(0.4)
-    ratio = t1_ratio * ((1 + 0.12 * size) * (1 + 0.5 * dark)).clip(0, 2)
+    faint = np.where((rng.random(len(size)) < 0.1) & (np.asarray(volumes_mm3) < FAINT_MM3), 0.5, 1.0)
+    added = flair * faint * (1 + 0.22 * bright).clip(0.4)
+    ratio = t1_ratio * ((1 + 0.25 * size) * (1 + 0.5 * dark)).clip(0, 2)
     return np.stack([added, -(added * ratio).clip(0, DARKEST)], axis=1)
 
 

@@ -34,7 +34,9 @@ def folded_cortex(outer_mm, white, spacing_mm, rng):
     distance from them. Cortex lies on both sides of a sulcus and below the surface, white matter between.
     """
     shape = white.shape
-    length_mm = rng.uniform(*GYRUS_MM) / (np.pi * np.sqrt(2))  # of the field, whose zeros are as far apart (Rice's formula)
+    length_mm = rng.uniform(*GYRUS_MM) / (
+        np.pi * np.sqrt(2)
+    )  # of the field, whose zeros are as far apart (Rice's formula)
     field = smooth_noise(shape, max(length_mm / spacing_mm, 0.8), rng)
     slope = np.sqrt(sum(along**2 for along in np.gradient(field, spacing_mm)))
     depth_mm = (DEPTH_MM + DEPTH_SD_MM * smooth_noise(shape, 15 / spacing_mm, rng)).clip(0)

@@ -122,14 +122,14 @@ def draw_blobs(anatomy, rng, session=0):
         groups.append((family, near_cortex, voxels, voxels, elongation))
 
     load, number = rng.standard_normal(2) @ np.array([[1.0, 0.6], [0.0, 0.8]])
-    n = int(np.clip(45 * np.exp(0.85 * number) / spacing**2, 3, 250))
+    n = int(np.clip(70 * np.exp(0.85 * number) / spacing**2, 3, 300))
     voxels = np.exp(2.8 + 1.25 * rng.standard_normal(n)).clip(3, 5000)
     growth = np.where(rng.random(n) < 0.15, rng.uniform(1.3, 2.2, n), 1.0)
     new = rng.random(n) < 0.12
     now = voxels * growth if session else np.where(new, 0, voxels)
     groups.append((LESION, site_probability(anatomy), now, voxels, 0.25))
 
-    periventricular = min(4500 * np.exp(1.9 * load), 60000)
+    periventricular = min(6000 * np.exp(1.8 * load), 60000)
     periventricular *= (periventricular >= LEAST_CONFLUENT_MM3) / spacing**1.5
     coarse, fine = (smooth_noise(shape, length / spacing, rng) for length in (10, 4))
     share, spread_mm = rng.uniform(0.1, 0.5), np.exp(rng.uniform(np.log(4), np.log(25)))

@@ -41,12 +41,12 @@ def plain(subject, rng):
     )
 
 
-def test_lesion_contrasts_are_negatively_correlated_and_grow_with_size():
+def test_lesion_contrasts_are_negatively_correlated_and_the_mprage_grows_with_size():
     rng = np.random.default_rng(0)
     volumes_mm3 = np.exp(rng.normal(3.27, 1.37, 4000))
     flair, mprage = lesion_contrasts(volumes_mm3, 0.4, 0.4, rng).T
     assert -0.8 < np.corrcoef(flair, mprage)[0, 1] < -0.3
-    assert np.corrcoef(np.log(volumes_mm3), flair)[0, 1] > 0.1
+    assert abs(np.corrcoef(np.log(volumes_mm3), flair)[0, 1]) < 0.1  # the image's is left to partial volume
     assert np.corrcoef(np.log(volumes_mm3), mprage)[0, 1] < -0.1
     assert (flair > 0).all() and (mprage <= 0).all()
     near = np.abs(np.log(volumes_mm3 / 22)) < 0.3
@@ -88,7 +88,7 @@ def test_lesions_are_bright_on_flair_and_dark_on_mprage(subjects):
             images = render(subject, draw_appearance(subject, rng), rng)
             ratios.append(images[:, mask].mean(axis=1) / images[:, around].mean(axis=1))
     flair, mprage = np.mean(ratios, axis=0)
-    assert 1.1 < flair < 1.5
+    assert 1.3 < flair < 1.6  # median over all lesion voxels of three scans 1.37 to 1.55 (data/README.md)
     assert 0.7 < mprage < 0.98
 
 

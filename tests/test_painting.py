@@ -29,6 +29,17 @@ def test_painted_ball_has_its_volume_and_stays_in_tissue(anatomies):
     assert not alpha[~anatomy.brain].any()
 
 
+def test_partial_volume_makes_small_lesions_fainter(anatomies):
+    depth = ndimage.distance_transform_edt(anatomies[0].white > 0.95)
+    site = np.array([np.unravel_index(depth.argmax(), depth.shape)])
+    seen = []
+    for voxels in (5.0, 20.0, 100.0):
+        alpha, label = np.zeros(depth.shape, np.float32), np.zeros(depth.shape, np.int16)
+        paint(anatomies[0], alpha, label, 1, site, [voxels], np.eye(3)[None], np.zeros(depth.shape))
+        seen.append(alpha[alpha >= 0.5].mean())
+    assert seen == sorted(seen) and seen[0] < 0.9 * seen[2]
+
+
 def test_focal_lesions_favour_the_ventricles_and_keep_eight_percent_below_the_tentorium(anatomies):
     for anatomy in anatomies[:2]:
         weight, below = site_probability(anatomy), anatomy.infratentorial
