@@ -29,7 +29,7 @@ from lib.saliency_plots import METHODS
 from lib.style import KIND_COLOURS
 from lib.viewer import Viewer
 
-FIRST_MM3 = 100  # the first lesion shown is the largest TP up to this volume, which is explained within seconds
+FIRST_MM3 = 50  # the first lesion shown is the largest TP up to this volume, which is explained within seconds
 CSS = "<style>.explore select[size], .explore pre {font: 12px monospace} .explore pre {margin: 0 6px}</style>"
 
 
