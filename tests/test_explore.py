@@ -36,6 +36,7 @@ def test_the_first_lesion_is_explained_and_another_choice_explains_that(explored
         await settled(panel)
         first, context = panel.explained, panel.context
         assert first.lesion["kind"] == "TP"
+        assert "saliency FLAIR" in panel.place.value  # at the crosshair, which is in its middle
         assert first.lesion["volume_mm3"] <= 50
         assert context["radius_mm"].tolist() == [0, 1, 2, 3, 4, 5, 6]
         other = next(index for _, index in panel.lesion.options if panel.opened.lesions.loc[index, "kind"] == "FN")
