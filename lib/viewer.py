@@ -31,7 +31,7 @@ class Viewer:
             is_nearest_interpolation=True, drag_and_drop_enabled=False, drag_mode=DragMode.PAN,
             crosshair_color=(0.5, 0.9, 0.5, 1.0), crosshair_width=0.8, crosshair_width_unit="mm", crosshair_gap=20.0,
         )  # fmt: skip
-        self._maps = {}
+        self._grey, self._maps = {}, {}
 
     def show(self, scan, outlines):
         """Take a scan, with intensities as stored, and outlines of masks; no map.
@@ -59,12 +59,14 @@ class Viewer:
                 self._maps[name] = part, scale.cmap(scale.norm(values[part]))
 
     def style(self, sequence, layers, opacity):
-        """Draw this sequence with the outlines of `layers` (names), and its map with `opacity` (0 to 1) over them."""
+        """Draw this sequence with the outlines of `layers` (names), and its map with `opacity` (0 to 1) over them; nothing
+        before there is a scan."""
+        if not self._grey:
+            return
         picture = np.repeat(self._grey[sequence][..., None], 3, axis=3)
-        for name, surface in (
-            item for layer in self._outlines if layer in layers for item in self._outlines[layer].items()
-        ):
-            picture[surface] = np.rint(255 * np.array(to_rgb(OUTLINE_COLOURS[name])))
+        for surfaces in (self._outlines[layer] for layer in self._outlines if layer in layers):
+            for name, surface in surfaces.items():
+                picture[surface] = np.rint(255 * np.array(to_rgb(OUTLINE_COLOURS[name])))
         for part, colours in (found for name, found in self._maps.items() if name in (sequence, "both")):
             cover = opacity * colours[..., 3:]
             picture[part] = np.rint(cover * 255 * colours[..., :3] + (1 - cover) * picture[part])

@@ -133,6 +133,12 @@ def test_the_browser_loads_a_scan_once_and_is_sent_what_changes(viewer, scan, ma
     assert viewer.widget.volumes != loaded
 
 
+def test_nothing_is_drawn_before_there_is_a_scan():
+    viewer = Viewer()
+    viewer.style("FLAIR", ["prediction"], 1)
+    assert viewer.widget.volumes == []
+
+
 def test_a_map_of_zeros_is_shown_as_nothing(viewer):
     browser = Browser(viewer)
     viewer.show_maps({"both": np.zeros(SHAPE, np.float32)}, ScalarMappable(Normalize(0, 1), SALIENCY_MAP))
