@@ -14,13 +14,16 @@ import torch
 from nibabel.affines import apply_affine
 
 from lib import inference, maps, unet
+from lib.adjoint import unsupported_reason
 from lib.context import context_response
 from lib.explanation import SEQUENCES, lesion_generator, measure
 from lib.lesions import instance_mask, label_instances, lesion_table, segment
 from lib.paths import save_figure
 from lib.provenance import ROOT, code_digest, describe, digest, write_atomically
+from lib.reach import measure_reach
 from lib.saliency import copy_maps, grad_cam, layer_activations
 from lib.scans import Scan, check_scans, find_scans, load_scan, normalise
+from lib.threads import one_thread
 from lib.windows import find_window
 
 SHIPPED_WEIGHTS = "weights/unet.safetensors"
@@ -123,7 +126,11 @@ class Exploration:
 
     @cached_property
     def _loaded(self):
-        return unet.load_weights(self.weights, self.device)
+        model, description = unet.load_weights(self.weights, self.device)
+        with one_thread():  # several wait for each other, and long beside a browser that draws
+            unsupported_reason(model)
+            measure_reach(model)
+        return model, description
 
     @property
     def model(self):

@@ -29,7 +29,7 @@ from lib.saliency_plots import METHODS
 from lib.style import KIND_COLOURS
 from lib.viewer import Viewer
 
-FIRST_MM3 = 100  # the first lesion shown is the largest TP up to this volume, which is explained within seconds
+FIRST_MM3 = 50  # the first lesion shown is the largest TP up to this volume, which is explained within seconds
 CSS = "<style>.explore select[size], .explore pre {font: 12px monospace} .explore pre {margin: 0 6px}</style>"
 
 
@@ -89,7 +89,8 @@ class Explorer(VBox):
         return [
             HBox([self.scan, self.sequence, *self.layers.values(), legend]),
             self.viewer.widget,
-            HBox([self.place, HBox([self.opacity, self.bar])], layout={"justify_content": "space-between"}),
+            self.place,
+            HBox([self.opacity, self.bar], layout={"justify_content": "flex-end"}),
             HBox([VBox([*choices, self.progress, self.message]), VBox([self.numbers, self.curves])]),
         ]
 
@@ -143,6 +144,7 @@ class Explorer(VBox):
         scale = explore_figures.colour_scale(settings.method, one.maps)
         self.viewer.show_maps(one.maps, scale)
         self._style()
+        self._go(self._voxel)
         self.bar.value = _png(explore_figures.scale_bar(settings.method, scale))
         self.numbers.value = numbers(one)
         self.progress.value = 1

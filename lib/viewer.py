@@ -1,11 +1,11 @@
 """Three planes of a scan in JupyterLab (ipyniivue): anatomy, outlines of its lesions, saliency maps over it.
 
-Volumes are sent as bytes, outlines and maps in their final colours: nothing is fetched, and a map looks as in the figures.
+One volume is shown, in its final colours and sent as bytes: nothing is fetched, and a map looks as in the figures.
 """
 
 import nibabel as nib
 import numpy as np
-from ipyniivue import LUT, DragMode, MultiplanarType, NiiVue, ShowRender, Volume
+from ipyniivue import DragMode, MultiplanarType, NiiVue, ShowRender, Volume
 from matplotlib.colors import to_rgb
 from scipy import ndimage
 
@@ -15,13 +15,14 @@ from lib.style import KIND_COLOURS
 HEIGHT_PX = 430
 MARGIN = 4  # voxels shown around the brain
 OUTLINE_COLOURS = KIND_COLOURS | {"annotation": ANNOTATION_COLOUR}
-RGBA = np.dtype([(channel, np.uint8) for channel in "RGBA"])
+RGB = np.dtype([(channel, np.uint8) for channel in "RGB"])
 
 
 class Viewer:
-    """widget: what is displayed.  `show` gives it a scan, `show_maps` the maps of a lesion, `style` says what is seen.
+    """widget: what is displayed.  `show` takes a scan, `show_maps` the maps of a lesion, `style` draws what is to be seen.
 
-    Only volumes that are seen are in the browser: without a graphics card it takes long to redraw each of them.
+    The browser loads one volume a scan, and is then sent the voxels that change: without a graphics card it takes long to
+    load a volume, to redraw it and to lay one over another.
     """
 
     def __init__(self):
@@ -30,7 +31,7 @@ class Viewer:
             is_nearest_interpolation=True, drag_and_drop_enabled=False, drag_mode=DragMode.PAN,
             crosshair_color=(0.5, 0.9, 0.5, 1.0), crosshair_width=0.8, crosshair_width_unit="mm", crosshair_gap=20.0,
         )  # fmt: skip
-        self._layers, self._maps = {}, {}
+        self._grey, self._maps = {}, {}
 
     def show(self, scan, outlines):
         """Take a scan, with intensities as stored, and outlines of masks; no map.
@@ -39,42 +40,52 @@ class Viewer:
         """
         corners = np.argwhere(scan.brain)
         low, high = np.maximum(corners.min(0) - MARGIN, 0), np.minimum(corners.max(0) + 1 + MARGIN, scan.brain.shape)
-        self._affine, self._start, self._size = scan.affine, low, high - low
-        box = tuple(slice(*ends) for ends in zip(low, high, strict=True))
-        self._maps, self._layers = {}, {}
-        for name, channel in zip(SEQUENCES, scan.image, strict=True):
-            grey = {"colormap": "gray", "cal_min": 0.0, "cal_max": 255.0}
-            self._layers[name] = self._volume(_grey_levels(channel)[box], low, name, **grey)
-        for layer, masks in outlines.items():
-            lut = LUT(lut=_lookup(masks), min=0, max=len(masks))
-            self._layers[layer] = self._volume(_surfaces(masks)[box], low, layer, colormap_label=lut)
+        self._start, self._size = low, high - low
+        self._affine = scan.affine.astype(float)
+        self._affine[:3, 3] = nib.affines.apply_affine(scan.affine, low)
+        box = self._box = tuple(slice(*ends) for ends in zip(low, high, strict=True))
+        self._grey = {name: _grey_levels(channel)[box] for name, channel in zip(SEQUENCES, scan.image, strict=True)}
+        self._outlines = {
+            layer: {name: _surface(mask[box]) for name, mask in masks.items()} for layer, masks in outlines.items()
+        }
+        self._maps, self._volume = {}, None
 
     def show_maps(self, maps, scale=None):
-        """Take maps {sequence: (X, Y, Z)} of one lesion, cut to where they are not 0, in the colours of a ScalarMappable."""
+        """Take maps {sequence: (X, Y, Z)} of one lesion, in the colours of a ScalarMappable."""
         self._maps = {}
         for name, values in maps.items():
-            box = ndimage.find_objects((values != 0).astype(np.uint8))
-            box = box[0] if box else (slice(0, 1),) * 3
-            colours = np.ascontiguousarray(scale.cmap(scale.norm(values[box]), bytes=True)).view(RGBA)[..., 0]
-            self._maps[name] = self._volume(colours, [side.start for side in box], f"saliency-{name}")
+            values = values[self._box]
+            for part in ndimage.find_objects((values != 0).astype(np.uint8)):
+                self._maps[name] = part, scale.cmap(scale.norm(values[part]))
 
     def style(self, sequence, layers, opacity):
-        """Show this sequence with the outlines of `layers` (names), its map with `opacity` (0 to 1)."""
-        shown = [volume for name, volume in self._layers.items() if name == sequence or name in layers]
-        for volume in [volume for name, volume in self._maps.items() if name in (sequence, "both")]:
-            volume.opacity = opacity
-            shown.append(volume)
-        if shown != self.widget.volumes:
-            self.widget.load_volumes(shown)
+        """Draw this sequence with the outlines of `layers` (names), and its map with `opacity` (0 to 1) over them; nothing
+        before there is a scan."""
+        if not self._grey:
+            return
+        picture = np.repeat(self._grey[sequence][..., None], 3, axis=3)
+        for surfaces in (self._outlines[layer] for layer in self._outlines if layer in layers):
+            for name, surface in surfaces.items():
+                picture[surface] = np.rint(255 * np.array(to_rgb(OUTLINE_COLOURS[name])))
+        for part, colours in (found for name, found in self._maps.items() if name in (sequence, "both")):
+            cover = opacity * colours[..., 3:]
+            picture[part] = np.rint(cover * 255 * colours[..., :3] + (1 - cover) * picture[part])
+        self._drawn = picture.transpose(2, 1, 0, 3).ravel()  # as NIfTI stores them
+        if self._volume is None:
+            image = nib.Nifti1Image(picture.view(RGB)[..., 0], self._affine)
+            self._volume = Volume(data=image.to_bytes(), name="scan.nii")
+            self._volume.observe(lambda _: self._send(), "img")
+            self.widget.load_volumes([self._volume])
+        self._send()
 
     def look_at(self, voxel):
         """Move the crosshair to a voxel (x, y, z) of the scan."""
         self.widget.scene.crosshair_pos = ((np.asarray(voxel) - self._start + 0.5) / self._size).tolist()
 
-    def _volume(self, data, start, name, **style):
-        affine = np.array(self._affine, float)
-        affine[:3, 3] = nib.affines.apply_affine(affine, start)
-        return Volume(data=nib.Nifti1Image(data, affine).to_bytes(), name=f"{name}.nii", **style)
+    def _send(self):
+        """Send what has changed; not before the browser has the volume, which it says by giving `img`."""
+        if self._volume.img is not None and self._volume.img is not self._drawn:
+            self._volume.img = self._drawn
 
 
 def _grey_levels(channel):
@@ -84,15 +95,6 @@ def _grey_levels(channel):
     return np.where(channel != 0, levels.clip(1, 255), 0).astype(np.uint8)
 
 
-def _surfaces(masks):
-    """Number of the mask, from 1, in voxels that touch its outside by a face; 0 elsewhere. The last mask wins."""
-    numbers = np.zeros(next(iter(masks.values())).shape, np.uint8)
-    for number, mask in enumerate(masks.values(), 1):
-        numbers[mask & ~ndimage.binary_erosion(mask)] = number
-    return numbers
-
-
-def _lookup(names):
-    """Flat list of RGBA: nothing for 0, then the colours of the names."""
-    colours = [(*to_rgb(OUTLINE_COLOURS[name]), 1) for name in names]
-    return [0, 0, 0, 0, *(round(255 * part) for colour in colours for part in colour)]
+def _surface(mask):
+    """Voxels of a mask that touch its outside by a face."""
+    return mask & ~ndimage.binary_erosion(mask)
