@@ -13,41 +13,48 @@ OUTLINES = np.arange(1, 10) / 10  # on the lesion probability of its voxels
 
 
 def threshold_scores(probability, annotation):
-    """Dice and nDSC of `lesions.segment` of one scan at each of OUTLINES and THRESHOLDS: (outlines, thresholds, 2).
+    """Scores of `lesions.segment` of one scan at each of OUTLINES and THRESHOLDS: (outlines, thresholds, 5), Dice, nDSC and
+    numbers of TP, FP and FN lesions.
 
     probability, annotation: (X, Y, Z). NaN where the outline is above the threshold.
     """
-    scores = np.full((len(OUTLINES), len(THRESHOLDS), 2), np.nan)
-    annotated = np.count_nonzero(annotation)
+    scores = np.full((len(OUTLINES), len(THRESHOLDS), 5), np.nan)
+    inside = annotation > 0
+    annotated = label_instances(inside)[inside]  # the instance of each annotated voxel
     for outline, row in zip(OUTLINES, scores, strict=True):
         labels = label_instances(probability >= outline)
         n = labels.max() + 1
-        peaks = ndimage.maximum(probability, labels, np.arange(n))[1:]
-        voxels, hits = (np.bincount(inside, minlength=n)[1:] for inside in (labels.ravel(), labels[annotation > 0]))
+        peaks = ndimage.maximum(probability, labels, np.arange(n))
+        peaks[0] = -np.inf  # outside of every predicted instance
+        voxels, hits = np.bincount(labels.ravel()), np.bincount(labels[inside], minlength=n)
         reached = (peaks >= THRESHOLDS[:, None]).astype(int)
         predicted, tp = reached @ voxels, reached @ hits
-        counts = tp, predicted - tp, annotated - tp
-        row[:] = np.stack([dice_of_counts(*counts), normalised_dice_of_counts(*counts, annotation.size)], axis=1)
+        counts = tp, predicted - tp, annotated.size - tp
+        row[:, 0], row[:, 1] = dice_of_counts(*counts), normalised_dice_of_counts(*counts, annotation.size)
+        found = pd.Series(peaks[labels[inside]]).groupby(annotated).max().to_numpy()  # best on each annotated instance
+        row[:, 2], row[:, 3] = reached @ (hits > 0), reached @ (hits == 0)
+        row[:, 4] = (found < THRESHOLDS[:, None]).sum(axis=1)
         row[outline > THRESHOLDS] = np.nan
     return scores
 
 
 def threshold_curve(scores):
-    """Mean Dice and nDSC over scans at each pair of outline and threshold: table outline, threshold, dice, ndsc.
+    """Scores at each pair of outline and threshold: table outline, threshold, dice, ndsc (means over scans), f1 (of the
+    lesions of all scans).
 
     scores: `threshold_scores` of each scan.
     """
-    means = np.mean(list(scores), axis=0)
-    outlines, thresholds = np.nonzero(np.isfinite(means).all(axis=2))
-    dice, ndsc = means[outlines, thresholds].T
-    return pd.DataFrame(
-        {"outline": OUTLINES[outlines], "threshold": THRESHOLDS[thresholds], "dice": dice, "ndsc": ndsc}
-    )
+    scores = np.stack(list(scores))
+    outlines, thresholds = np.nonzero(np.isfinite(scores).all(axis=(0, 3)))
+    chosen = scores[:, outlines, thresholds]
+    dice, ndsc = chosen[..., :2].mean(axis=0).T
+    pair = {"outline": OUTLINES[outlines], "threshold": THRESHOLDS[thresholds]}
+    return pd.DataFrame(pair | {"dice": dice, "ndsc": ndsc, "f1": dice_of_counts(*chosen[..., 2:].sum(axis=0).T)})
 
 
 def best_thresholds(curve):
-    """Row of `threshold_curve` with the best mean Dice, as a dict of floats."""
-    return {name: float(value) for name, value in curve.loc[curve["dice"].idxmax()].items()}
+    """Row of `threshold_curve` with the best mean of Dice and lesion F1, as a dict of floats."""
+    return {name: float(value) for name, value in curve.loc[(curve["dice"] + curve["f1"]).idxmax()].items()}
 
 
 def metrics_table(scans, *, n_resamples, generator):

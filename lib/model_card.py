@@ -19,7 +19,7 @@ CARD = """# Weights of a 3D U-Net for white-matter lesions in multiple sclerosis
 
 **Input** FLAIR and MPRAGE, 1 mm isotropic, co-registered, skull-stripped, z-scored over the brain; **output** background and lesion logits.
 **Network** `{architecture}`, {parameters:,} weights. **Thresholds** A lesion reaches a probability of {threshold}
-somewhere and is outlined at {outline}: the pair with the best mean Dice on synthetic validation scans. That there are two of them, and that Dice picks them, was decided
+somewhere and is outlined at {outline}: the pair with the best mean of Dice and lesion F1 on synthetic validation scans. That there are two of them, and how they are picked, was decided
 after the scans of patients below had been seen.
 
 ## Trained on

@@ -82,7 +82,7 @@ def paint(anatomy, alpha, label, first, sites, voxels, axes, irregularity):
         offset = np.moveaxis(np.mgrid[box], 0, -1) - sites[k]
         distance = np.linalg.norm(offset @ axes[k].T, axis=-1) * (1 + 0.22 * irregularity[box]).clip(0.4)
         solid = np.clip(0.5 + (radius - distance) / EDGE, 0, 1)
-        solid *= np.clip(1.3 * anatomy.white[box] + 0.6 * anatomy.grey[box], 0, 1) * anatomy.brain[box]
+        solid *= np.clip(1.3 * anatomy.white[box] + 0.6 * anatomy.grey[box], 0, 1) * (anatomy.coverage[box] > 0.5)
         label[box] = np.where(solid > alpha[box], first + k, label[box])
         alpha[box] = np.maximum(alpha[box], solid)
 

@@ -7,7 +7,7 @@ from lib.panels import draw_projections
 from lib.style import DOUBLE_COLUMN_MM, KIND_COLOURS, SPLIT_COLOURS, label_panels, new_figure, styled
 
 COUNTS = ("TP", "FP", "FN")
-SCORES = (("ndsc", "nDSC", "#004488"), ("dice", "Dice", "#bb5566"))
+SCORES = (("ndsc", "nDSC", "#004488"), ("dice", "Dice", "#bb5566"), ("f1", "lesion F1", "#ddaa33"))
 
 
 @styled

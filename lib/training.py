@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from lib import losses, ranks
 from lib.appearance import draw_appearance, render_patch
-from lib.evaluation import best_thresholds, threshold_curve, threshold_scores
+from lib.evaluation import threshold_curve, threshold_scores
 from lib.inference import predict
 from lib.provenance import digest, write_atomically
 from lib.scans import load_scan
@@ -208,11 +208,11 @@ def train(
 
 
 def validate(model, rows, window):
-    """Best mean Dice over scans, of all thresholds, with these and the mean nDSC there: dict outline, threshold, dice, ndsc."""
+    """Best mean Dice over scans, of all thresholds: row of `evaluation.threshold_curve`, as a dict."""
     model.eval()
     scans = (load_scan(row) for row in rows)
     curve = threshold_curve(threshold_scores(predict(model, scan.image, window=window), scan.lesions) for scan in scans)
-    return best_thresholds(curve)
+    return curve.loc[curve["dice"].idxmax()].to_dict()
 
 
 def _warm_cosine(step, steps):

@@ -66,13 +66,13 @@ len(workers.each(predict, predicted, scheduler=scheduler, desc="predicting"))
 # %% [markdown]
 # ## Thresholds
 # A lesion is detected where its probability reaches the threshold, and outlined where it reaches the outline around
-# that: the pair with the best mean Dice on the validation scans, or `fixed_threshold` for both. Weights given from
+# that: the pair with the best mean of Dice and lesion F1 on the validation scans, or `fixed_threshold` for both. Weights given from
 # outside come with theirs.
 
 # %%
 if weights:
     threshold, outline = (read(description, weights) for read in (unet.recorded_threshold, unet.recorded_outline))
-    curve = pd.DataFrame(columns=["outline", "threshold", "dice", "ndsc"])
+    curve = pd.DataFrame(columns=["outline", "threshold", "dice", "ndsc", "f1"])
 else:
     score = partial(predictions.scan_scores, path=run.map)
     curve = evaluation.threshold_curve(workers.each(score, rows["validation"], scheduler=scheduler, desc="thresholds"))

@@ -7,7 +7,7 @@ from scipy import ndimage
 
 from lib import evaluation
 from lib.lesions import segment
-from lib.metrics import dice, normalised_dice
+from lib.metrics import scan_metrics
 
 
 def test_threshold_curve_is_the_mean_over_scans():
@@ -34,13 +34,29 @@ def test_scores_are_those_of_the_segmentation_at_each_pair():
     scores = evaluation.threshold_scores(probability, annotation)
     for i, j in ((2, 5), (4, 9), (6, 13), (6, 16), (6, 18), (8, 18)):
         mask = segment(probability, evaluation.THRESHOLDS[j], evaluation.OUTLINES[i])
-        assert scores[i, j].tolist() == pytest.approx([dice(mask, annotation), normalised_dice(mask, annotation)])
+        assert scores[i, j].tolist() == pytest.approx(list(scan_metrics(mask, annotation).values()))
     assert len(np.unique(scores[6, 13:, 0])) > 3
 
 
-def test_the_best_pair_has_the_best_mean_dice():
-    curve = pd.DataFrame({"outline": [0.1, 0.2], "threshold": [0.3, 0.9], "dice": [0.4, 0.5], "ndsc": [0.7, 0.6]})
-    assert evaluation.best_thresholds(curve) == {"outline": 0.2, "threshold": 0.9, "dice": 0.5, "ndsc": 0.6}
+def test_the_best_pair_has_the_best_mean_of_dice_and_f1():
+    curve = pd.DataFrame(
+        {"outline": [0.1, 0.2, 0.3], "threshold": [0.3, 0.9, 0.5], "dice": [0.4, 0.5, 0.3]}
+        | {"ndsc": [0.9, 0.6, 0.9], "f1": [0.5, 0.45, 0.6]}
+    )
+    assert evaluation.best_thresholds(curve) == {"outline": 0.2, "threshold": 0.9, "dice": 0.5, "ndsc": 0.6, "f1": 0.45}
+
+
+def test_f1_is_of_the_lesions_of_all_scans_and_no_lesion_is_no_error():
+    annotation = np.zeros((12, 6, 6), bool)
+    annotation[1, 1, 1] = annotation[4, 1, 1] = annotation[7, 1, 1] = True
+    probability = np.where(annotation, 0.9, 0.0)
+    probability[7, 1, 1], probability[10, 1, 1] = 0.0, 0.9  # one missed, one false
+    empty = np.zeros(annotation.shape)
+    curve = evaluation.threshold_curve(
+        [evaluation.threshold_scores(probability, annotation), evaluation.threshold_scores(empty, empty)]
+    )
+    at = curve.set_index(["outline", "threshold"])["f1"].round(12)
+    assert at[(0.5, 0.5)] == pytest.approx(2 * 2 / (2 * 2 + 1 + 1)) and at[(0.5, 0.95)] == 0
 
 
 def test_metrics_are_means_of_scans_and_rates_of_summed_counts():

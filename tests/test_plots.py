@@ -28,7 +28,9 @@ def cohort():
 
 def training():
     loss = pd.DataFrame({"step": range(1, 201), "loss": 1 / np.arange(1, 201), "learning_rate": 1e-3})
-    return loss, pd.DataFrame({"step": [50, 100, 150], "ndsc": [0.3, 0.6, 0.5], "dice": [0.2, 0.4, 0.5]})
+    return loss, pd.DataFrame(
+        {"step": [50, 100, 150], "ndsc": [0.3, 0.6, 0.5], "dice": [0.2, 0.4, 0.5], "f1": [0.1, 0.3, 0.4]}
+    )
 
 
 def detection():
@@ -40,6 +42,7 @@ def detection():
     )
     curve = pd.DataFrame(
         {"outline": [0.1, 0.3, 0.5], "threshold": [0.5, 0.5, 0.5], "ndsc": [0.5, 0.7, 0.6], "dice": [0.4, 0.5, 0.6]}
+        | {"f1": [0.3, 0.4, 0.4]}
     )
     return bins, metrics, curve, 0.5, 0.3
 
