@@ -5,8 +5,9 @@ import hashlib
 import json
 import os
 import shutil
+import threading
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing import get_all_start_methods, get_context
+from multiprocessing import get_all_start_methods, get_context, parent_process
 from pathlib import Path
 
 import nibabel as nib
@@ -156,6 +157,17 @@ def _in_processes(jobs, workers):
     """Yield the results of _write_subject from single-threaded processes, as they come."""
     context = get_context("forkserver" if "forkserver" in get_all_start_methods() else "spawn")
     context.set_forkserver_preload(["lib.phantom"])  # import the libraries once, not once a worker
-    with ProcessPoolExecutor(workers, context, torch.set_num_threads, (1,)) as pool:
+    with ProcessPoolExecutor(workers, context, _start_worker) as pool:
         for job in as_completed([pool.submit(_write_subject, *job) for job in jobs]):
             yield job.result()
+
+
+def _start_worker():
+    torch.set_num_threads(1)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent():
+    """A run that is killed takes its workers along: none of them goes on to write into the next run's cohort."""
+    parent_process().join()
+    os._exit(1)

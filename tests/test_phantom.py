@@ -1,12 +1,17 @@
 """The synthetic cohort: made on a 3 mm grid, where a subject takes a fraction of a second."""
 
 import json
+import subprocess
+import sys
+import time
 
 import nibabel as nib
 import numpy as np
+import psutil
 import pytest
 
 from lib import phantom
+from lib.provenance import ROOT
 from lib.subject import Subject
 
 SPACING_MM = 3.0
@@ -103,3 +108,23 @@ def test_wrong_settings_and_foreign_folders_are_refused(tmp_path):
     with pytest.raises(ValueError, match="choose an empty folder"):
         phantom.make_cohort(tmp_path, n_subjects=1, n_two_sessions=0, seed=0, spacing_mm=4.0)
     assert (tmp_path / "sub-001").exists()
+
+
+def test_a_run_that_is_killed_takes_its_workers_along(tmp_path):
+    script = tmp_path / "make.py"
+    script.write_text(
+        "from lib.phantom import make_cohort\n"
+        "if __name__ == '__main__':\n"
+        f"    make_cohort({str(tmp_path / 'cohort')!r}, n_subjects=1000, n_two_sessions=0, seed=0, spacing_mm={SPACING_MM})\n"
+    )
+    run = subprocess.Popen([sys.executable, script], cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, stderr=subprocess.DEVNULL)
+    try:
+        while not list(tmp_path.glob("cohort/sub-*")):
+            assert run.poll() is None
+            time.sleep(0.1)
+        started = psutil.Process(run.pid).children(recursive=True)
+    finally:
+        run.kill()
+        run.wait()
+    assert len(started) >= 2
+    assert psutil.wait_procs(started, timeout=20)[1] == []
