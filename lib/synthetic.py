@@ -13,7 +13,7 @@ EDGE_SD_MM = 0.7  # blur of a lesion's border, from FLAIR across the annotated b
 RIM_MM = 1.0  # how far a lesion's blurred border reaches beyond its annotation: a tenth of the contrast is left there
 BLEND_MM = 3.0  # from here on the scan is left as it is
 LEVEL_SD_MM = 4.0  # kernel of the local white-matter level
-SUBSAMPLES = 7  # points per voxel and axis at which a ball is sampled
+SUBSAMPLES = 8  # points per voxel and axis at which a ball is sampled; even: none lies on its surface
 
 
 def insert_lesion(image, centre, diameter_mm, contrast, spacing_mm):
@@ -46,7 +46,7 @@ def soft_ball(brain, centre, diameter_mm, spacing_mm):
     box = tuple(map(slice, low, high))
 
     points = (np.arange(SUBSAMPLES) + 0.5) / SUBSAMPLES - 0.5
-    axes = [((np.arange(*box[i].indices(n))[:, None] + points).ravel() - centre[i]) * spacing[i]
+    axes = [((np.arange(*box[i].indices(n)) - centre[i])[:, None] + points).ravel() * spacing[i]
             for i, n in enumerate(brain.shape)]  # fmt: skip
     x, y, z = np.meshgrid(*axes, indexing="ij", sparse=True)
     inside = x**2 + y**2 + z**2 <= (diameter_mm / 2) ** 2

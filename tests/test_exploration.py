@@ -12,6 +12,7 @@ import torch
 from lib import explore_figures, maps, saliency, scans
 from lib.explanation import lesion_generator
 from lib.exploration import Exploration, Settings
+from lib.windows import whole_logits
 
 LAYER = "model.1.submodule.2.conv"
 SOURCE = {"data": "", "weights": "", "layer": LAYER, "device": "cpu", "seed": 3}
@@ -112,9 +113,8 @@ def test_the_context_curve_ends_at_the_prediction_with_all_tissue(exploration, o
     explained, _ = explain(exploration, opened, lesion, "grad_cam", 1, 0.0)
     curve = exploration.context(explained, 200)
     with torch.no_grad():
-        logits = exploration.model(torch.nn.functional.pad(opened.volume, (0, 3, 0, 1, 0, 1)))
-    size = opened.predicted.shape
-    probability = logits.softmax(1)[0, 1, : size[0], : size[1], : size[2]].numpy()
+        logits = whole_logits(exploration.model, opened.volume)
+    probability = logits.softmax(1)[0, 1].numpy()
     assert curve["radius_mm"].tolist() == list(range(201))
     assert curve["score"].iloc[-1] == pytest.approx(probability[explained.mask].mean(), abs=1e-5)
 

@@ -56,6 +56,12 @@ def test_added_signal_is_contrast_times_volume_of_ball(spacing, diameter):
     np.testing.assert_allclose(added, np.array(CONTRAST) * np.pi * diameter**3 / 6, rtol=0.02)
 
 
+def test_shares_do_not_depend_on_where_in_the_scan_the_ball_is():
+    brain = np.ones((61, 61, 61), bool)
+    (first, _, _), (second, _, _) = (soft_ball(brain, centre, 6.0, (3.0, 3.0, 3.0)) for centre in [(19, 18, 34), (11, 10, 10)])
+    np.testing.assert_array_equal(first, second)
+
+
 @pytest.mark.parametrize("size", [1.0, 0.5])
 def test_alpha_is_ball_blurred_by_edge_and_voxel(size):
     image, brain = scan()
