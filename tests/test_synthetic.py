@@ -58,7 +58,9 @@ def test_added_signal_is_contrast_times_volume_of_ball(spacing, diameter):
 
 def test_shares_do_not_depend_on_where_in_the_scan_the_ball_is():
     brain = np.ones((61, 61, 61), bool)
-    (first, _, _), (second, _, _) = (soft_ball(brain, centre, 6.0, (3.0, 3.0, 3.0)) for centre in [(19, 18, 34), (11, 10, 10)])
+    (first, _, _), (second, _, _) = (
+        soft_ball(brain, centre, 6.0, (3.0, 3.0, 3.0)) for centre in [(19, 18, 34), (11, 10, 10)]
+    )
     np.testing.assert_array_equal(first, second)
 
 
