@@ -14,7 +14,8 @@ OUTLINES = np.arange(1, 10) / 10  # on the lesion probability of its voxels
 
 def threshold_scores(probability, annotation):
     """Scores of `lesions.segment` of one scan at each of OUTLINES and THRESHOLDS: (outlines, thresholds, 5), Dice, nDSC and
-    numbers of TP, FP and FN lesions.
+    numbers of lesions: annotated ones found, FP, FN. A lesion that is predicted in pieces is found once, so that tight
+    outlines, which cut lesions up, do not raise the score.
 
     probability, annotation: (X, Y, Z). NaN where the outline is above the threshold.
     """
@@ -32,15 +33,16 @@ def threshold_scores(probability, annotation):
         counts = tp, predicted - tp, annotated.size - tp
         row[:, 0], row[:, 1] = dice_of_counts(*counts), normalised_dice_of_counts(*counts, annotation.size)
         found = pd.Series(peaks[labels[inside]]).groupby(annotated).max().to_numpy()  # best on each annotated instance
-        row[:, 2], row[:, 3] = reached @ (hits > 0), reached @ (hits == 0)
+        row[:, 3] = reached @ (hits == 0)
         row[:, 4] = (found < THRESHOLDS[:, None]).sum(axis=1)
+        row[:, 2] = found.size - row[:, 4]
         row[outline > THRESHOLDS] = np.nan
     return scores
 
 
 def threshold_curve(scores):
-    """Scores at each pair of outline and threshold: table outline, threshold, dice, ndsc (means over scans), f1 (of the
-    lesions of all scans).
+    """Scores at each pair of outline and threshold: table outline, threshold, dice, ndsc (means over scans), f1 (lesions of
+    all scans together).
 
     scores: `threshold_scores` of each scan.
     """

@@ -97,8 +97,8 @@ unet.save_weights(
 )  # fmt: skip
 
 # %% [markdown]
-# **Figure.** Training loss, validation nDSC and Dice (means over the validation scans) and F1 of their lesions,
-# at the thresholds that are best for Dice, and learning rate. The dashed line marks the weights that were kept.
+# **Figure.** Training loss, validation nDSC and Dice (means over the validation scans) and F1 of their annotated
+# lesions, at the thresholds that are best for Dice, and learning rate. The dashed line marks the weights that were kept.
 
 # %%
 run.save_figure(plots.training(losses, validation), "training")

@@ -66,8 +66,8 @@ len(workers.each(predict, predicted, scheduler=scheduler, desc="predicting"))
 # %% [markdown]
 # ## Thresholds
 # A lesion is detected where its probability reaches the threshold, and outlined where it reaches the outline around
-# that: the pair with the best mean of Dice and lesion F1 on the validation scans, or `fixed_threshold` for both. Weights given from
-# outside come with theirs.
+# that: the pair with the best mean of Dice and lesion F1 on the validation scans, or `fixed_threshold` for both. This F1 counts annotated
+# lesions: one that is predicted in pieces is found once. Weights given from outside come with theirs.
 
 # %%
 if weights:

@@ -6,7 +6,7 @@ import pytest
 from scipy import ndimage
 
 from lib import evaluation
-from lib.lesions import segment
+from lib.lesions import label_instances, segment
 from lib.metrics import scan_metrics
 
 
@@ -31,11 +31,22 @@ def test_scores_are_those_of_the_segmentation_at_each_pair():
     probability = ndimage.gaussian_filter(generator.random((16, 17, 18)), 1)
     probability = (probability - probability.min()) / np.ptp(probability)
     annotation = probability + 0.2 * generator.random(probability.shape) > 0.75
+    annotated = label_instances(annotation)
     scores = evaluation.threshold_scores(probability, annotation)
     for i, j in ((2, 5), (4, 9), (6, 13), (6, 16), (6, 18), (8, 18)):
         mask = segment(probability, evaluation.THRESHOLDS[j], evaluation.OUTLINES[i])
-        assert scores[i, j].tolist() == pytest.approx(list(scan_metrics(mask, annotation).values()))
+        expected = scan_metrics(mask, annotation) | {"tp": len(np.unique(annotated[mask & annotation]))}
+        assert scores[i, j].tolist() == pytest.approx(list(expected.values()))
     assert len(np.unique(scores[6, 13:, 0])) > 3
+
+
+def test_a_lesion_predicted_in_pieces_is_found_once():
+    annotation = np.zeros((10, 5, 5), bool)
+    annotation[1:8, 2, 2] = True
+    probability = np.where(annotation, 0.9, 0.0)
+    probability[4, 2, 2] = 0.3
+    scores = evaluation.threshold_scores(probability, annotation)
+    assert scores[[1, 4], 16, 2:].tolist() == [[1, 0, 0]] * 2  # outlined at 0.2 as one, at 0.5 as two
 
 
 def test_the_best_pair_has_the_best_mean_of_dice_and_f1():
