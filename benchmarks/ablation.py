@@ -15,12 +15,11 @@ import argparse
 import json
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import torch
 
 from lib import appearance, phantom, training, unet
-from lib.evaluation import best_thresholds, threshold_curve, threshold_scores
+from lib.evaluation import best_threshold, threshold_curve, threshold_scores
 from lib.inference import predict
 from lib.lesions import segment
 from lib.metrics import lesion_rates, scan_metrics
@@ -52,7 +51,7 @@ def run_arm(name, cohort, patients, steps, out):
     )  # fmt: skip
     scans = [load_scan(row) for row in validation]
     scores = (threshold_scores(predict(model, scan.image, window=WINDOW), scan.lesions) for scan in scans)
-    best = best_thresholds(threshold_curve(scores))
+    best = best_threshold(threshold_curve(scores))
     threshold, outline = best["threshold"], best["outline"]
     tested = []
     for row in find_scans(patients).to_dict("records"):
@@ -60,7 +59,7 @@ def run_arm(name, cohort, patients, steps, out):
         probability = predict(model, scan.image, window=WINDOW)
         found = scan_metrics(segment(probability, threshold, outline), scan.lesions)
         found["f1"] = lesion_rates(found["tp"], found["fp"], found["fn"])["F1"]
-        found["dice_mean"] = np.nanmean(threshold_scores(probability, scan.lesions)[..., 0])
+        found["dice_mean"] = threshold_scores(probability, scan.lesions)[:, 0].mean()
         tested.append({"arm": name, "scan": row["scan"], "threshold": threshold, "outline": outline, **found})
     return pd.DataFrame(tested)
 

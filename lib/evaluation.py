@@ -9,52 +9,51 @@ from lib.metrics import dice_of_counts, lesion_rates, normalised_dice_of_counts
 from lib.stats import bootstrap_patients, proportion_interval
 
 THRESHOLDS = np.arange(1, 20) / 20  # on the largest lesion probability of an instance
-OUTLINES = np.arange(1, 10) / 10  # on the lesion probability of its voxels
+OUTLINE = 0.5  # on the lesion probability of its voxels: where lesion is likelier than not
 
 
 def threshold_scores(probability, annotation):
-    """Scores of `lesions.segment` of one scan at each of OUTLINES and THRESHOLDS: (outlines, thresholds, 5), Dice, nDSC and
-    numbers of lesions: annotated ones found, FP, FN. A lesion that is predicted in pieces is found once, so that tight
-    outlines, which cut lesions up, do not raise the score.
+    """Scores of `lesions.segment` of one scan at each of THRESHOLDS: (thresholds, 5), Dice, nDSC and numbers of lesions.
 
-    probability, annotation: (X, Y, Z). NaN where the outline is above the threshold.
+    probability, annotation: (X, Y, Z).  Lesions are outlined at OUTLINE, or at the threshold where that is lower. Numbers:
+    annotated lesions found, FP, FN. One that is predicted in pieces is found once.
     """
-    scores = np.full((len(OUTLINES), len(THRESHOLDS), 5), np.nan)
+    scores = np.empty((len(THRESHOLDS), 5))
     inside = annotation > 0
     annotated = label_instances(inside)[inside]  # the instance of each annotated voxel
-    for outline, row in zip(OUTLINES, scores, strict=True):
+    outlines = np.minimum(THRESHOLDS, OUTLINE)
+    for outline in np.unique(outlines):
+        here = outlines == outline
         labels = label_instances(probability >= outline)
         n = labels.max() + 1
         peaks = ndimage.maximum(probability, labels, np.arange(n))
         peaks[0] = -np.inf  # outside of every predicted instance
         voxels, hits = np.bincount(labels.ravel()), np.bincount(labels[inside], minlength=n)
-        reached = (peaks >= THRESHOLDS[:, None]).astype(int)
+        reached = (peaks >= THRESHOLDS[here, None]).astype(int)
         predicted, tp = reached @ voxels, reached @ hits
         counts = tp, predicted - tp, annotated.size - tp
-        row[:, 0], row[:, 1] = dice_of_counts(*counts), normalised_dice_of_counts(*counts, annotation.size)
-        found = pd.Series(peaks[labels[inside]]).groupby(annotated).max().to_numpy()  # best on each annotated instance
-        row[:, 3] = reached @ (hits == 0)
-        row[:, 4] = (found < THRESHOLDS[:, None]).sum(axis=1)
-        row[:, 2] = found.size - row[:, 4]
-        row[outline > THRESHOLDS] = np.nan
+        best = pd.Series(peaks[labels[inside]]).groupby(annotated).max().to_numpy()  # on each annotated instance
+        found = (best >= THRESHOLDS[here, None]).sum(axis=1)
+        scores[here] = np.transpose(
+            [dice_of_counts(*counts), normalised_dice_of_counts(*counts, annotation.size)]
+            + [found, reached @ (hits == 0), best.size - found]
+        )
     return scores
 
 
 def threshold_curve(scores):
-    """Scores at each pair of outline and threshold: table outline, threshold, dice, ndsc (means over scans), f1 (lesions of
-    all scans together).
+    """Scores at each of THRESHOLDS: table threshold, outline, dice, ndsc (means over scans), f1 (lesions of all scans).
 
     scores: `threshold_scores` of each scan.
     """
     scores = np.stack(list(scores))
-    outlines, thresholds = np.nonzero(np.isfinite(scores).all(axis=(0, 3)))
-    chosen = scores[:, outlines, thresholds]
-    dice, ndsc = chosen[..., :2].mean(axis=0).T
-    pair = {"outline": OUTLINES[outlines], "threshold": THRESHOLDS[thresholds]}
-    return pd.DataFrame(pair | {"dice": dice, "ndsc": ndsc, "f1": dice_of_counts(*chosen[..., 2:].sum(axis=0).T)})
+    dice, ndsc = scores[..., :2].mean(axis=0).T
+    f1 = dice_of_counts(*scores[..., 2:].sum(axis=0).T)
+    at = {"threshold": THRESHOLDS, "outline": np.minimum(THRESHOLDS, OUTLINE)}
+    return pd.DataFrame(at | {"dice": dice, "ndsc": ndsc, "f1": f1})
 
 
-def best_thresholds(curve):
+def best_threshold(curve):
     """Row of `threshold_curve` with the best mean of Dice and lesion F1, as a dict of floats."""
     return {name: float(value) for name, value in curve.loc[(curve["dice"] + curve["f1"]).idxmax()].items()}
 

@@ -14,18 +14,18 @@ from lib.provenance import write_atomically
 
 CARD = """# Weights of a 3D U-Net for white-matter lesions in multiple sclerosis
 
-`unet.safetensors` (weights) and `unet.json` (architecture, normalisation, thresholds): written by `make pretrain`, loaded by
+`unet.safetensors` (weights) and `unet.json` (architecture, normalisation, threshold and outline): written by `make pretrain`, loaded by
 `lib.unet.load_weights`. `make paper DATA=<scans>` uses them unless it is told to train (`TRAIN=yes`).
 
 **Input** FLAIR and MPRAGE, 1 mm isotropic, co-registered, skull-stripped, z-scored over the brain; **output** background and lesion logits.
-**Network** `{architecture}`, {parameters:,} weights. **Thresholds** A lesion reaches a probability of {threshold}
-somewhere and is outlined at {outline}: the pair with the best mean of Dice and lesion F1 on synthetic validation scans. That there are two of them, and how they are picked, was decided
+**Network** `{architecture}`, {parameters:,} weights. **Threshold** A lesion reaches a probability of {threshold}
+somewhere and is outlined at {outline}: the threshold with the best mean of Dice and lesion F1 on synthetic validation scans. How it is picked was decided
 after the scans of patients below had been seen.
 
 ## Trained on
 
 {train} scans of the synthetic cohort alone (data/README.md): ICBM-152 anatomy, warped; every patch with a random appearance of its own. No scan of a
-patient was used for training, or to pick weights or thresholds. The ranges of the appearances, and the shapes and places of lesions, were set around figures
+patient was used for training, or to pick weights or the threshold. The ranges of the appearances, and the shapes and places of lesions, were set around figures
 measured on public scans, the scans of patients below among them, and were changed after looking at the errors of earlier networks on these: they are
 tests of the weights, not of the design of the cohort.
 

@@ -73,11 +73,11 @@ def training(loss, validation):
 
 
 @styled
-def detection(detection, metrics, curve, threshold, outline):
-    """Detection against lesion volume, test metrics and the choice of the outline.
+def detection(detection, metrics, curve, threshold):
+    """Detection against lesion volume, test metrics and the choice of the threshold.
 
     detection, metrics, curve: tables 03_detection (finite volume edges above 0), 03_metrics and 03_threshold.
-    threshold, outline: of `lesions.segment`, chosen on the validation scans; without a validation, curve has no row.
+    threshold: of `lesions.segment`, chosen on the validation scans; without a validation, curve has no row.
     """
     edges = detection[["volume_low_mm3", "volume_high_mm3"]]
     if not (np.isfinite(edges) & (edges > 0)).all(axis=None):
@@ -111,13 +111,10 @@ def detection(detection, metrics, curve, threshold, outline):
     middle.set_title(", ".join(f"{name} {counts[name]:.0f}" for name in COUNTS if name in counts))
 
     for ax in right:
-        nearest = curve.loc[(curve["threshold"] - threshold).abs().idxmin(), "threshold"]  # of those that were scored
-        curve = curve[curve["threshold"] == nearest]
         for column, name, colour in SCORES:
-            ax.plot(curve["outline"], curve[column], "o-", ms=2, color=colour, label=name)
-        ax.axvline(outline, color="0.6", lw=0.6, ls="--", label=f"chosen: {outline:.2f}")
-        ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="outline (lesion probability)", ylabel="validation score")
-        ax.set_title(f"lesions that reach {nearest:.2f}")
+            ax.plot(curve["threshold"], curve[column], "o-", ms=2, color=colour, label=name)
+        ax.axvline(threshold, color="0.6", lw=0.6, ls="--", label=f"chosen: {threshold:.2f}")
+        ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="threshold (lesion probability)", ylabel="validation score")
         ax.legend()
     label_panels((left, middle, *right))
     return fig

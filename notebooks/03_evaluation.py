@@ -64,19 +64,19 @@ predicted = rows.get("validation", []) + rows["test"]
 len(workers.each(predict, predicted, scheduler=scheduler, desc="predicting"))
 
 # %% [markdown]
-# ## Thresholds
-# A lesion is detected where its probability reaches the threshold, and outlined where it reaches the outline around
-# that: the pair with the best mean of Dice and lesion F1 on the validation scans, or `fixed_threshold` for both. This F1 counts annotated
-# lesions: one that is predicted in pieces is found once. Weights given from outside come with theirs.
+# ## Threshold
+# A lesion is outlined where its probability is at least 0.5, and detected if it reaches the threshold somewhere: the one with the best mean
+# of Dice and lesion F1 on the validation scans. This F1 counts annotated lesions: one that is predicted in pieces is found once. A
+# threshold below 0.5, and `fixed_threshold`, outline too. Weights given from outside come with theirs.
 
 # %%
 if weights:
     threshold, outline = (read(description, weights) for read in (unet.recorded_threshold, unet.recorded_outline))
-    curve = pd.DataFrame(columns=["outline", "threshold", "dice", "ndsc", "f1"])
+    curve = pd.DataFrame(columns=["threshold", "outline", "dice", "ndsc", "f1"])
 else:
     score = partial(predictions.scan_scores, path=run.map)
-    curve = evaluation.threshold_curve(workers.each(score, rows["validation"], scheduler=scheduler, desc="thresholds"))
-    best = evaluation.best_thresholds(curve)
+    curve = evaluation.threshold_curve(workers.each(score, rows["validation"], scheduler=scheduler, desc="threshold"))
+    best = evaluation.best_threshold(curve)
     threshold, outline = (fixed_threshold or best[name] for name in ("threshold", "outline"))
     unet.record_thresholds(run.weights(), threshold, outline)
 run.save_table(curve, "threshold")
@@ -107,12 +107,12 @@ run.save_table(table, "metrics").round(3)
 
 # %% [markdown]
 # **Figure.** (a) Share of annotated lesions that are detected, by volume, with Wilson 95 % intervals and the number of lesions of each
-# bin; (b) test metrics with patient-bootstrap 95 % intervals; (c) validation scores against the outline, at the chosen
-# threshold (not with given weights).
+# bin; (b) test metrics with patient-bootstrap 95 % intervals; (c) validation scores against the threshold (not with
+# given weights).
 
 # %%
 detection = run.save_table(evaluation.detection_by_volume(annotated, volume_edges_mm3), "detection")
-run.save_figure(plots.detection(detection, table, curve, threshold, outline), "detection")
+run.save_figure(plots.detection(detection, table, curve, threshold), "detection")
 
 # %% [markdown]
 # **Figure.** Annotation and prediction in the scans with the worst, the median and the best nDSC, at their largest lesion.

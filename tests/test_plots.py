@@ -41,10 +41,10 @@ def detection():
         columns=["metric", "value", "low", "high"],
     )
     curve = pd.DataFrame(
-        {"outline": [0.1, 0.3, 0.5], "threshold": [0.5, 0.5, 0.5], "ndsc": [0.5, 0.7, 0.6], "dice": [0.4, 0.5, 0.6]}
+        {"threshold": [0.1, 0.3, 0.5], "outline": [0.1, 0.3, 0.5], "ndsc": [0.5, 0.7, 0.6], "dice": [0.4, 0.5, 0.6]}
         | {"f1": [0.3, 0.4, 0.4]}
     )
-    return bins, metrics, curve, 0.5, 0.3
+    return bins, metrics, curve, 0.3
 
 
 FIGURES = {
@@ -137,24 +137,17 @@ def test_detection_draws_bins_at_their_geometric_mean_with_their_interval(figure
     assert shown(left) == ["10", "5"]
 
 
-def test_detection_separates_counts_from_rates_and_marks_the_outline(figures):
+def test_detection_separates_counts_from_rates_and_marks_the_threshold(figures):
     _, middle, right = figures["detection"].axes
     assert [label.get_text() for label in middle.get_yticklabels()] == ["Dice", "FDR"]
     assert middle.get_title() == "TP 30"
-    assert right.get_title() == "lesions that reach 0.50"
     assert lines(right)["chosen: 0.30"][:, 0].tolist() == [0.3, 0.3]
+    assert lines(right)["Dice"].tolist() == [[0.1, 0.4], [0.3, 0.5], [0.5, 0.6]]
 
 
 def test_detection_without_validation_has_no_empty_panel():
-    bins, metrics, curve, *chosen = detection()
-    assert len(plots.detection(bins, metrics, curve[:0], *chosen).axes) == 2
-
-
-def test_detection_shows_scores_at_the_nearest_threshold_to_a_fixed_one():
-    bins, metrics, curve, *_ = detection()
-    right = plots.detection(bins, metrics, curve, 0.52, 0.52).axes[-1]
-    assert right.get_title() == "lesions that reach 0.50"
-    assert lines(right)["Dice"].tolist() == [[0.1, 0.4], [0.3, 0.5], [0.5, 0.6]]
+    bins, metrics, curve, chosen = detection()
+    assert len(plots.detection(bins, metrics, curve[:0], chosen).axes) == 2
 
 
 @pytest.mark.parametrize("edge", [0.0, np.inf])
