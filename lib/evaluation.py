@@ -2,9 +2,8 @@
 
 import numpy as np
 import pandas as pd
-from scipy import ndimage
 
-from lib.lesions import label_instances
+from lib.lesions import instance_peaks, label_instances
 from lib.metrics import dice_of_counts, lesion_rates, normalised_dice_of_counts
 from lib.stats import bootstrap_patients, proportion_interval
 
@@ -25,10 +24,8 @@ def threshold_scores(probability, annotation):
     for outline in np.unique(outlines):
         here = outlines == outline
         labels = label_instances(probability >= outline)
-        n = labels.max() + 1
-        peaks = ndimage.maximum(probability, labels, np.arange(n))
-        peaks[0] = -np.inf  # outside of every predicted instance
-        voxels, hits = np.bincount(labels.ravel()), np.bincount(labels[inside], minlength=n)
+        peaks = instance_peaks(probability, labels)
+        voxels, hits = (np.bincount(found, minlength=len(peaks)) for found in (labels.ravel(), labels[inside]))
         reached = (peaks >= THRESHOLDS[here, None]).astype(int)
         predicted, tp = reached @ voxels, reached @ hits
         counts = tp, predicted - tp, annotated.size - tp

@@ -41,8 +41,13 @@ def segment(probability, threshold, outline=None):
     if outline == threshold:
         return mask
     labels = label_instances(mask)
-    peaks = ndimage.maximum(probability, labels, np.arange(labels.max() + 1))
-    return mask & (peaks >= threshold)[labels]
+    return (instance_peaks(probability, labels) >= threshold)[labels]
+
+
+def instance_peaks(probability, labels):
+    """Largest probability in each instance of `label_instances`, by label: (n + 1,), -inf for label 0, which is none."""
+    inside = labels > 0
+    return np.r_[-np.inf, pd.Series(np.asarray(probability)[inside]).groupby(labels[inside]).max()]
 
 
 def lesion_table(probability, annotation, threshold, affine, outline=None):
