@@ -94,9 +94,9 @@ def detection(detection, metrics, curve, threshold):
     )
     left.hlines(fraction, low, high, color=KIND_COLOURS["TP"], lw=0.6)
     for x, n in zip(centre, detection["annotated"], strict=True):
-        left.annotate(f"{n:.0f}", (x, 1.09), ha="center", va="center", fontsize=6)
+        left.annotate(f"{n:.0f}", (x, 1.11), ha="center", va="center", fontsize=6, rotation=90)
     left.set_title("annotated lesions in each bin", fontsize=6)
-    left.set(xscale="log", xlim=(low.min(), high.max()), ylim=(0, 1.15), yticks=np.linspace(0, 1, 6))
+    left.set(xscale="log", xlim=(low.min(), high.max()), ylim=(0, 1.2), yticks=np.linspace(0, 1, 6))
     left.set(xlabel="annotated lesion volume (mm³)", ylabel="detected lesions (fraction)")
 
     counts = metrics[metrics["metric"].isin(COUNTS)].set_index("metric")["value"]
