@@ -30,11 +30,17 @@ def versions():
     return {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES}
 
 
-def git_commit():
-    """Commit of the code, with ``-dirty`` where tracked files differ from it; "unknown" outside a git checkout."""
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return done.stdout.strip() or "unknown"
+def git_commit(root=ROOT):
+    """Commit of the code, with ``-dirty`` where tracked files differ from it other than those that a run writes, figures/
+    and README.md; "unknown" outside a git checkout."""
+
+    def git(*words):
+        return subprocess.run(
+            ["git", "-C", str(root), *words], capture_output=True, text=True, check=False
+        ).stdout.strip()
+
+    changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!figures", ":!README.md")
+    return (git("rev-parse", "HEAD") + ("-dirty" if changed else "")) or "unknown"
 
 
 def describe(notebook, parameters):

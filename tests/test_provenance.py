@@ -1,5 +1,7 @@
 """Provenance: what is recorded, digests, and files that appear complete or not at all."""
 
+import subprocess
+
 import pytest
 
 from lib import provenance
@@ -10,6 +12,27 @@ def test_describe_names_commit_versions_and_parameters():
     assert record["parameters"] == {"seed": 1}
     assert record["versions"]["torch"].startswith("2.13")
     assert len(record["commit"].removesuffix("-dirty")) == 40 or record["commit"] == "unknown"
+
+
+def test_what_a_run_writes_makes_the_code_no_other(tmp_path):
+    def git(*words):
+        who = ("-c", "user.name=a", "-c", "user.email=a@b")
+        return subprocess.run(
+            ["git", "-C", str(tmp_path), *who, *words], check=True, capture_output=True, text=True
+        ).stdout
+
+    assert provenance.git_commit(tmp_path) == "unknown"
+    (tmp_path / "figures").mkdir()
+    files = [tmp_path / name for name in ("README.md", "figures/a.csv", "code.py")]
+    for file in files:
+        file.write_text("1")
+    git("init")
+    git("add", ".")
+    git("commit", "-m", "first")
+    commit = git("rev-parse", "HEAD").strip()
+    for file, expected in zip(files, (commit, commit, f"{commit}-dirty"), strict=True):
+        file.write_text("2")
+        assert provenance.git_commit(tmp_path) == expected
 
 
 def test_digest_tells_values_and_file_contents_apart(tmp_path):
