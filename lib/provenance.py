@@ -40,7 +40,8 @@ def git_commit(root=ROOT):
         ).stdout.strip()
 
     changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!figures", ":!README.md")
-    return (git("rev-parse", "HEAD") + ("-dirty" if changed else "")) or "unknown"
+    commit = git("rev-parse", "--verify", "--quiet", "HEAD")
+    return f"{commit}-dirty" if commit and changed else commit or "unknown"
 
 
 def describe(notebook, parameters):

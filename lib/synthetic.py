@@ -13,7 +13,7 @@ EDGE_SD_MM = 0.7  # blur of a lesion's border, from FLAIR across the annotated b
 RIM_MM = 1.0  # how far a lesion's blurred border reaches beyond its annotation: a tenth of the contrast is left there
 BLEND_MM = 3.0  # from here on the scan is left as it is
 LEVEL_SD_MM = 4.0  # kernel of the local white-matter level
-SUBSAMPLES = 8  # points per voxel and axis at which a ball is sampled; even: none lies on its surface
+SUBSAMPLES = 8  # points per voxel and axis at which a ball is sampled; even: none on the surface of one about a voxel
 
 
 def insert_lesion(image, centre, diameter_mm, contrast, spacing_mm):

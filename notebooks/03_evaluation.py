@@ -107,8 +107,8 @@ run.save_table(table, "metrics").round(3)
 
 # %% [markdown]
 # **Figure.** (a) Share of annotated lesions that are detected, by volume, with Wilson 95 % intervals and the number of lesions of each
-# bin; (b) test metrics with patient-bootstrap 95 % intervals; (c) validation scores against the threshold (not with
-# given weights).
+# bin; (b) test metrics with patient-bootstrap 95 % intervals; (c) validation scores against the threshold, lesions
+# outlined at 0.5 or at the threshold if that is lower (not with given weights).
 
 # %%
 detection = run.save_table(evaluation.detection_by_volume(annotated, volume_edges_mm3), "detection")
