@@ -95,7 +95,7 @@ def draw_appearance(blobs, rng, without=()):
 
     grey = span("tissue", (1.04, 0.62), (1.35, 0.92))
     contrast = np.zeros((len(blobs.family), 2))
-    lesion_contrast, t1_ratio = span("lesions", 0.38, 0.90), span("lesions", 0.05, 0.85)
+    lesion_contrast, t1_ratio = span("lesions", 0.42, 1.00), span("lesions", 0.05, 0.85)
     contrast[blobs.family == LESION] = lesion_contrasts(
         blobs.volume_mm3[blobs.family == LESION], lesion_contrast, t1_ratio, rng
     )
@@ -138,16 +138,17 @@ def draw_appearance(blobs, rng, without=()):
 
 
 def lesion_contrasts(volumes_mm3, flair, t1_ratio, rng):
-    """Draw added FLAIR and MPRAGE (n, 2) of lesions: negatively correlated, the MPRAGE stronger in large ones, some small ones faint.
+    """Draw added FLAIR and MPRAGE (n, 2) of lesions: negatively correlated, FLAIR weaker and MPRAGE stronger in large ones, some
+    small ones faint.
 
-    flair: at the core, on average.  t1_ratio: the MPRAGE's part of that for a lesion of 22 mm3. What an image shows of a small lesion
+    flair: at the core of a lesion of 22 mm3, on average.  t1_ratio: the MPRAGE's part of that. What an image shows of a small lesion
     is less, in both: its partial volume does that.
     """
     size = np.log(np.maximum(volumes_mm3, 1) / 22).clip(-1.5, 4)
     bright, dark = rng.standard_normal((2, len(size)))
     faint = np.where((rng.random(len(size)) < 0.1) & (np.asarray(volumes_mm3) < FAINT_MM3), 0.5, 1.0)
-    added = flair * faint * (1 + 0.22 * bright).clip(0.4)
-    ratio = t1_ratio * ((1 + 0.25 * size) * (1 + 0.5 * dark)).clip(0, 2)
+    added = flair * faint * (1 - 0.09 * size) * (1 + 0.22 * bright).clip(0.4)
+    ratio = t1_ratio * ((1 + 0.35 * size) * (1 + 0.5 * dark)).clip(0, 2)
     return np.stack([added, -(added * ratio).clip(0, DARKEST)], axis=1)
 
 

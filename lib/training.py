@@ -65,16 +65,17 @@ class SubjectPatches:
 
     def _load(self, index):
         subject = Subject.load(self.files[index])
-        return subject, *_places(subject.lesions, subject.brain)
+        lesions = subject.lesions
+        return subject, lesions, *_places(lesions, subject.brain)
 
     def draw(self, index, patch_size, n, generator):
         """n patches of a subject: list of image (2, P, P, P) and lesions (1, P, P, P), uint8."""
-        subject, *places = self.load(index)
+        subject, annotation, *places = self.load(index)
         size, patches = (patch_size,) * 3, []
         for start in _starts(subject.shape, places, patch_size, n, generator):
             appearance = draw_appearance(subject, generator, self.without)
             image = render_patch(subject, start, size, appearance, generator)
-            lesions = crop(subject.lesions[None].view(np.uint8), start, size) * image.any(0)
+            lesions = crop(annotation[None].view(np.uint8), start, size) * image.any(0)
             patches.append((image, lesions))
         return patches
 
