@@ -226,6 +226,7 @@ def _cells(mask, affine, grid_mm):
     places = np.floor(apply_affine(affine, np.argwhere(mask)) / grid_mm).astype(np.int64)
     if not len(places):
         return places
-    low, size = places.min(0), np.ptp(places, axis=0) + 1
-    flat = np.unique(np.ravel_multi_index((places - low).T, size))
-    return np.stack(np.unravel_index(flat, size), axis=1) + low
+    low = places.min(0)
+    filled = np.zeros(np.ptp(places, axis=0) + 1, bool)
+    filled[tuple((places - low).T)] = True
+    return np.argwhere(filled) + low
