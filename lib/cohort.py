@@ -23,6 +23,7 @@ JUXTACORTICAL_MM = 1.0  # from the cortex
 PLACES = ("periventricular", "deep", "juxtacortical", "infratentorial")
 NUCLEI_BOX_MM = ((-33, 33), (-40, 25), (-15, 20))  # grey matter in here is not cortex
 SURROUNDINGS_MM = 5.0  # white matter up to here is what a lesion's contrast is measured against
+BRIGHT = 1.3  # times white matter in FLAIR
 DISTANCES_MM = np.arange(-3.5, 4)  # middles of the bins of signed distance from the border
 PROFILE = [f"flair_{middle:+.1f}_mm" for middle in DISTANCES_MM]
 
@@ -59,7 +60,7 @@ def describe(lesions, affine, image=None, brain=None):
     lesions, brain: (X, Y, Z) bool.  image: (2, X, Y, Z) FLAIR and T1w as stored, 0 without signal; None: the mask alone
     is measured. The dict holds load_ml, lesions (their number), count_<place> and volume_<place> (shares), and with images
     means, SD and correlation of the contrasts (see `lesion_contrast`), t1w_to_flair (mean darkening in T1w over mean
-    brightening in FLAIR), noise in plane and along z (see `noise`). What cannot be measured is NaN.
+    brightening in FLAIR), bright_lesion (see there), noise in plane and along z (see `noise`). What cannot be measured is NaN.
     """
     table = locate(lesions, affine)
     total = table["volume_mm3"].sum()
@@ -74,7 +75,8 @@ def describe(lesions, affine, image=None, brain=None):
     image, brain, lesions = image[(slice(None), *box)], brain[box], lesions[box]
     white = white_matter(image, brain, lesions)
     table = table.merge(lesion_contrast(image, lesions, white, voxel_sizes(affine)), on="label")
-    return scan | _contrast_summary(table) | _noise_summary(image, white), table
+    bright = {"bright_lesion": bright_lesion(image[0], brain, lesions, white, voxel_sizes(affine))}
+    return scan | _contrast_summary(table) | bright | _noise_summary(image, white), table
 
 
 def locate(lesions, affine):
@@ -145,6 +147,18 @@ def lesion_contrast(image, lesions, white, spacing_mm):
         profile = np.where(n, total / np.maximum(n, 1), np.nan) / level[0]
         rows.append((label, flair, t1w, *profile))
     return pd.DataFrame(rows, columns=["label", "flair", "t1w", *PROFILE], dtype=float).astype({"label": int})
+
+
+def bright_lesion(flair, brain, lesions, white, spacing_mm):
+    """Share of lesion among the bright voxels near lesions: FLAIR at least 1.3 times that of healthy white matter, within 5 mm of a lesion.
+
+    flair, brain, lesions, white: (X, Y, Z), all but the first bool. It says how far brightness alone tells a lesion. NaN if no voxel is bright.
+    """
+    if not (lesions.any() and white.any()):
+        return np.nan
+    near = brain & (ndimage.distance_transform_edt(~lesions, sampling=spacing_mm) <= SURROUNDINGS_MM)
+    bright = near & (flair >= BRIGHT * flair[white].mean())
+    return lesions[bright].mean() if bright.any() else np.nan
 
 
 def noise(channel, white):

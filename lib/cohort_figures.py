@@ -95,7 +95,11 @@ def contrasts(groups, reference, distances):
         axes[1, 1],
         groups,
         scans,
-        {"t1w_to_flair": "MPRAGE darkening /\nFLAIR brightening", "contrast_r": "correlation of\nMPRAGE with FLAIR"},
+        {
+            "t1w_to_flair": "MPRAGE dark-\nening / FLAIR\nbrightening",
+            "contrast_r": "correlation\nof MPRAGE\nwith FLAIR",
+            "bright_lesion": "lesion share\nof bright\nvoxels",
+        },
     )
     axes[1, 1].set_ylabel("one value a scan")
     names = {"flair": "FLAIR", "t1w": "MPRAGE"}

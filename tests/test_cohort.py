@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from lib import cohort
 from lib.phantom import make_cohort
@@ -123,6 +124,21 @@ def test_noise_is_the_sd_along_each_axis():
     slope = 400.0 + GRID[2]  # a bias field is not noise
     assert cohort.noise(slope, white) == pytest.approx([0] * 3, abs=1e-9)
     assert np.isnan(cohort.noise(image, white & False)).all()
+
+
+def test_share_of_lesion_among_bright_voxels_near_one():
+    lesions, bright = (
+        ball((32, 32, 32), 4),
+        ball((40, 32, 32), 3),
+    )  # the bright one is no lesion; 8 mm apart, not all of it is near
+    white = ~(lesions | bright)
+    flair = 400 * np.where(lesions | bright, 1.5, 1.0)
+    near = ndimage.distance_transform_edt(~lesions) <= 5
+    expected = lesions.sum() / (lesions | bright & near).sum()
+    assert 0.5 < expected < 0.9
+    assert cohort.bright_lesion(flair, white | True, lesions, white, (1, 1, 1)) == pytest.approx(expected)
+    assert np.isnan(cohort.bright_lesion(flair, white | True, lesions & False, white, (1, 1, 1)))
+    assert np.isnan(cohort.bright_lesion(flair / flair, white | True, lesions, white, (1, 1, 1)))
 
 
 def phantom(rng, shape, lesions):

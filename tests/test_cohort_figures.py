@@ -11,9 +11,9 @@ def group(rng, n=40, shift=0.0):
     scans = pd.DataFrame({"scan": ["a", "b"], "lesions": [n // 2, n // 2]})
     for name in reference.OF_SCANS:
         scans[name] = rng.uniform(0.1, 0.5, 2)
-    summary = ("flair_mean", "flair_sd", "t1w_mean", "t1w_sd", "contrast_r", "t1w_to_flair")
+    summary = ("flair_mean", "flair_sd", "t1w_mean", "t1w_sd", "contrast_r", "t1w_to_flair", "bright_lesion")
     noise = ("flair_noise_xy", "flair_noise_z", "t1w_noise_xy", "t1w_noise_z")
-    scans[[*summary, *noise]] = [[1.3, 0.1, 0.9, 0.05, -0.5, 0.4, 0.04, 0.03, 0.02, 0.01], [np.nan] * 10]
+    scans[[*summary, *noise]] = [[1.3, 0.1, 0.9, 0.05, -0.5, 0.4, 0.7, 0.04, 0.03, 0.02, 0.01], [np.nan] * 11]
     lesions = pd.DataFrame({"scan": ["a"] * (n // 2) + ["b"] * (n // 2), "volume_mm3": rng.uniform(3, 90, n)})
     lesions = lesions.assign(ventricle_mm=rng.uniform(0, 40, n), flair=1.2 + shift, t1w=0.9)
     lesions[cohort.PROFILE] = np.linspace(1.4, 1.0, len(cohort.PROFILE)) + shift
