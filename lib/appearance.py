@@ -93,9 +93,9 @@ def draw_appearance(blobs, rng, without=()):
         value, there = span(group, low, high), rng.random() < chance
         return value * (there and group not in without)
 
-    grey = span("tissue", (1.02, 0.62), (1.25, 0.92))
+    grey = span("tissue", (1.04, 0.62), (1.35, 0.92))
     contrast = np.zeros((len(blobs.family), 2))
-    lesion_contrast, t1_ratio = span("lesions", 0.50, 0.95), span("lesions", 0.05, 0.85)
+    lesion_contrast, t1_ratio = span("lesions", 0.38, 0.90), span("lesions", 0.05, 0.85)
     contrast[blobs.family == LESION] = lesion_contrasts(
         blobs.volume_mm3[blobs.family == LESION], lesion_contrast, t1_ratio, rng
     )
@@ -105,14 +105,14 @@ def draw_appearance(blobs, rng, without=()):
     return Appearance(
         grey=grey,
         deep=1 + (grey - 1) * span("tissue", (-0.4, 0.3), (1.15, 1.0)),
-        limbic=maybe("distractors", 0.9, 0.0, 0.28),
+        limbic=maybe("distractors", 0.9, 0.0, 0.32),
         fluid=span("tissue", (0.02, 0.03), (0.45, 0.38)),
         outside=span("tissue", (0.1, 0.1), (1.0, 1.2)),
         texture=span("tissue", (0.01, 0.005), (0.06, 0.03)),
-        patches=span("tissue", (0.02, 0.01), (0.05, 0.03)),
-        regional=float(span("tissue", 0.0, 0.06)),
-        spots=maybe("distractors", 0.9, 0.0, 0.25),
-        haze=maybe("distractors", 0.8, 0.0, 0.20),
+        patches=span("tissue", (0.02, 0.01), (0.07, 0.03)),
+        regional=float(span("tissue", 0.0, 0.10)),
+        spots=maybe("distractors", 0.9, 0.05, 0.35),
+        haze=maybe("distractors", 0.8, 0.0, 0.35),
         lining=maybe("distractors", 0.95, 0.05, 0.80),
         lining_mm=span("distractors", 0.6, 1.6),
         choroid=maybe("distractors", 0.95, (0.6, 0.5), (1.9, 1.3)),
@@ -122,12 +122,12 @@ def draw_appearance(blobs, rng, without=()):
         contrast=contrast.astype(np.float32),
         lesion_contrast=float(lesion_contrast),
         t1_ratio=float(t1_ratio),
-        gamma=span("acquisition", (0.85, 0.85), (1.15, 1.15)),
+        gamma=span("acquisition", (0.8, 0.8), (1.25, 1.25)),
         bias=span("acquisition", (0.0, 0.0), (0.09, 0.09)),
         bias_mm=float(span("acquisition", *BIAS_MM)),
         noise=span("acquisition", (0.01, 0.006), (0.08, 0.05)),
         noise_mm=maybe("acquisition", 0.5, (0.3, 0.3), (0.8, 0.8)),
-        blur_mm=maybe("acquisition", 0.7, (0.2, 0.2), (0.6, 0.6)),
+        blur_mm=maybe("acquisition", 0.7, (0.2, 0.2), (0.8, 0.6)),
         slice_mm=np.array([maybe("acquisition", 0.4, 2.0, 5.0), maybe("acquisition", 0.1, 1.5, 3.0)]),
         slice_axis=int(rng.choice(3, p=[0.2, 0.05, 0.75])),
         shift_mm=maybe("acquisition", 0.5, (-0.7,) * 3, (0.7,) * 3),
@@ -138,17 +138,16 @@ def draw_appearance(blobs, rng, without=()):
 
 
 def lesion_contrasts(volumes_mm3, flair, t1_ratio, rng):
-    """Draw added FLAIR and MPRAGE (n, 2) of lesions: negatively correlated, FLAIR weaker and MPRAGE stronger in large ones, some
-    small ones faint.
+    """Draw added FLAIR and MPRAGE (n, 2) of lesions: negatively correlated, the MPRAGE stronger in large ones, some small ones faint.
 
-    flair: at the core of a lesion of 22 mm3, on average.  t1_ratio: the MPRAGE's part of that. What an image shows of a small lesion
+    flair: at the core, on average.  t1_ratio: the MPRAGE's part of that for a lesion of 22 mm3. What an image shows of a small lesion
     is less, in both: its partial volume does that.
     """
     size = np.log(np.maximum(volumes_mm3, 1) / 22).clip(-1.5, 4)
     bright, dark = rng.standard_normal((2, len(size)))
     faint = np.where((rng.random(len(size)) < 0.1) & (np.asarray(volumes_mm3) < FAINT_MM3), 0.5, 1.0)
-    added = flair * faint * (1 - 0.07 * size) * (1 + 0.22 * bright).clip(0.4)
-    ratio = t1_ratio * ((1 + 0.35 * size) * (1 + 0.5 * dark)).clip(0, 2)
+    added = flair * faint * (1 + 0.22 * bright).clip(0.4)
+    ratio = t1_ratio * ((1 + 0.25 * size) * (1 + 0.5 * dark)).clip(0, 2)
     return np.stack([added, -(added * ratio).clip(0, DARKEST)], axis=1)
 
 
@@ -194,8 +193,7 @@ def _signals(maps, look, bias, axes, rng):
     pulsation = look.pulsation * np.clip(noise(4) - 1, 0, 1)
     vessels = np.clip(2 * noise(1.5) - 2.6, 0, 1) if look.vessels.any() else 0.0
     outside = np.clip((0.5 - maps.coverage) / 0.3, 0, 1)
-    bulk = maps.alpha * (1 + 0.12 * small + 0.18 * patch).clip(0.3)  # a lesion is not even inside, in MPRAGE still less
-    bulks = bulk, bulk * (1 + 0.7 * noise(4)).clip(0)
+    bulk = maps.alpha * (1 + 0.12 * small + 0.18 * patch).clip(0.3)  # a lesion is not even inside
 
     image = np.empty((2, *shape), np.float32)
     white_factors = (1 + look.texture[0] * rough + lining, 1 + look.texture[1] * rough - 0.3 * lining)
@@ -210,7 +208,7 @@ def _signals(maps, look, bias, axes, rng):
         value += look.below[channel] * (1 + 0.4 * sign * rough) * maps.below * (maps.white + maps.grey)
         value += (look.choroid[channel] - value) * plexus
         value += (look.outside[channel] * (1 + 0.5 * patch) + look.vessels[channel] * vessels - value) * outside
-        value += bulks[channel] * look.contrast[maps.label, channel]
+        value += bulk * look.contrast[maps.label, channel]
         log = np.log(np.maximum(value, 0.02)) * np.float32(look.gamma[channel])
         image[channel] = np.exp(log + np.float32(look.bias[channel]) * bias[channel].at(axes))
     support = maps.coverage + look.ragged * rough > look.cut

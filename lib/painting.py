@@ -10,8 +10,7 @@ from scipy import ndimage
 
 from lib.noise import smooth_noise
 
-EDGE = 1.0  # voxels over which a blob fades out
-BORDER = 0.4  # fraction of a voxel that is lesion where annotators draw its border
+EDGE = 1.4  # voxels over which a blob fades out
 INFRATENTORIAL_GROWTH = 2.5  # their lesions are larger than other focal ones
 FARTHEST_MM = 38  # from the ventricles, that confluent lesions reach
 LEAST_CONFLUENT_MM3 = 150  # who would have less has no periventricular lesions but focal ones
@@ -40,8 +39,8 @@ class Blobs:
 
     @property
     def lesions(self):
-        """The annotation, (X, Y, Z) bool: voxels that are lesion to BORDER or more."""
-        return (self.alpha >= BORDER) & (self.family == LESION)[self.label]
+        """The annotation, (X, Y, Z) bool: voxels at least half lesion."""
+        return (self.alpha >= 0.5) & (self.family == LESION)[self.label]
 
 
 def site_probability(anatomy):
@@ -72,7 +71,7 @@ def draw_axes(n, elongation, rng):
 def paint(anatomy, alpha, label, first, sites, voxels, axes, irregularity):
     """Paint soft, dented ellipsoids with labels from `first` on into alpha and label (in place), confined to tissue.
 
-    sites (n, 3) in voxels; voxels (n,) is each volume within BORDER, 0 for none; axes (n, 3, 3) as from draw_axes;
+    sites (n, 3) in voxels; voxels (n,) is each volume, 0 for none; axes (n, 3, 3) as from draw_axes;
     irregularity (X, Y, Z), a unit-variance field that dents the borders.
     """
     for k, radius in enumerate(np.cbrt(np.asarray(voxels) * 3 / (4 * np.pi))):
@@ -82,7 +81,7 @@ def paint(anatomy, alpha, label, first, sites, voxels, axes, irregularity):
         box = tuple(slice(max(c - reach, 0), min(c + reach + 1, n)) for c, n in zip(sites[k], alpha.shape, strict=True))
         offset = np.moveaxis(np.mgrid[box], 0, -1) - sites[k]
         distance = np.linalg.norm(offset @ axes[k].T, axis=-1) * (1 + 0.22 * irregularity[box]).clip(0.4)
-        solid = np.clip(BORDER + (radius - distance) / EDGE, 0, 1)
+        solid = np.clip(0.5 + (radius - distance) / EDGE, 0, 1)
         solid *= np.clip(1.3 * anatomy.white[box] + 0.6 * anatomy.grey[box], 0, 1) * (anatomy.coverage[box] > 0.5)
         label[box] = np.where(solid > alpha[box], first + k, label[box])
         alpha[box] = np.maximum(alpha[box], solid)
@@ -103,7 +102,7 @@ def confluent(anatomy, voxels, patches, spread_mm):
         return np.zeros_like(score)
     threshold = np.partition(inside, -n)[-n]
     slope = 0.25 * anatomy.spacing_mm  # typical gradient of the score, per voxel
-    alpha = np.clip(BORDER + (score - threshold) / (slope * EDGE), 0, 1) * np.clip(1.5 * anatomy.white, 0, 1)
+    alpha = np.clip(0.5 + (score - threshold) / (slope * EDGE), 0, 1) * np.clip(1.5 * anatomy.white, 0, 1)
     near = np.abs(anatomy.ventricle_mm - FARTHEST_MM / 2) < FARTHEST_MM / 2 + 3
     return (alpha * near * ~anatomy.infratentorial).astype(np.float32)
 

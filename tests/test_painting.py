@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 
 from lib.anatomy import make_anatomy
-from lib.painting import BORDER, LESION, draw_blobs, paint, site_probability
+from lib.painting import LESION, draw_blobs, paint, site_probability
 
 SPACING_MM = 3.0
 
@@ -22,7 +22,7 @@ def test_painted_ball_has_its_volume_and_stays_in_tissue(anatomies):
     alpha, label = np.zeros(depth.shape, np.float32), np.zeros(depth.shape, np.int16)
     paint(anatomy, alpha, label, 1, site, [60.0], np.eye(3)[None], np.zeros(depth.shape))
     assert alpha.sum() == pytest.approx(60, rel=0.25)
-    assert (alpha >= BORDER).sum() == pytest.approx(60, rel=0.25)
+    assert (alpha >= 0.5).sum() == pytest.approx(60, rel=0.25)
     assert set(np.unique(label)) == {0, 1} and alpha[tuple(site[0])] == 1
     edge = np.argwhere(anatomy.brain)[:1]  # a voxel at the rim of the brain
     paint(anatomy, alpha, label, 2, edge, [200.0], np.eye(3)[None], np.zeros(depth.shape))
@@ -36,7 +36,7 @@ def test_partial_volume_makes_small_lesions_fainter(anatomies):
     for voxels in (5.0, 20.0, 100.0):
         alpha, label = np.zeros(depth.shape, np.float32), np.zeros(depth.shape, np.int16)
         paint(anatomies[0], alpha, label, 1, site, [voxels], np.eye(3)[None], np.zeros(depth.shape))
-        seen.append(alpha[alpha >= BORDER].mean())
+        seen.append(alpha[alpha >= 0.5].mean())
     assert seen == sorted(seen) and seen[0] < 0.9 * seen[2]
 
 
@@ -53,16 +53,16 @@ def test_lesions_lie_in_the_brain_and_mostly_in_white_matter(anatomies):
         lesions = draw_blobs(anatomy, np.random.default_rng(i)).lesions
         assert lesions.any()
         assert not lesions[~anatomy.brain].any()
-        assert anatomy.white[lesions].mean() > 0.6
+        assert anatomy.white[lesions].mean() > 0.7
         assert anatomy.fluid[lesions].mean() < 0.15
 
 
 def test_lookalikes_are_painted_but_not_annotated(anatomies):
     blobs = draw_blobs(anatomies[0], np.random.default_rng(2))
-    false = (blobs.alpha >= BORDER) & (blobs.family[blobs.label] != LESION)
+    false = (blobs.alpha >= 0.5) & (blobs.family[blobs.label] != LESION)
     assert false.sum() > 3
     assert not blobs.lesions[false].any()
-    np.testing.assert_array_equal(blobs.lesions | false, blobs.alpha >= BORDER)
+    np.testing.assert_array_equal(blobs.lesions | false, blobs.alpha >= 0.5)
 
 
 def test_every_blob_has_a_volume_and_a_family(anatomies):
