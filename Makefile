@@ -98,7 +98,7 @@ pretrain: $(STAMP) ## hours: train the weights that come with the project, test 
 	  $(if $(REAL),$(OUT)/figures/pretrain-$(basename $(notdir $(patsubst %/,%,$(REAL)))))
 
 test: $(STAMP) ## unit tests, and the whole chain in the smoke profile
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest --numprocesses 2 --dist loadfile
 
 lint: $(STAMP) ## ruff: style and format
 	$(PYTHON) -m ruff check .
