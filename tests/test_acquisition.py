@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from lib.acquisition import acquire
 
@@ -46,6 +47,28 @@ def test_thick_slices_keep_what_is_constant_along_them_and_blur_along_their_axis
     inside = np.moveaxis(sliced[0], axis, 0)[5:19]
     np.testing.assert_allclose(inside, np.broadcast_to(np.arange(5.0, 19.0)[:, None, None], inside.shape), atol=1e-3)
     np.testing.assert_allclose(sliced[1], across, rtol=1e-5)
+
+
+def test_shift_and_blur_are_those_of_scipy(image):
+    shift, blur = np.array([0.4, -0.6, 0.2]), np.array([0.7, 0.3])
+    expected = ndimage.shift(image[0], shift, order=1, mode="nearest"), image[1]
+    expected = [ndimage.gaussian_filter(part, sd, truncate=3) for part, sd in zip(expected, blur, strict=True)]
+    np.testing.assert_allclose(acquired(image, shift_mm=shift, blur_mm=blur), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_slices_are_averages_of_their_voxels_interpolated_between_their_middles(axis, image):
+    thickness, n = 3, image.shape[1]
+    sliced = acquired(image, slice_mm=np.array([thickness, 0.0]), slice_axis=axis)
+    volume = np.moveaxis(image[0], axis, 0)
+    middles = range(0, n + thickness, thickness)
+    slices = [volume[max(m - 1, 0) : m + 2].mean(axis=0) if m <= n else np.zeros_like(volume[0]) for m in middles]
+    for voxel in range(n):
+        first, share = divmod(voxel, thickness)
+        share /= thickness
+        expected = (1 - share) * slices[first] + share * slices[first + 1]
+        np.testing.assert_allclose(np.moveaxis(sliced[0], axis, 0)[voxel], expected, rtol=1e-5)
+    np.testing.assert_array_equal(sliced[1], image[1])
 
 
 def test_a_shift_moves_flair_alone(image):

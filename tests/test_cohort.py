@@ -127,10 +127,7 @@ def test_noise_is_the_sd_along_each_axis():
 
 
 def test_share_of_lesion_among_bright_voxels_near_one():
-    lesions, bright = (
-        ball((32, 32, 32), 4),
-        ball((40, 32, 32), 3),
-    )  # the bright one is no lesion; 8 mm apart, not all of it is near
+    lesions, bright = ball((32, 32, 32), 4), ball((40, 32, 32), 3)  # the second is no lesion, and not all of it is near
     white = ~(lesions | bright)
     flair = 400 * np.where(lesions | bright, 1.5, 1.0)
     near = ndimage.distance_transform_edt(~lesions) <= 5
