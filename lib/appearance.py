@@ -15,6 +15,7 @@ from lib.painting import LESION
 INGREDIENTS = ("tissue", "lesions", "distractors", "acquisition")
 BIAS_MM = 30.0, 70.0  # length of the bias field, shortest and longest
 FAINT_MM3 = 50.0  # lesions below this volume may be faint
+FAINT_IN_MPRAGE = 0.2  # share of lesions of which the MPRAGE shows less than half of what it would
 DARKEST = 0.55  # the most that a lesion takes from the MPRAGE: it stays brighter than fluid
 COARSE_MM = 4.0  # grid on which mean and standard deviation of a whole scan are taken for a patch of it
 # Added (FLAIR, MPRAGE) of the families of lib/painting.py that are not lesions, lowest and highest.
@@ -23,6 +24,7 @@ LOOKALIKE_CONTRAST = {
     3: ((0.08, -0.03), (0.28, 0.05)),
     4: ((-0.20, -0.35), (0.0, -0.10)),
     5: ((0.10, -0.15), (0.28, -0.03)),
+    6: ((0.05, -0.12), (0.45, 0.03)),
 }
 
 
@@ -95,9 +97,11 @@ def draw_appearance(blobs, rng, without=()):
 
     grey = span("tissue", (1.04, 0.62), (1.35, 0.92))
     contrast = np.zeros((len(blobs.family), 2))
-    lesion_contrast, t1_ratio = span("lesions", 0.38, 0.90), span("lesions", 0.05, 0.85)
+    lesion_contrast, t1_ratio = span("lesions", 0.25, 0.78), span("lesions", 0.0, 0.8)
+    vessels = maybe("distractors", 0.35, (0.0, 0.1), (0.6, 1.3))
+    enhancing = span("lesions", 0.0, 0.4) if vessels.any() else 0.0
     contrast[blobs.family == LESION] = lesion_contrasts(
-        blobs.volume_mm3[blobs.family == LESION], lesion_contrast, t1_ratio, rng
+        blobs.volume_mm3[blobs.family == LESION], lesion_contrast, t1_ratio, rng, enhancing
     )
     for family, (low, high) in LOOKALIKE_CONTRAST.items():
         drawn = rng.uniform(low, high, (int((blobs.family == family).sum()), 2))
@@ -118,7 +122,7 @@ def draw_appearance(blobs, rng, without=()):
         choroid=maybe("distractors", 0.95, (0.6, 0.5), (1.9, 1.3)),
         below=span("tissue", (-0.1, -0.1), (0.4, 0.1)),
         pulsation=maybe("distractors", 0.5, 0.1, 0.8),
-        vessels=maybe("distractors", 0.35, (0.0, 0.1), (0.6, 1.3)),
+        vessels=vessels,
         contrast=contrast.astype(np.float32),
         lesion_contrast=float(lesion_contrast),
         t1_ratio=float(t1_ratio),
@@ -137,18 +141,21 @@ def draw_appearance(blobs, rng, without=()):
     )
 
 
-def lesion_contrasts(volumes_mm3, flair, t1_ratio, rng):
+def lesion_contrasts(volumes_mm3, flair, t1_ratio, rng, enhancing=0.0):
     """Draw added FLAIR and MPRAGE (n, 2) of lesions: negatively correlated, the MPRAGE stronger in large ones, some small ones faint.
 
-    flair: at the core, on average.  t1_ratio: the MPRAGE's part of that for a lesion of 22 mm3. What an image shows of a small lesion
-    is less, in both: its partial volume does that.
+    flair: at the core, on average.  t1_ratio: the MPRAGE's part of that for a lesion of 22 mm3; one lesion in five has less than half
+    of it.  enhancing: share of lesions that a contrast agent makes bright in MPRAGE. What an image shows of a small lesion is less, in
+    both: its partial volume does that.
     """
     size = np.log(np.maximum(volumes_mm3, 1) / 22).clip(-1.5, 4)
     bright, dark = rng.standard_normal((2, len(size)))
     faint = np.where((rng.random(len(size)) < 0.1) & (np.asarray(volumes_mm3) < FAINT_MM3), 0.5, 1.0)
     added = flair * faint * (1 + 0.22 * bright).clip(0.4)
     ratio = t1_ratio * ((1 + 0.25 * size) * (1 + 0.5 * dark)).clip(0, 2)
-    return np.stack([added, -(added * ratio).clip(0, DARKEST)], axis=1)
+    ratio *= np.where(rng.random(len(size)) < FAINT_IN_MPRAGE, rng.uniform(0, 0.4, len(size)), 1)
+    mprage = np.where(rng.random(len(size)) < enhancing, 0.3 * rng.random(len(size)), -(added * ratio).clip(0, DARKEST))
+    return np.stack([added, mprage], axis=1)
 
 
 def render(subject, appearance, rng):

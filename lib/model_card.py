@@ -29,7 +29,7 @@ patient was used for training, or to pick weights or the threshold. The ranges o
 measured on public scans, the scans of patients below among them, and were changed after looking at the errors of earlier networks on these: they are
 tests of the weights, not of the design of the cohort.
 
-{steps} steps of {batch} patches of {patch_size} voxels a side, loss `{loss}`, learning rate {learning_rate}, seed {seed}; the weights of step {step}
+{start}{steps} steps of {batch} patches of {patch_size} voxels a side, loss `{loss}`, learning rate {learning_rate}, seed {seed}; the weights of step {step}
 had the best validation Dice, {validation_dice}. Commit {commit}; torch {torch}, monai {monai}.
 
 ## Tested on
@@ -71,7 +71,9 @@ def write_card(build, figures, out, real=None):
     tests = f"Synthetic test scans, never seen:\n\n{scans_table(figures)}"
     if real:
         tests += f"\n\nScans of patients, never trained on:\n\n{scans_table(real)}"
+    start = f"From earlier weights (digest {description['initial']}): " if description["initial"] else ""
     card = CARD.format(
+        start=start,
         architecture=json.dumps(description["architecture"]), parameters=description["parameters"],
         threshold=description["threshold"], outline=description["outline"], train=split.loc["train", "scans"], steps=used["steps"],
         batch=used["scans_per_step"] * used["patches_per_scan"], patch_size=used["patch_size"], loss=used["loss"],

@@ -11,6 +11,7 @@ from scipy import ndimage
 from lib.noise import smooth_noise
 
 EDGE = 1.4  # voxels over which a blob fades out
+BORDER = 0.4  # fraction of a voxel that is lesion where annotators draw its border
 INFRATENTORIAL_GROWTH = 2.5  # their lesions are larger than other focal ones
 FARTHEST_MM = 38  # from the ventricles, that confluent lesions reach
 LEAST_CONFLUENT_MM3 = 150  # who would have less has no periventricular lesions but focal ones
@@ -21,7 +22,9 @@ LOOKALIKES = {
     3: (10, 2.8, 0.8, 0.25),  # spots that FLAIR alone shows
     4: (10, 1.5, 0.4, 0.6),  # perivascular spaces
     5: (2, 2.6, 0.6, 0.25),  # spots that only an annotator would tell from a lesion
+    6: (3, 3.6, 0.7, 0.4),  # caps of the frontal and occipital horns
 }
+CAPS = 6
 
 
 @dataclass(frozen=True)
@@ -39,8 +42,8 @@ class Blobs:
 
     @property
     def lesions(self):
-        """The annotation, (X, Y, Z) bool: voxels at least half lesion."""
-        return (self.alpha >= 0.5) & (self.family == LESION)[self.label]
+        """The annotation, (X, Y, Z) bool: voxels that are lesion to BORDER or more."""
+        return (self.alpha >= BORDER) & (self.family == LESION)[self.label]
 
 
 def site_probability(anatomy):
@@ -52,6 +55,15 @@ def site_probability(anatomy):
     weight *= 1 + 2 * np.clip(cortex - 0.15, 0, 0.3)
     weight[below] *= 0.08 / 0.92 * weight[~below].sum() / weight[below].sum()
     return weight
+
+
+def cap_probability(anatomy):
+    """Relative probability of the centre of a normal periventricular cap, (X, Y, Z): white matter within 3 mm of the lateral ventricles, at
+    most 6 mm behind their foremost or before their hindmost voxel."""
+    wall = (anatomy.ventricle_mm > 0) & (anatomy.ventricle_mm < 3) & (anatomy.white > 0.5)
+    along_mm = np.arange(wall.shape[1])[:, None] * anatomy.spacing_mm
+    reached_mm = along_mm[wall.any(axis=(0, 2))]
+    return wall & ((along_mm > reached_mm.max() - 6) | (along_mm < reached_mm.min() + 6))
 
 
 def draw_sites(weight, n, rng):
@@ -71,7 +83,7 @@ def draw_axes(n, elongation, rng):
 def paint(anatomy, alpha, label, first, sites, voxels, axes, irregularity):
     """Paint soft, dented ellipsoids with labels from `first` on into alpha and label (in place), confined to tissue.
 
-    sites (n, 3) in voxels; voxels (n,) is each volume, 0 for none; axes (n, 3, 3) as from draw_axes;
+    sites (n, 3) in voxels; voxels (n,) is each volume within BORDER, 0 for none; axes (n, 3, 3) as from draw_axes;
     irregularity (X, Y, Z), a unit-variance field that dents the borders.
     """
     for k, radius in enumerate(np.cbrt(np.asarray(voxels) * 3 / (4 * np.pi))):
@@ -81,7 +93,7 @@ def paint(anatomy, alpha, label, first, sites, voxels, axes, irregularity):
         box = tuple(slice(max(c - reach, 0), min(c + reach + 1, n)) for c, n in zip(sites[k], alpha.shape, strict=True))
         offset = np.moveaxis(np.mgrid[box], 0, -1) - sites[k]
         distance = np.linalg.norm(offset @ axes[k].T, axis=-1) * (1 + 0.22 * irregularity[box]).clip(0.4)
-        solid = np.clip(0.5 + (radius - distance) / EDGE, 0, 1)
+        solid = np.clip(BORDER + (radius - distance) / EDGE, 0, 1)
         solid *= np.clip(1.3 * anatomy.white[box] + 0.6 * anatomy.grey[box], 0, 1) * (anatomy.coverage[box] > 0.5)
         label[box] = np.where(solid > alpha[box], first + k, label[box])
         alpha[box] = np.maximum(alpha[box], solid)
@@ -102,7 +114,7 @@ def confluent(anatomy, voxels, patches, spread_mm):
         return np.zeros_like(score)
     threshold = np.partition(inside, -n)[-n]
     slope = 0.25 * anatomy.spacing_mm  # typical gradient of the score, per voxel
-    alpha = np.clip(0.5 + (score - threshold) / (slope * EDGE), 0, 1) * np.clip(1.5 * anatomy.white, 0, 1)
+    alpha = np.clip(BORDER + (score - threshold) / (slope * EDGE), 0, 1) * np.clip(1.5 * anatomy.white, 0, 1)
     near = np.abs(anatomy.ventricle_mm - FARTHEST_MM / 2) < FARTHEST_MM / 2 + 3
     return (alpha * near * ~anatomy.infratentorial).astype(np.float32)
 
@@ -119,7 +131,8 @@ def draw_blobs(anatomy, rng, session=0):
     groups = []  # of one family each: weight of the sites, voxels now, volume, elongation
     for family, (mean, size, spread, elongation) in LOOKALIKES.items():
         voxels = np.exp(size + spread * rng.standard_normal(rng.poisson(mean / spacing**2)))
-        groups.append((family, near_cortex, voxels, voxels, elongation))
+        weight = cap_probability(anatomy) if family == CAPS else near_cortex
+        groups.append((family, weight, voxels, voxels, elongation))
 
     load, number = rng.standard_normal(2) @ np.array([[1.0, 0.6], [0.0, 0.8]])
     n = int(np.clip(70 * np.exp(0.85 * number) / spacing**2, 3, 300))

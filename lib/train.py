@@ -15,9 +15,20 @@ from lib.provenance import code_digest, digest
 
 
 def build_network(parameters, device):
-    """The network of notebook 2 with the initial weights of its seed. parameters: of the notebook."""
-    torch.manual_seed(parameters["seed"])
-    return unet.build("unet", channels=parameters["channels"], strides=parameters["strides"]).to(device)
+    """The network of notebook 2 with its initial weights: those of its seed, or given ones. parameters: of the notebook.
+
+    Raises ValueError if the given weights are of another architecture.
+    """
+    architecture = {"name": "unet", "channels": parameters["channels"], "strides": parameters["strides"]}
+    if not parameters["initial"]:
+        torch.manual_seed(parameters["seed"])
+        return unet.build(**architecture).to(device)
+    model, description = unet.load_weights(parameters["initial"], device)
+    if description["architecture"] != architecture:
+        raise ValueError(
+            f"{parameters['initial']} is {description['architecture']}: give 02_training.channels and strides those values"
+        )
+    return model.requires_grad_(True)
 
 
 def build_batches(parameters, rows):
@@ -34,7 +45,9 @@ def build_batches(parameters, rows):
 def fit(run, model, batches, validation_rows):
     """`training.train` with the parameters of a run of notebook 2, from its checkpoint if there is one: that of another
     number of processes is as good."""
+    initial = run.parameters["initial"]
     settings = [run.parameters, digest(run.scans_file), code_digest(training), code_digest(unet)]
+    settings += [digest(Path(initial))] if initial else []
     names = ("loss", "learning_rate", "weight_decay", "validate_every", "window", "workers")
     options = {name: run.parameters[name] for name in names}
     return training.train(model, batches, validation_rows, run.checkpoint, settings=settings, **options)

@@ -21,6 +21,8 @@
 # **Writes** the weights (safetensors) with a JSON that describes them, the training curves as tables, and a figure.
 
 # %%
+from pathlib import Path
+
 import pandas as pd
 
 from lib import plots, train, unet
@@ -38,6 +40,7 @@ patch_size = 96  # voxels, as in the paper
 scans_per_step = 2
 patches_per_scan = 1  # the paper's: 32
 window = 96  # voxels, of the sliding window that predicts whole scans, as in the paper
+initial = ""  # weights of the same channels and strides to go on from, such as weights/unet.safetensors; empty: random
 steps = 700
 loss = "dice_ce"  # the paper's: "ndsc_focal"
 learning_rate = 3e-3
@@ -94,6 +97,7 @@ architecture = {"name": "unet", "channels": channels, "strides": strides}
 unet.save_weights(
     model, run.weights(), architecture=architecture, threshold=None, window=window, step=int(best["step"]),
     parameters=sum(weight.numel() for weight in model.parameters()), validation_dice=round(float(best["dice"]), 4), split=digest(run.scans_file), seed=seed,
+    initial=digest(Path(initial)) if initial else None,
 )  # fmt: skip
 
 # %% [markdown]

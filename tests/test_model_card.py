@@ -19,7 +19,7 @@ def run(tmp_path):
     torch.manual_seed(0)
     unet.save_weights(
         unet.build(**architecture), build / "weights" / "unet.safetensors", architecture=architecture, threshold=0.35, outline=0.2,
-        parameters=1234, step=40, validation_dice=0.6125,
+        parameters=1234, step=40, validation_dice=0.6125, initial=None,
     )  # fmt: skip
     parameters = {"steps": 60, "scans_per_step": 2, "patches_per_scan": 3, "patch_size": 32, "loss": "dice_ce"}
     record = {
@@ -51,6 +51,13 @@ def test_the_card_carries_training_and_tests(run, tmp_path):
     assert card.count("| sub-1 | 0.50 | 0.40 | 0.80 | 8 | 2 | 2 |") == 2  # synthetic scans, and those given as real
     assert card.count("| mean; sum | 0.60 | 0.50 | 0.72 | 9 | 5 | 2 |") == 2
     assert "{" not in card.replace('{"name"', "").replace("[2]}", "")
+
+
+def test_the_card_names_the_weights_that_a_training_went_on_from(run, tmp_path):
+    file = run[0] / "weights" / "unet.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"initial": "12ab"}))
+    write_card(*run, tmp_path)
+    assert "From earlier weights (digest 12ab): 60 steps" in (tmp_path / "README.md").read_text()
 
 
 def test_the_weights_are_copied_with_their_description(run, tmp_path):

@@ -67,3 +67,17 @@ def test_the_network_and_its_batches_follow_from_the_parameters(run):
     stored = train.build_batches(run.parameters | {"fresh_appearance": False}, rows)
     assert isinstance(stored.source, training.ScanPatches)
     assert [tuple(patches.shape) for patches in stored[0]] == [(2, 2, 16, 16, 16), (2, 1, 16, 16, 16)]
+
+
+def test_a_training_goes_on_from_given_weights(run, tmp_path):
+    architecture = {"name": "unet", "channels": [4, 8], "strides": [2]}
+    torch.manual_seed(11)
+    given = unet.build(**architecture)
+    unet.save_weights(given, tmp_path / "given.safetensors", architecture=architecture, threshold=0.5)
+    parameters = run.parameters | {"initial": str(tmp_path / "given.safetensors")}
+    model = train.build_network(parameters, "cpu")
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, given.state_dict()[name])
+    assert all(weight.requires_grad for weight in model.parameters())
+    with pytest.raises(ValueError, match=r"given.safetensors is .*\[4, 8\]"):
+        train.build_network(parameters | {"channels": [8, 8]}, "cpu")
