@@ -15,20 +15,16 @@ from lib.provenance import code_digest, digest
 
 
 def build_network(parameters, device):
-    """The network of notebook 2 with its initial weights: those of its seed, or given ones. parameters: of the notebook.
+    """The network of notebook 2 with its initial weights, those of its seed or given ones, and its architecture (of `unet.build`).
 
-    Raises ValueError if the given weights are of another architecture.
+    parameters: of the notebook.
     """
+    if parameters["initial"]:
+        model, description = unet.load_weights(parameters["initial"], device)
+        return model.requires_grad_(True), description["architecture"]
     architecture = {"name": "unet", "channels": parameters["channels"], "strides": parameters["strides"]}
-    if not parameters["initial"]:
-        torch.manual_seed(parameters["seed"])
-        return unet.build(**architecture).to(device)
-    model, description = unet.load_weights(parameters["initial"], device)
-    if description["architecture"] != architecture:
-        raise ValueError(
-            f"{parameters['initial']} is {description['architecture']}: give 02_training.channels and strides those values"
-        )
-    return model.requires_grad_(True)
+    torch.manual_seed(parameters["seed"])
+    return unet.build(**architecture).to(device), architecture
 
 
 def build_batches(parameters, rows):
@@ -62,7 +58,7 @@ def main():
     rows = {split: table.to_dict("records") for split, table in run.scans().groupby("split")}
     batches = build_batches(run.parameters, rows["train"])
     with ranks.joined(run.parameters["device"]) as device:
-        fit(run, build_network(run.parameters, device), batches, rows["validation"])
+        fit(run, build_network(run.parameters, device)[0], batches, rows["validation"])
 
 
 if __name__ == "__main__":

@@ -40,7 +40,9 @@ patch_size = 96  # voxels, as in the paper
 scans_per_step = 2
 patches_per_scan = 1  # the paper's: 32
 window = 96  # voxels, of the sliding window that predicts whole scans, as in the paper
-initial = ""  # weights of the same channels and strides to go on from, such as weights/unet.safetensors; empty: random
+initial = (
+    ""  # weights to go on from, with their channels and strides, such as weights/unet.safetensors; empty: random ones
+)
 steps = 700
 loss = "dice_ce"  # the paper's: "ndsc_focal"
 learning_rate = 3e-3
@@ -61,7 +63,7 @@ len(rows["train"]), len(rows["validation"])
 # ## The network
 
 # %%
-model = train.build_network(run.parameters, device)
+model, architecture = train.build_network(run.parameters, device)
 print(f"{sum(weight.numel() for weight in model.parameters()):,} weights")
 
 # %% [markdown]
@@ -93,7 +95,6 @@ validation
 
 # %%
 best = validation.loc[validation["dice"].idxmax()]
-architecture = {"name": "unet", "channels": channels, "strides": strides}
 unet.save_weights(
     model, run.weights(), architecture=architecture, threshold=None, window=window, step=int(best["step"]),
     parameters=sum(weight.numel() for weight in model.parameters()), validation_dice=round(float(best["dice"]), 4), split=digest(run.scans_file), seed=seed,
