@@ -97,7 +97,7 @@ def draw_appearance(blobs, rng, without=()):
 
     grey = span("tissue", (1.04, 0.62), (1.35, 0.92))
     contrast = np.zeros((len(blobs.family), 2))
-    lesion_contrast, t1_ratio = span("lesions", 0.25, 0.78), span("lesions", 0.0, 0.8)
+    lesion_contrast, t1_ratio = span("lesions", 0.38, 0.90), span("lesions", 0.0, 0.8)
     vessels = maybe("distractors", 0.35, (0.0, 0.1), (0.6, 1.3))
     enhancing = span("lesions", 0.0, 0.4) if vessels.any() else 0.0
     contrast[blobs.family == LESION] = lesion_contrasts(
@@ -152,7 +152,7 @@ def lesion_contrasts(volumes_mm3, flair, t1_ratio, rng, enhancing=0.0):
     bright, dark = rng.standard_normal((2, len(size)))
     faint = np.where((rng.random(len(size)) < 0.1) & (np.asarray(volumes_mm3) < FAINT_MM3), 0.5, 1.0)
     added = flair * faint * (1 + 0.22 * bright).clip(0.4)
-    ratio = t1_ratio * ((1 + 0.25 * size) * (1 + 0.5 * dark)).clip(0, 2)
+    ratio = t1_ratio * ((1 + 0.35 * size) * (1 + 0.5 * dark)).clip(0, 2)
     ratio *= np.where(rng.random(len(size)) < FAINT_IN_MPRAGE, rng.uniform(0, 0.4, len(size)), 1)
     mprage = np.where(rng.random(len(size)) < enhancing, 0.3 * rng.random(len(size)), -(added * ratio).clip(0, DARKEST))
     return np.stack([added, mprage], axis=1)
