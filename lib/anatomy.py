@@ -149,7 +149,9 @@ def _grid(spacing_mm):
         torch.meshgrid(*(torch.arange(n, dtype=torch.float32) * spacing_mm for n in shape), indexing="ij")
     )
     still = np.stack([*push, np.clip(maps[4] / 25, 0.2, 1)])
-    side_by_side = torch.from_numpy(maps)[None].contiguous(memory_format=torch.channels_last_3d)  # sampled twice as fast
+    side_by_side = torch.from_numpy(maps)[None].contiguous(
+        memory_format=torch.channels_last_3d
+    )  # sampled twice as fast
     return side_by_side[0], affine, points, _sample(torch.from_numpy(still).float(), points)
 
 

@@ -160,21 +160,17 @@ def saliency_maps(cases):
 
     cases: dicts of kind, label, image and saliency (2, X, Y, Z), cam (X, Y, Z) or None, lesion (X, Y, Z) bool,
     spacing_mm.
-    Axial slice where the lesion is largest; every row shares the limits of its method, the largest value that is shown.
+    Axial slice where the lesion is largest; every row shares the limits of its method, the largest value that is shown
+    (or, where none is, the largest there is).
     """
     cams = any(case["cam"] is not None for case in cases)
     fig = new_figure(DOUBLE_COLUMN_MM, (34 if cams else 42) * len(cases) + 22, "compressed")
     axes = fig.subplots(len(cases), 4 + cams, squeeze=False)
     centres = [largest_slice(case["lesion"], case["label"]) for case in cases]
-    limit = max(
-        _shown(case["saliency"], centre, case["spacing_mm"]) for case, centre in zip(cases, centres, strict=True)
-    )
-    top = max(
-        [_shown(c["cam"], at, c["spacing_mm"]) for c, at in zip(cases, centres, strict=True) if c["cam"] is not None],
-        default=1,
-    )
-    signed = ScalarMappable(Normalize(-(limit or 1), limit or 1), SALIENCY_MAP)
-    positive = ScalarMappable(Normalize(0, top or 1), ACTIVATION_MAP)
+    limit = _limit([case["saliency"] for case in cases], centres, cases)
+    top = _limit([case["cam"] for case in cases], centres, cases)
+    signed = ScalarMappable(Normalize(-limit, limit), SALIENCY_MAP)
+    positive = ScalarMappable(Normalize(0, top), ACTIVATION_MAP)
     for row, case, (x, y, z) in zip(axes, cases, centres, strict=True):
         spacing = case["spacing_mm"]
         maps = [None, case["saliency"][0], None, case["saliency"][1], case["cam"]]
@@ -197,8 +193,20 @@ def saliency_maps(cases):
     fig.colorbar(signed, ax=axes[:, :4], label="SmoothGrad saliency (logit per z-score), one scale for all rows", **bar)
     if cams:
         colour_bar = fig.colorbar(positive, ax=axes[:, 4:], **{**bar, "aspect": 14})
-        label_axis(colour_bar.ax.xaxis, "Grad-CAM++", "a.u.", top or 1)
+        label_axis(colour_bar.ax.xaxis, "Grad-CAM++", "a.u.", top)
     return fig
+
+
+def _limit(maps, centres, cases):
+    """Largest magnitude of maps (..., X, Y, Z) in the fields that are drawn about centres; where these are empty, anywhere; else 1.
+
+    A map may be None.
+    """
+    given = [
+        (one, at, case["spacing_mm"]) for one, at, case in zip(maps, centres, cases, strict=True) if one is not None
+    ]
+    shown = max((_shown(*one) for one in given), default=0.0)
+    return shown or max((float(np.abs(one).max()) for one, *_ in given), default=0.0) or 1.0
 
 
 def _shown(values, centre, spacing_mm):
@@ -206,7 +214,7 @@ def _shown(values, centre, spacing_mm):
     half = [round(FIELD_MM / 2 / s) for s in spacing_mm[:2]]
     (x, y), z = (round(c) for c in centre[:2]), centre[2]
     field = values[..., max(x - half[0], 0) : x + half[0] + 1, max(y - half[1], 0) : y + half[1] + 1, z]
-    return max(float(np.abs(field).max()), np.finfo(np.float32).tiny)
+    return float(np.abs(field).max())
 
 
 @styled

@@ -136,6 +136,13 @@ def test_limit_ignores_what_the_field_does_not_show():
     assert overlays(panels.saliency_maps([case]))[0].get_clim() == (-2, 2)
 
 
+def test_limit_of_maps_that_the_fields_do_not_show_is_their_largest_value():
+    case = explained("TP", 2.0)
+    case["cam"] = np.zeros_like(case["cam"])
+    case["cam"][0, 0, 0] = 3e-5
+    assert overlays(panels.saliency_maps([case]))[2].get_clim() == pytest.approx((0, 3e-5))
+
+
 def test_saliency_maps_without_grad_cam_leave_its_column_out():
     fig = panels.saliency_maps([explained("TP", 1.0, cam=False), explained("TN", 0.1, cam=False)])
     assert "Grad-CAM++" not in {ax.get_title() for ax in fig.axes}
