@@ -206,6 +206,7 @@ def _draw_differences(ax, clustered, matched):
         ax.plot(value, place, "o", ms=2, color=colour, label=name)
     ax.axvline(0, color="0.7", lw=0.6, zorder=0)
     shown = [table.iloc[:, 2:].abs().max(axis=None) for name, table in estimates.items() if name != "adjusted"]
-    ax.set_xlim(-1.1 * np.nanmax(shown), 1.1 * np.nanmax(shown))
+    limit = np.fmax.reduce([*shown, 1e-6])  # of what there is: too few lesions have no difference
+    ax.set_xlim(-1.1 * limit, 1.1 * limit)
     ax.set(yticks=range(len(pairs)), yticklabels=[f"{a} − {b}" for a, b in pairs], ylim=(len(pairs) - 0.5, -0.5))
     ax.set_xlabel("difference of FLAIR peaks (logit per z-score)")
