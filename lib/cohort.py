@@ -25,7 +25,7 @@ NUCLEI_BOX_MM = ((-33, 33), (-40, 25), (-15, 20))  # grey matter in here is not 
 SURROUNDINGS_MM = 5.0  # white matter up to here is what a lesion's contrast is measured against
 BRIGHT = 1.3  # times white matter in FLAIR
 DISTANCES_MM = np.arange(-3.5, 4)  # middles of the bins of signed distance from the border
-PROFILE = [f"flair_{middle:+.1f}_mm" for middle in DISTANCES_MM]
+PROFILE = {name: [f"{name}_{middle:+.1f}_mm" for middle in DISTANCES_MM] for name in ("flair", "t1w")}
 
 
 def instance_volumes(lesions, affine):
@@ -125,9 +125,9 @@ def _template_distances():
 
 
 def lesion_contrast(image, lesions, white, spacing_mm):
-    """Mean FLAIR and T1w of every lesion, and FLAIR across its border, over the white matter within 5 mm (its mean = 1).
+    """Mean FLAIR and T1w of every lesion, and both across its border, over the white matter within 5 mm (its mean = 1).
 
-    image: (2, X, Y, Z), 0 without signal. white: (X, Y, Z) bool, healthy.  Table label, flair, t1w and one column a bin
+    image: (2, X, Y, Z), 0 without signal. white: (X, Y, Z) bool, healthy.  Table label, flair, t1w and one column a channel and bin
     of 1 mm of signed distance from the border, -4 to 4 mm (outside: white matter and what lies between it and lesions,
     other lesions left out). NaN where there is no white matter or no voxel.
     """
@@ -143,10 +143,11 @@ def lesion_contrast(image, lesions, white, spacing_mm):
         flair, t1w = channels[:, lesion].mean(axis=1) / level
         counted = (tissue[box] & (labels[box] == 0) | lesion) & (np.abs(distance) < DISTANCES_MM[-1] + 0.5)
         bins = np.floor(distance[counted] - DISTANCES_MM[0] + 0.5).astype(int)
-        n, total = (np.bincount(bins, weights, len(PROFILE)) for weights in (None, channels[0][counted]))
-        profile = np.where(n, total / np.maximum(n, 1), np.nan) / level[0]
-        rows.append((label, flair, t1w, *profile))
-    return pd.DataFrame(rows, columns=["label", "flair", "t1w", *PROFILE], dtype=float).astype({"label": int})
+        n, *totals = (np.bincount(bins, of, len(DISTANCES_MM)) for of in (None, *channels[:, counted]))
+        profiles = np.where(n, totals / np.maximum(n, 1), np.nan) / level[:, None]
+        rows.append((label, flair, t1w, *profiles.ravel()))
+    columns = ["label", "flair", "t1w", *PROFILE["flair"], *PROFILE["t1w"]]
+    return pd.DataFrame(rows, columns=columns, dtype=float).astype({"label": int})
 
 
 def bright_lesion(flair, brain, lesions, white, spacing_mm):
@@ -177,14 +178,9 @@ def noise(channel, white):
 
 
 def profile(table):
-    """Mean over lesions of FLAIR across the border: rows distance_mm, flair, lesions (that reach so far)."""
-    return pd.DataFrame(
-        {
-            "distance_mm": DISTANCES_MM,
-            "flair": table[PROFILE].mean().to_numpy(),
-            "lesions": table[PROFILE].count().to_numpy(),
-        }
-    )
+    """Mean over lesions of both channels across the border: rows distance_mm, flair, t1w, lesions (that reach so far)."""
+    means = {name: table[columns].mean().to_numpy() for name, columns in PROFILE.items()}
+    return pd.DataFrame({"distance_mm": DISTANCES_MM} | means | {"lesions": table[PROFILE["flair"]].count().to_numpy()})
 
 
 def _contrast_summary(table):

@@ -80,7 +80,7 @@ def distributions(groups, quantiles, distances):
 
 @styled
 def contrasts(groups, reference, distances):
-    """FLAIR across the border, contrast of the lesions in both sequences and their relation, noise.
+    """Both sequences across the border, contrast of the lesions in both sequences and their relation, noise.
 
     reference: tables quantiles, scans and profile of `reference.reference_tables`. distances: as in `distributions`.
     """
@@ -157,15 +157,16 @@ def _shares(ax, groups, quantiles, distances, share, name):
 
 
 def _profiles(ax, groups, reference):
-    """Mean FLAIR of the lesions of one scan by signed distance, a line a scan; thick: mean over all lesions."""
-    for _, rows in reference.groupby("scan"):
-        ax.plot(rows["distance_mm"], rows["flair"], "o-", color="black", lw=0.8, ms=2, zorder=3)
-    for colour, (_, lesions) in _coloured(groups):
-        for _, rows in lesions.groupby("scan"):
-            ax.plot("distance_mm", "flair", data=profile(rows), color=colour, lw=0.4, alpha=0.4)
-        ax.plot("distance_mm", "flair", data=profile(lesions), color=colour, lw=1.5)
-    ax.axvline(0, color="0.3", lw=0.6, ls="--", zorder=0)
-    ax.set(xlabel="distance from the lesion border (mm)", ylabel="FLAIR / white matter")
+    """Mean FLAIR and (dashed) MPRAGE of the lesions of one scan by signed distance, a line a scan; thick: mean over all lesions."""
+    for name, dashes in (("flair", "-"), ("t1w", "--")):
+        for _, rows in reference.groupby("scan"):
+            ax.plot("distance_mm", name, data=rows, marker="o", ls=dashes, color="black", lw=0.8, ms=2, zorder=3)
+        for colour, (_, lesions) in _coloured(groups):
+            for _, rows in lesions.groupby("scan"):
+                ax.plot("distance_mm", name, data=profile(rows), color=colour, lw=0.4, alpha=0.4, ls=dashes)
+            ax.plot("distance_mm", name, data=profile(lesions), color=colour, lw=1.5, ls=dashes)
+    ax.axvline(0, color="0.3", lw=0.6, ls=":", zorder=0)
+    ax.set(xlabel="distance from the lesion border (mm)", ylabel="FLAIR, MPRAGE (dashed) / white matter")
     ax.set_title(f"n = {_imaged(groups)} ({reference['scan'].nunique()}) scans", fontsize=6)
 
 

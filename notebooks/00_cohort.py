@@ -113,7 +113,7 @@ run.save_figure(cohort_figures.slices(cases, levels_mm), "slices")
 run.save_figure(cohort_figures.distributions(groups, kept[0], distances["this cohort"]), "distributions")
 
 # %% [markdown]
-# **Figure.** (a) FLAIR against the signed distance from the lesion border, negative inside: thin, mean over the lesions of one scan;
+# **Figure.** (a) FLAIR and, dashed, MPRAGE against the signed distance from the lesion border, negative inside: thin, mean over the lesions of one scan;
 # thick, over all lesions; black, reference scans. (b, c) Mean of each lesion over the white matter within 5 mm, cumulative; dotted,
 # single reference scans. (d) Both together, a point a lesion; ellipses are two SD of each reference scan. (e) Darkening in MPRAGE for
 # the brightening in FLAIR, the correlation of the two contrasts, and the share of lesion among voxels within 5 mm of one that FLAIR shows 1.3 times

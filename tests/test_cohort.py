@@ -106,6 +106,8 @@ def test_contrast_and_profile_are_those_of_a_ball_of_known_contrast(spacing_mm):
     assert reached[[3, 4]].all() if spacing_mm == 1 else reached[[2, 5]].all()
     assert profile["flair"][inside & reached].tolist() == pytest.approx([1.4] * (inside & reached).sum())
     assert profile["flair"][~inside & reached].tolist() == pytest.approx([1.0] * (~inside & reached).sum())
+    assert profile["t1w"][inside & reached].tolist() == pytest.approx([0.8] * (inside & reached).sum())
+    assert profile["t1w"][~inside & reached].tolist() == pytest.approx([1.0] * (~inside & reached).sum())
 
 
 def test_a_lesion_without_white_matter_near_it_has_no_contrast():

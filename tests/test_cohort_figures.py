@@ -16,8 +16,9 @@ def group(rng, n=40, shift=0.0):
     scans[[*summary, *noise]] = [[1.3, 0.1, 0.9, 0.05, -0.5, 0.4, 0.7, 0.04, 0.03, 0.02, 0.01], [np.nan] * 11]
     lesions = pd.DataFrame({"scan": ["a"] * (n // 2) + ["b"] * (n // 2), "volume_mm3": rng.uniform(3, 90, n)})
     lesions = lesions.assign(ventricle_mm=rng.uniform(0, 40, n), flair=1.2 + shift, t1w=0.9)
-    lesions[cohort.PROFILE] = np.linspace(1.4, 1.0, len(cohort.PROFILE)) + shift
-    lesions.loc[lesions["scan"] == "b", ["flair", "t1w", *cohort.PROFILE]] = np.nan
+    lesions[cohort.PROFILE["flair"]] = np.linspace(1.4, 1.0, len(cohort.DISTANCES_MM)) + shift
+    lesions[cohort.PROFILE["t1w"]] = np.linspace(0.7, 0.9, len(cohort.DISTANCES_MM)) + shift
+    lesions.loc[lesions["scan"] == "b", ["flair", "t1w", *cohort.PROFILE["flair"], *cohort.PROFILE["t1w"]]] = np.nan
     return scans, lesions
 
 
@@ -46,9 +47,9 @@ def test_the_edge_profile_is_the_mean_over_lesions(kept):
     fig = cohort_figures.contrasts(groups, kept, reference.distances(*groups["this cohort"], kept[0]))
     assert fig.axes[0].get_title() == "n = 1 (1) scans"
     lines = [line.get_ydata() for line in fig.axes[0].lines]
-    expected = np.linspace(1.4, 1.0, len(cohort.PROFILE))
-    assert sum(len(y) == 8 and np.allclose(y, expected + 0.1) for y in lines) == 2  # of the scan, and of all
-    assert sum(len(y) == 8 and np.allclose(y, expected) for y in lines) == 1
+    for expected in (np.linspace(1.4, 1.0, 8), np.linspace(0.7, 0.9, 8)):  # FLAIR, MPRAGE
+        assert sum(len(y) == 8 and np.allclose(y, expected + 0.1) for y in lines) == 2  # of the scan, and of all
+        assert sum(len(y) == 8 and np.allclose(y, expected) for y in lines) == 1
     assert len(fig.axes[3].patches) == 1  # an ellipse for the reference scan
 
 
