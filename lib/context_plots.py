@@ -118,5 +118,5 @@ def radii(lesions, correlations, agreement):
 
 def _write_rho(ax, row):
     """Correlation with its interval, at the right above the axes."""
-    text = f"ρ {row['rho']:.2f} ({row['low']:.2f} to {row['high']:.2f})"
+    text = f"ρ {row['rho']:z.2f} ({row['low']:z.2f} to {row['high']:z.2f})"
     ax.set_title(text.replace("-", "\N{MINUS SIGN}"), loc="right", fontsize=6)

@@ -170,7 +170,8 @@ def run_sweep(sweep, base, first, notebooks, build, figures, jobs):
     finished = [stage if stage.done else None for stage in last]
     folder = figures / "sweeps" / sweep.name
     if any(finished):
-        record = describe(f"sweep {sweep.name}", {path.stem: base[path.stem] for path in chain})
+        places = {"build": str(build), "figures": str(figures)}
+        record = describe(f"sweep {sweep.name}", {path.stem: base[path.stem] | places for path in chain})
         folders = [{"folder": str(stage.folder) if stage else "failed"} for stage in finished]
         points = [row | folder for row, folder in zip(values.to_dict("records"), folders, strict=True)]
         record |= {"sweep": vars(sweep), "points": points}

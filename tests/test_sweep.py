@@ -88,6 +88,7 @@ def test_a_sweep_ends_in_one_table_and_a_figure_and_lists_the_points_that_failed
     record = json.loads((folder / "sweep.json").read_text())
     assert [point["folder"] == "failed" for point in record["points"]] == [False, False, True, True, False, False]
     assert record["parameters"]["04_second"]["scale"] == 1.0
+    assert record["parameters"]["04_second"]["build"] == str(folder.parents[2] / "build")
 
 
 def test_a_further_value_runs_only_what_is_new(place, capsys):
