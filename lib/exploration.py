@@ -160,14 +160,15 @@ class Exploration:
         return Opened(row, scan, probability, *labels, table)
 
     def _predict(self, row, scan, report):
-        model, window = self.model, self._loaded[1]["window"]
-        made_from = digest(self.weights, Path(row["flair"]), Path(row["t1w"]), code_digest(inference))
+        model, settings = self.model, unet.prediction_settings(self._loaded[1])
+        window, passes = settings["window"], 1 + settings["mirrored"]
+        made_from = digest(self.weights, settings, Path(row["flair"]), Path(row["t1w"]), code_digest(inference))
         path = self.run.build / "explore" / "predictions" / f"{row['scan']}_{made_from}.nii.gz"
         if not path.exists():
             done = count(1)
             patches = len(inference.patch_slices(np.maximum(scan.brain.shape, window).tolist(), window))
-            with model.register_forward_hook(lambda *_: report(next(done) / patches)):
-                probability = inference.predict(model, normalise(scan.image), window=window)
+            with model.register_forward_hook(lambda *_: report(next(done) / patches / passes)):
+                probability = inference.predict(model, normalise(scan.image), **settings)
             maps.save_map(probability, row["flair"], path)
         return maps.load_map(path)
 

@@ -9,12 +9,13 @@ OVERLAP = 0.25  # of neighbouring patches
 
 
 @torch.no_grad()
-def predict(model, image, *, window):
+def predict(model, image, *, window, mirrored=False):
     """Lesion probability (X, Y, Z), float32 numpy, of an image (2, X, Y, Z): Gaussian-weighted sliding window
     of `window` voxels a side.
 
-    The probabilities (softmax), not the logits, of overlapping patches are blended. Runs on the device of the model,
-    which must be in evaluation mode; on the processor, with one thread a patch.
+    The probabilities (softmax), not the logits, of overlapping patches are blended. mirrored: each patch is predicted
+    also with left and right (axis X) exchanged, and the mean of both probabilities taken. Runs on the device of the
+    model, which must be in evaluation mode; on the processor, with one thread a patch.
     """
     from monai.inferers import sliding_window_inference  # importing it takes seconds
 
@@ -24,7 +25,10 @@ def predict(model, image, *, window):
 
     @torch.no_grad()
     def probability(patch):
-        return model(patch).softmax(1)[:, 1:]
+        lesion = model(patch).softmax(1)[:, 1:]
+        if mirrored:
+            lesion = (lesion + model(patch.flip(2)).softmax(1)[:, 1:].flip(2)) / 2
+        return lesion
 
     lesion = sliding_window_inference(
         volume, (window,) * 3, at_once, lambda patches: torch.cat(list(run(probability, patches.split(1)))),

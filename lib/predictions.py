@@ -5,7 +5,7 @@ row: of the scans table, a dict.  path: function of scan and description that gi
 
 import pandas as pd
 
-from lib import kept
+from lib import kept, unet
 from lib.evaluation import threshold_scores
 from lib.inference import predict
 from lib.lesions import annotated_table, label_instances, lesion_table, segment
@@ -18,7 +18,7 @@ def predict_scan(row, *, weights, device, path):
     found = path(row["scan"], "desc-pred_probseg")
     if not found.exists():
         model, description = kept.network(weights, device)
-        save_map(predict(model, kept.scan(row).image, window=description["window"]), row["flair"], found)
+        save_map(predict(model, kept.scan(row).image, **unet.prediction_settings(description)), row["flair"], found)
     return found
 
 

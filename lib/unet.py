@@ -83,6 +83,11 @@ def recorded_outline(description, path):
     return float(description.get("outline", recorded_threshold(description, path)))
 
 
+def prediction_settings(description):
+    """Keyword arguments of `inference.predict` that came with weights: window, and mirrored (False if not recorded)."""
+    return {"window": description["window"], "mirrored": description.get("mirrored", False)}
+
+
 def load_weights(path, device="cpu"):
     """Network in evaluation mode with frozen weights, and the description that lies beside them (with their digest).
 

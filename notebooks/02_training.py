@@ -40,6 +40,7 @@ patch_size = 96  # voxels, as in the paper
 scans_per_step = 2
 patches_per_scan = 1  # the paper's: 32
 window = 96  # voxels, of the sliding window that predicts whole scans, as in the paper
+mirrored = False  # whether notebook 3 predicts each patch also with left and right exchanged, and averages
 initial = (
     ""  # weights to go on from, with their channels and strides, such as weights/unet.safetensors; empty: random ones
 )
@@ -96,7 +97,7 @@ validation
 # %%
 best = validation.loc[validation["dice"].idxmax()]
 unet.save_weights(
-    model, run.weights(), architecture=architecture, threshold=None, window=window, step=int(best["step"]),
+    model, run.weights(), architecture=architecture, threshold=None, window=window, mirrored=mirrored, step=int(best["step"]),
     parameters=sum(weight.numel() for weight in model.parameters()), validation_dice=round(float(best["dice"]), 4), split=digest(run.scans_file), seed=seed,
     initial=digest(Path(initial)) if initial else None,
 )  # fmt: skip

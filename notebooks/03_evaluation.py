@@ -58,7 +58,7 @@ rows = {split: table.to_dict("records") for split, table in scans.groupby("split
 # One probability map a scan. A map that is there already, made with the same weights and code, is used again.
 
 # %%
-run.folder("derivatives", description["digest"], code_digest(inference))
+run.folder("derivatives", description["digest"], unet.prediction_settings(description), code_digest(inference))
 predict = partial(predictions.predict_scan, weights=run.weights(weights), device=device, path=run.map)
 predicted = rows.get("validation", []) + rows["test"]
 len(workers.each(predict, predicted, scheduler=scheduler, desc="predicting"))

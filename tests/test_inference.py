@@ -37,6 +37,22 @@ def test_the_patches_are_those_that_the_network_is_given(shape):
         np.testing.assert_array_equal(patch, image[(0, *part)])
 
 
+def test_mirrored_averages_over_both_hands_of_each_patch():
+    """A network that looks to one side only: mirrored, it sees as much to the left as to the right."""
+
+    class Shifted(Pointwise):
+        def forward(self, x):
+            return super().forward(torch.nn.functional.pad(x, (0, 0, 0, 0, 1, 0))[:, :, :-1])
+
+    image = np.random.default_rng(0).normal(size=(2, 16, 16, 16)).astype(np.float32)
+    padded = np.pad(image, ((0, 0), (1, 1), (0, 0), (0, 0)))
+    below, above = (1 / (1 + np.exp(-part[0] - 2 * part[1])) for part in (padded[:, :-2], padded[:, 2:]))
+    np.testing.assert_allclose(predict(Shifted().eval(), image, window=16), below, atol=1e-6)
+    np.testing.assert_allclose(
+        predict(Shifted().eval(), image, window=16, mirrored=True), (below + above) / 2, atol=1e-6
+    )
+
+
 def test_probabilities_not_logits_are_blended():
     """With a network that sees the whole patch, the result stays between the patches' probabilities."""
 
