@@ -20,7 +20,7 @@ CARD = """# Weights of a 3D U-Net for white-matter lesions in multiple sclerosis
 **Input** FLAIR and MPRAGE, 1 mm isotropic, co-registered, skull-stripped, z-scored over the brain; **output** background and lesion logits.
 **Network** `{architecture}`, {parameters:,} weights. **Threshold** A lesion reaches a probability of {threshold}
 somewhere and is outlined at {outline}: the threshold with the best mean of Dice and lesion F1 on synthetic validation scans. How it is picked was decided
-after the scans of patients below had been seen.
+after the scans of patients below had been seen. **Prediction** In patches of {window} voxels{mirrored}.
 
 ## Trained on
 
@@ -43,6 +43,8 @@ Lesions are 18-connected instances; a predicted one that touches the annotation 
 Diagnosis, treatment or any decision about a patient. Counts and volumes of lesions in research without a check by a reader. Other sequences, scans that
 are not skull-stripped, or resolutions far from 1 mm. Its errors on a data set of yours are unknown until you measure them: `make paper DATA=<scans>` does.
 """
+
+MIRRORED = ", each also with left and right exchanged"
 
 
 def scans_table(figures):
@@ -75,7 +77,7 @@ def write_card(build, figures, out, real=None):
     card = CARD.format(
         start=start,
         architecture=json.dumps(description["architecture"]), parameters=description["parameters"],
-        threshold=description["threshold"], outline=description["outline"], train=split.loc["train", "scans"], steps=used["steps"],
+        window=description["window"], mirrored=MIRRORED if description["mirrored"] else "", threshold=description["threshold"], outline=description["outline"], train=split.loc["train", "scans"], steps=used["steps"],
         batch=used["scans_per_step"] * used["patches_per_scan"], patch_size=used["patch_size"], loss=used["loss"],
         learning_rate=used["learning_rate"], seed=used["seed"], step=description["step"],
         validation_dice=description["validation_dice"], commit=record["commit"], torch=record["versions"]["torch"],

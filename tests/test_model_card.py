@@ -19,7 +19,7 @@ def run(tmp_path):
     torch.manual_seed(0)
     unet.save_weights(
         unet.build(**architecture), build / "weights" / "unet.safetensors", architecture=architecture, threshold=0.35, outline=0.2,
-        parameters=1234, step=40, validation_dice=0.6125, initial=None,
+        parameters=1234, step=40, validation_dice=0.6125, initial=None, window=48, mirrored=True,
     )  # fmt: skip
     parameters = {"steps": 60, "scans_per_step": 2, "patches_per_scan": 3, "patch_size": 32, "loss": "dice_ce"}
     record = {
@@ -41,6 +41,7 @@ def test_the_card_carries_training_and_tests(run, tmp_path):
         "1,234 weights",
         "reaches a probability of 0.35",
         "outlined at 0.2",
+        "patches of 48 voxels, each also with left and right exchanged.",
         "17 scans",
         "60 steps of 6 patches of 32 voxels",
         "loss `dice_ce`",
