@@ -89,7 +89,7 @@ def radii(lesions, correlations, agreement):
     found = correlations.set_index("with")
     for ax, (name, label) in zip(upper, PLACES.items(), strict=True):
         ax.vlines(lesions[name], lesions["radius95_low_mm"], lesions["radius95_high_mm"], color="0.75", lw=0.6)
-        ax.plot(lesions[name], lesions["radius95_mm"], "o", ms=2.5, color="black")
+        ax.plot(lesions[name], lesions["radius95_mm"], "o", ms=2.5, color="black", clip_on=False)
         ax.set(xlabel=label, ylim=(0, None))
         _write_rho(ax, found.loc[name])
     upper[0].set(xscale="log", ylabel="context radius (mm)")
