@@ -203,7 +203,7 @@ def _draw_differences(ax, clustered, matched):
         value, low, high = table.set_index(["a", "b"]).reindex(pairs).to_numpy(float).T
         place = np.arange(len(pairs)) + offset
         ax.hlines(place, low, high, color=colour, lw=0.8)
-        ax.plot(value, place, "o", ms=2, color=colour, label=name)
+        ax.plot(value, place, "o", ms=2, color=colour, label=name if np.isfinite(value).any() else None)
     ax.axvline(0, color="0.7", lw=0.6, zorder=0)
     shown = [table.iloc[:, 2:].abs().max(axis=None) for name, table in estimates.items() if name != "adjusted"]
     limit = np.fmax.reduce([*shown, 1e-6])  # of what there is: too few lesions have no difference
