@@ -1,5 +1,6 @@
 """Different explanations of the same lesion: how alike they are, and how much of each lies in and near the lesion."""
 
+import math
 from itertools import combinations
 
 import numpy as np
@@ -13,16 +14,17 @@ from lib.lesions import signed_distance
 from lib.saliency import grad_cam, smoothgrad
 
 
-def compare_methods(model, volume, lesion, *, n_samples, n_steps, occluded_voxels, layer, seed):
+def compare_methods(model, volume, lesion, *, n_samples, n_steps, occluded_voxels, most_cubes, layer, seed):
     """Maps of one lesion by method, each (C, X, Y, Z) numpy: C = 2 sequences, 1 for Grad-CAM++.
 
     volume: (1, 2, X, Y, Z).  n_samples: noisy copies.  n_steps: of integrated gradients.  occluded_voxels: edge of the
-    cube that occlusion sets to 0 in one sequence, and its step.  seed: JSON-like items that name the noise.
+    cube that occlusion sets to 0 in one sequence, and its step; larger where the window has more than `most_cubes` of
+    them, each of which is a pass of the network.  seed: JSON-like items that name the noise.
     The baseline of integrated gradients, DeepLift and occlusion is 0, the mean of a z-scored scan. Guided
     backpropagation is not among them: it has no rule for the network's PReLU.
     """
     target = LesionScore(model, lesion, volume.shape[2:])
-    cube = (1, *(min(occluded_voxels, side) for side in target.window.shape))
+    cube = _cube(target.window.shape, occluded_voxels, most_cubes)
     smooth = {
         f"SmoothGrad {name}": smoothgrad(
             model, volume, lesion, n_samples=n_samples, aggregate=name, generator=lesion_generator(*seed)
@@ -42,6 +44,13 @@ def compare_methods(model, volume, lesion, *, n_samples, n_steps, occluded_voxel
     }
     found["Grad-CAM++"] = grad_cam(model, volume, lesion, layer=layer)[None]
     return {name: values.cpu().numpy() for name, values in found.items()}
+
+
+def _cube(window, edge, most):
+    """Shape (1, x, y, z) of the smallest cube, of at least this edge, of which no more than `most` cover both sequences."""
+    while 2 * math.prod(math.ceil(side / edge) for side in window) > max(most, 2):
+        edge += 1
+    return (1, *(min(edge, side) for side in window))
 
 
 def rank_correlations(maps, regions):

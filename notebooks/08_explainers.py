@@ -49,7 +49,8 @@ min_volume_mm3 = 40.0
 max_volume_mm3 = 120.0
 n_samples = 8  # noisy copies; the paper's: 50
 n_steps = 16  # of integrated gradients
-occluded_voxels = 8  # edge and step of the cube that occlusion sets to 0
+occluded_voxels = 8  # edge and step of the cube that occlusion sets to 0,
+most_cubes = 1000  # or larger: a deep network sees so far that more of them would take hours
 layer = "model.1.submodule.2.conv"  # of Grad-CAM++: the decoder one level below the output
 largest_n_samples = 50  # of the convergence curve
 tolerance = 0.05  # of the standard error, where SmoothGrad stops
@@ -80,8 +81,8 @@ for row in tqdm(selected.itertuples(), desc="methods", total=len(selected), mini
     scan, mask = load(row.scan), maps.load_map(run.map(row.scan, "desc-pred_dseg")) == row.label
     volume = torch.as_tensor(scan.image)[None]
     by_method = comparison.compare_methods(
-        model, volume, mask, n_samples=n_samples, n_steps=n_steps, occluded_voxels=occluded_voxels, layer=layer,
-        seed=[seed, row.scan, row.label],
+        model, volume, mask, n_samples=n_samples, n_steps=n_steps, occluded_voxels=occluded_voxels,
+        most_cubes=most_cubes, layer=layer, seed=[seed, row.scan, row.label],
     )  # fmt: skip
     explained.append(
         {"scan": row.scan, "label": row.label, "maps": by_method, "mask": mask, "spacing_mm": scan.spacing_mm}

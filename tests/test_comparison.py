@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -15,7 +17,7 @@ LESION = block(SHAPE, (10, 11, 12))
 def test_every_method_explains_the_lesion_with_the_settings_given():
     model, layer = random_unet(), "model.1.submodule.2.conv"
     maps = compare_methods(
-        model, scan(), LESION, n_samples=2, n_steps=60, occluded_voxels=9, layer=layer, seed=[0, "a"]
+        model, scan(), LESION, n_samples=2, n_steps=60, occluded_voxels=9, most_cubes=1000, layer=layer, seed=[0, "a"]
     )
     options = {"n_samples": 2, "generator": lesion_generator(0, "a")}
     np.testing.assert_allclose(maps["SmoothGrad max"], smoothgrad(model, scan(), LESION, **options).numpy())
@@ -26,6 +28,18 @@ def test_every_method_explains_the_lesion_with_the_settings_given():
     start = find_window(model, LESION, SHAPE).start
     cube, larger = (maps["Occlusion"][(1, *(slice(at, at + edge) for at in start))] for edge in (9, 10))
     assert np.ptp(cube) == 0 < np.ptp(larger)
+
+
+def test_occlusion_takes_larger_cubes_rather_than_more_of_them():
+    model, layer = random_unet(), "model.1.submodule.2.conv"
+    given = {"n_samples": 1, "n_steps": 2, "occluded_voxels": 4, "layer": layer, "seed": [0]}
+    window = find_window(model, LESION, SHAPE)
+    for most in (1000, 60):
+        occlusion = compare_methods(model, scan(), LESION, most_cubes=most, **given)["Occlusion"][0]
+        edge = next(edge for edge in range(4, 99) if 2 * math.prod(-(-side // edge) for side in window.shape) <= most)
+        start = [slice(at, at + edge) for at in window.start]
+        assert np.ptp(occlusion[tuple(start)]) == 0
+        assert edge > 4 or most == 1000
 
 
 def test_rank_correlation_is_of_magnitudes_and_blind_to_monotone_changes():
