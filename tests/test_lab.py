@@ -112,6 +112,20 @@ def picture(page):
     return np.asarray(Image.open(BytesIO(page.locator(".explore canvas").screenshot())).convert("RGB")).astype(int)
 
 
+def drawn_at(page, key, coloured):
+    """The picture after a key on the slider of opacity, once it has a map's colours or none: the kernel may be busy."""
+    page.locator(".explore .noUi-handle").press(key)
+    end = time.monotonic() + PATIENCE_MS / 1000
+    while has_map_colours(drawn := picture(page)) != coloured and time.monotonic() < end:
+        page.wait_for_timeout(250)
+    return drawn
+
+
+def has_map_colours(drawn):
+    """Whether a picture has more colours than those of the crosshair and the outlines."""
+    return len(np.unique(drawn[np.ptp(drawn, 2) > 40], axis=0)) > 5
+
+
 def strongest_colour(run, kind, label):
     """Of the voxel of largest magnitude in the three planes through a lesion: its RGB, 0 to 255, and opacity, 0 to 1."""
     values = defaults(NOTEBOOK)
@@ -151,12 +165,8 @@ def test_a_lesion_is_explained_and_its_map_is_drawn(lab, page, explored_run):
 
     for outlines in ("prediction", "annotation"):
         page.locator(".explore").get_by_label(outlines).uncheck()
-    page.locator(".explore .noUi-handle").press("End")  # opacity 1
-    page.wait_for_timeout(1000)
-    with_map = picture(page)
-    page.locator(".explore .noUi-handle").press("Home")  # opacity 0
-    page.wait_for_timeout(1000)
-    without = picture(page)
+    without = drawn_at(page, "Home", coloured=False)  # opacity 0
+    with_map = drawn_at(page, "End", coloured=True)  # opacity 1
     drawn = np.abs(with_map - without).max(2) > 40
     assert drawn.sum() > 50
     assert np.ptp(without[drawn], 1).mean() < 10 < np.ptp(with_map[drawn], 1).mean()  # grey below, coloured above
@@ -164,7 +174,6 @@ def test_a_lesion_is_explained_and_its_map_is_drawn(lab, page, explored_run):
     distance = np.abs(with_map[drawn] - (opacity * colour + (1 - opacity) * without[drawn])).max(1)
     assert (distance < 30).sum() > 5
 
-    page.locator(".explore .noUi-handle").press("End")
     page.locator(".explore select[size]").select_option(index=0)
     page.locator(".explore").get_by_text(re.compile(rf"^(?!{kind} {label} ).* explained in")).wait_for()
     page.get_by_role("button", name="Save map and figure").click()
