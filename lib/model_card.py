@@ -29,7 +29,7 @@ patient was used for training, or to pick weights or the threshold. The ranges o
 measured on public scans, the scans of patients below among them, and were changed after looking at the errors of earlier networks on these: they are
 tests of the weights, not of the design of the cohort.
 
-{start}{steps} steps of {batch} patches of {patch_size} voxels a side, loss `{loss}`, learning rate {learning_rate}, seed {seed}; the weights of step {step}
+{start}{steps} steps of {batch} patches of {patch_size} voxels a side, loss `{loss}`, learning rate {learning_rate}, seed {seed}{averaged}; the weights of step {step}
 had the best validation Dice, {validation_dice}. Commit {commit}; torch {torch}, monai {monai}.
 
 ## Tested on
@@ -44,6 +44,7 @@ Diagnosis, treatment or any decision about a patient. Counts and volumes of lesi
 are not skull-stripped, or resolutions far from 1 mm. Its errors on a data set of yours are unknown until you measure them: `make paper DATA=<scans>` does.
 """
 
+AVERAGED = "; over the last {} the rate is a third of that, and the weights after each are averaged"
 MIRRORED = ", each also with left and right exchanged"
 
 
@@ -78,6 +79,7 @@ def write_card(build, figures, out, real=None):
         start=start,
         architecture=json.dumps(description["architecture"]), parameters=description["parameters"],
         window=description["window"], mirrored=MIRRORED if description["mirrored"] else "", threshold=description["threshold"], outline=description["outline"], train=split.loc["train", "scans"], steps=used["steps"],
+        averaged=AVERAGED.format(used["averaged_steps"]) if used["averaged_steps"] else "",
         batch=used["scans_per_step"] * used["patches_per_scan"], patch_size=used["patch_size"], loss=used["loss"],
         learning_rate=used["learning_rate"], seed=used["seed"], step=description["step"],
         validation_dice=description["validation_dice"], commit=record["commit"], torch=record["versions"]["torch"],

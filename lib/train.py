@@ -44,7 +44,7 @@ def fit(run, model, batches, validation_rows):
     initial = run.parameters["initial"]
     settings = [run.parameters, digest(run.scans_file), code_digest(training), code_digest(unet)]
     settings += [digest(Path(initial))] if initial else []
-    names = ("loss", "learning_rate", "weight_decay", "validate_every", "window", "workers")
+    names = ("loss", "learning_rate", "weight_decay", "validate_every", "window", "averaged_steps", "workers")
     options = {name: run.parameters[name] for name in names}
     return training.train(model, batches, validation_rows, run.checkpoint, settings=settings, **options)
 

@@ -9,6 +9,7 @@ from monai import transforms
 from monai.data import set_track_meta
 from monai.transforms.utils import generate_pos_neg_label_crop_centers
 from threadpoolctl import threadpool_limits
+from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
@@ -157,23 +158,27 @@ def augmentation(any_direction=True):
 
 def train(
     model, batches, validation_rows, checkpoint, *, settings, loss, learning_rate, weight_decay, validate_every, window,
-    workers=0,
+    averaged_steps=0, workers=0,
 ):  # fmt: skip
     """Train with a loss (`losses.build`); returns tables of rows (loss, validation) with the best weights loaded into `model`.
 
     batches: PatchBatches. validation_rows: scans whose mean Dice, at the thresholds that are best for it, picks the best
     weights, every `validate_every` steps and at the end. checkpoint: file from which an interrupted training of the same
     `settings` goes on; one of other settings is ignored. The learning rate warms up for 5 % of the steps and then falls
-    along a cosine to 0. Of several processes (`lib.ranks`) the first validates and writes, and gets the best weights.
+    along a cosine to 0. With `averaged_steps` it falls to a third and stays there for as many steps at the end, and what is
+    validated and kept is then the mean of the weights after each of them (stochastic weight averaging, Izmailov et al.
+    2018). Of several processes (`lib.ranks`) the first validates and writes, and gets the best weights.
     """
     device = next(model.parameters()).device
     steps = len(batches)
     criterion = losses.build(loss)
     optimiser = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=weight_decay)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _warm_cosine(step, steps))
+    share = functools.partial(_rate, steps=steps, averaged_steps=averaged_steps)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, share)
     scaler = torch.amp.GradScaler(device.type, enabled=device.type == "cuda")
     progress = {"settings": digest(settings), "step": 0, "best_dice": -1.0, "best": None, "loss": [], "validation": []}
-    parts = {"model": model, "optimiser": optimiser, "schedule": schedule, "scaler": scaler}
+    average = AveragedModel(model, use_buffers=True)
+    parts = {"model": model, "average": average, "optimiser": optimiser, "schedule": schedule, "scaler": scaler}
     _resume(checkpoint, progress, parts)
     network, left = ranks.together(model), range(progress["step"], steps)
     options = {"batch_size": None, "num_workers": workers, "worker_init_fn": _one_thread}
@@ -193,12 +198,16 @@ def train(
         rate = schedule.get_last_lr()[0]
         progress["loss"].append({"step": progress["step"], "loss": ranks.mean(value), "learning_rate": rate})
         schedule.step()
+        averaging = progress["step"] > steps - averaged_steps
+        if averaging:
+            average.update_parameters(model)
         if first and (progress["step"] % validate_every == 0 or progress["step"] == steps):
-            scores = validate(model, validation_rows, window)
+            candidate = average.module if averaging else model
+            scores = validate(candidate, validation_rows, window)
             progress["validation"].append({"step": progress["step"], **scores})
             bar.set_postfix(Dice=f"{scores['dice']:.3f}")
             if scores["dice"] > progress["best_dice"]:
-                weights = {name: value.detach().cpu().clone() for name, value in model.state_dict().items()}
+                weights = {name: value.detach().cpu().clone() for name, value in candidate.state_dict().items()}
                 progress.update(best_dice=scores["dice"], best=weights)
             _save(checkpoint, progress, parts)
     torch.set_num_threads(threads)
@@ -216,9 +225,12 @@ def validate(model, rows, window):
     return curve.loc[curve["dice"].idxmax()].to_dict()
 
 
-def _warm_cosine(step, steps):
-    warm = max(1, round(0.05 * steps))
-    return min((step + 1) / warm, 0.5 * (1 + math.cos(math.pi * step / steps)))
+def _rate(step, steps, averaged_steps):
+    """Share of the learning rate at a step."""
+    warm, falling = max(1, round(0.05 * steps)), steps - averaged_steps
+    floor = 1 / 3 if averaged_steps else 0
+    cosine = 0.5 * (1 + math.cos(math.pi * min(step / max(falling, 1), 1)))
+    return min((step + 1) / warm, floor + (1 - floor) * cosine)
 
 
 def _one_thread(_):

@@ -45,6 +45,7 @@ initial = (
     ""  # weights to go on from, with their channels and strides, such as weights/unet.safetensors; empty: random ones
 )
 steps = 700
+averaged_steps = 0  # the last of them, at a steady learning rate, whose weights are averaged
 loss = "dice_ce"  # the paper's: "ndsc_focal"
 learning_rate = 3e-3
 weight_decay = 1e-5
@@ -79,7 +80,8 @@ batches = train.build_batches(run.parameters, rows["train"])
 
 # %% [markdown]
 # ## Training
-# The paper's loss is 0.5 x normalised Dice + focal loss; Dice + cross-entropy learns faster from few steps. Validation is a sliding-window
+# The paper's loss is 0.5 x normalised Dice + focal loss; Dice + cross-entropy learns faster from few steps. Weights that are
+# averaged over the last steps (`averaged_steps`) carry over better to scans of another kind (Cha et al. 2021). Validation is a sliding-window
 # prediction of every validation scan, scored at the thresholds that are best for their mean Dice.
 
 # %%

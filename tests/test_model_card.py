@@ -23,7 +23,7 @@ def run(tmp_path):
     )  # fmt: skip
     parameters = {"steps": 60, "scans_per_step": 2, "patches_per_scan": 3, "patch_size": 32, "loss": "dice_ce"}
     record = {
-        "parameters": parameters | {"learning_rate": 0.002, "seed": 5},
+        "parameters": parameters | {"learning_rate": 0.002, "seed": 5, "averaged_steps": 20},
         "commit": "abc",
         "versions": {"torch": "9.1", "monai": "8.2"},
     }
@@ -45,6 +45,7 @@ def test_the_card_carries_training_and_tests(run, tmp_path):
         "17 scans",
         "60 steps of 6 patches of 32 voxels",
         "loss `dice_ce`",
+        "over the last 20 the rate is a third",
         "step 40",
         "Commit abc",
     ):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib import phantom, training, unet
+from lib import losses, phantom, training, unet
 from lib.scans import Scan
 
 SMALL = {"name": "unet", "channels": [4, 8], "strides": [2]}
@@ -88,14 +88,15 @@ def test_fresh_appearances_depend_on_seed_and_step_alone_and_hold_lesions(subjec
 
 def test_training_lowers_the_loss_and_keeps_the_best_weights(rows, tmp_path):
     model, loss, validation = fit(rows, tmp_path / "a.ckpt", steps=40, validate_every=10)
-    losses = [row["loss"] for row in loss]
-    assert np.mean(losses[-10:]) < 0.8 * np.mean(losses[:10])
+    values = [row["loss"] for row in loss]
+    assert np.mean(values[-10:]) < 0.8 * np.mean(values[:10])
     best = max(row["dice"] for row in validation)
     assert training.validate(model, rows[:1], 12)["dice"] == pytest.approx(best)
 
 
-def test_an_interrupted_training_ends_as_an_uninterrupted_one(rows, tmp_path, monkeypatch):
-    whole, loss, validation = fit(rows, tmp_path / "whole.ckpt")
+@pytest.mark.parametrize("averaged_steps", [0, 4])
+def test_an_interrupted_training_ends_as_an_uninterrupted_one(rows, tmp_path, monkeypatch, averaged_steps):
+    whole, loss, validation = fit(rows, tmp_path / "whole.ckpt", averaged_steps=averaged_steps)
     validate, calls = training.validate, []
 
     def dying(*args):
@@ -106,11 +107,29 @@ def test_an_interrupted_training_ends_as_an_uninterrupted_one(rows, tmp_path, mo
 
     monkeypatch.setattr(training, "validate", dying)
     with pytest.raises(KeyboardInterrupt):
-        fit(rows, tmp_path / "cut.ckpt")
-    resumed, loss_again, validation_again = fit(rows, tmp_path / "cut.ckpt")
+        fit(rows, tmp_path / "cut.ckpt", averaged_steps=averaged_steps)
+    resumed, loss_again, validation_again = fit(rows, tmp_path / "cut.ckpt", averaged_steps=averaged_steps)
     assert (loss, validation) == (loss_again, validation_again)
     for one, other in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
         assert torch.equal(one, other)
+
+
+def test_averaged_weights_are_the_mean_of_those_after_each_of_the_last_steps(rows, tmp_path):
+    averaged, loss, _ = fit(rows, tmp_path / "a.ckpt", averaged_steps=3, validate_every=6)
+    rates = [row["learning_rate"] for row in loss]
+    assert rates[3:] == pytest.approx([1e-2 / 3] * 3) and min(rates[:3]) > 1e-2 / 3
+    torch.manual_seed(0)
+    model, criterion, seen = unet.build(**SMALL), losses.build("ndsc_focal"), []
+    optimiser = torch.optim.AdamW(model.parameters(), weight_decay=0.0)
+    for rate, (images, lesions) in zip(rates, map(batches(rows).__getitem__, range(6)), strict=True):
+        optimiser.param_groups[0]["lr"] = rate
+        optimiser.zero_grad()
+        criterion(model(images), lesions).backward()
+        optimiser.step()
+        seen.append({name: value.clone() for name, value in model.state_dict().items()})
+    for name, value in averaged.state_dict().items():
+        if value.is_floating_point():
+            torch.testing.assert_close(value, torch.stack([weights[name] for weights in seen[3:]]).mean(0))
 
 
 def test_a_checkpoint_of_other_settings_is_not_used(rows, tmp_path, capsys):
