@@ -55,6 +55,11 @@ def test_the_best_threshold_has_the_best_mean_of_dice_and_f1():
     assert evaluation.best_threshold(curve) == {"threshold": 0.9, "outline": 0.5, "dice": 0.5, "ndsc": 0.6, "f1": 0.45}
 
 
+def test_of_thresholds_as_good_to_three_decimals_the_highest_is_the_best():
+    curve = pd.DataFrame({"threshold": [0.3, 0.7, 0.9], "dice": [0.5004, 0.5, 0.5], "f1": [0.6, 0.6, 0.598]})
+    assert evaluation.best_threshold(curve)["threshold"] == 0.7
+
+
 def test_f1_is_of_the_lesions_of_all_scans_and_no_lesion_is_no_error():
     annotation = np.zeros((12, 6, 6), bool)
     annotation[1, 1, 1] = annotation[4, 1, 1] = annotation[7, 1, 1] = True
