@@ -168,9 +168,12 @@ def train(
     along a cosine to 0. With `averaged_steps` it falls to a third and stays there for as many steps at the end, and what is
     validated and kept is then the mean of the weights after each of them (stochastic weight averaging, Izmailov et al.
     2018). Of several processes (`lib.ranks`) the first validates and writes, and gets the best weights.
+    Raises ValueError if more steps are to be averaged than there are.
     """
     device = next(model.parameters()).device
     steps = len(batches)
+    if not 0 <= averaged_steps <= steps:
+        raise ValueError(f"averaged_steps {averaged_steps}: choose 0 to {steps}, the number of steps")
     criterion = losses.build(loss)
     optimiser = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=weight_decay)
     share = functools.partial(_rate, steps=steps, averaged_steps=averaged_steps)

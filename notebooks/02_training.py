@@ -81,7 +81,7 @@ batches = train.build_batches(run.parameters, rows["train"])
 # %% [markdown]
 # ## Training
 # The paper's loss is 0.5 x normalised Dice + focal loss; Dice + cross-entropy learns faster from few steps. Weights that are
-# averaged over the last steps (`averaged_steps`) carry over better to scans of another kind (Cha et al. 2021). Validation is a sliding-window
+# averaged over the last steps (`averaged_steps`) may carry over better to scans of another kind (Cha et al. 2021). Validation is a sliding-window
 # prediction of every validation scan, scored at the thresholds that are best for their mean Dice.
 
 # %%

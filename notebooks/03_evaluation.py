@@ -65,8 +65,8 @@ len(workers.each(predict, predicted, scheduler=scheduler, desc="predicting"))
 
 # %% [markdown]
 # ## Threshold
-# A lesion is outlined where its probability is at least 0.5, and detected if it reaches the threshold somewhere: the one with the best mean (to three decimals; of equals the highest)
-# of Dice and lesion F1 on the validation scans. This F1 counts annotated lesions: one that is predicted in pieces is found once. A
+# A lesion is outlined where its probability is at least 0.5, and detected if it reaches the threshold somewhere: the one with the best mean
+# of Dice and lesion F1 on the validation scans, to three decimals, and of equals the highest. This F1 counts annotated lesions: one that is predicted in pieces is found once. A
 # threshold below 0.5, and `fixed_threshold`, outline too. Weights given from outside come with theirs.
 
 # %%

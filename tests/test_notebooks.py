@@ -38,9 +38,8 @@ def make(folder, *words, verb="paper"):
     environment = {
         name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")
     }
-    environment["OMP_NUM_THREADS"] = (
-        "1"  # two notebooks at a time and other tests beside them: threads would wait for one another
-    )
+    # two notebooks at a time and other tests beside them: more threads only wait for one another
+    environment["OMP_NUM_THREADS"] = "1"
     command = ["make", verb, "PROFILE=smoke", f"OUT={folder}", *words]
     return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 

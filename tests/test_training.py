@@ -132,6 +132,11 @@ def test_averaged_weights_are_the_mean_of_those_after_each_of_the_last_steps(row
             torch.testing.assert_close(value, torch.stack([weights[name] for weights in seen[3:]]).mean(0))
 
 
+def test_more_averaged_steps_than_steps_are_refused(rows, tmp_path):
+    with pytest.raises(ValueError, match="averaged_steps 7: choose 0 to 6"):
+        fit(rows, tmp_path / "a.ckpt", averaged_steps=7)
+
+
 def test_a_checkpoint_of_other_settings_is_not_used(rows, tmp_path, capsys):
     fit(rows, tmp_path / "a.ckpt")
     _, loss, _ = fit(rows, tmp_path / "a.ckpt", settings="b")
