@@ -14,7 +14,6 @@ from lib.painting import LESION
 
 INGREDIENTS = ("tissue", "lesions", "distractors", "acquisition")
 BIAS_MM = 30.0, 70.0  # length of the bias field, shortest and longest
-FAINT_MM3 = 50.0  # lesions below this volume may be faint
 FAINT_IN_MPRAGE = 0.2  # share of lesions of which the MPRAGE shows less than half of what it would
 DARKEST = 0.55  # the most that a lesion takes from the MPRAGE: it stays brighter than fluid
 COARSE_MM = 4.0  # grid on which mean and standard deviation of a whole scan are taken for a patch of it
@@ -142,7 +141,7 @@ def draw_appearance(blobs, rng, without=()):
 
 
 def lesion_contrasts(volumes_mm3, flair, t1_ratio, rng, enhancing=0.0):
-    """Draw added FLAIR and MPRAGE (n, 2) of lesions: negatively correlated, the MPRAGE stronger in large ones, some small ones faint.
+    """Draw added FLAIR and MPRAGE (n, 2) of lesions: negatively correlated, the MPRAGE stronger in large ones.
 
     flair: at the core, on average.  t1_ratio: the MPRAGE's part of that for a lesion of 22 mm3; one lesion in five has less than half
     of it.  enhancing: share of lesions that a contrast agent makes bright in MPRAGE. What an image shows of a small lesion is less, in
@@ -150,8 +149,7 @@ def lesion_contrasts(volumes_mm3, flair, t1_ratio, rng, enhancing=0.0):
     """
     size = np.log(np.maximum(volumes_mm3, 1) / 22).clip(-1.5, 4)
     bright, dark = rng.standard_normal((2, len(size)))
-    faint = np.where((rng.random(len(size)) < 0.1) & (np.asarray(volumes_mm3) < FAINT_MM3), 0.5, 1.0)
-    added = flair * faint * (1 + 0.22 * bright).clip(0.4)
+    added = flair * (1 + 0.22 * bright).clip(0.4)
     ratio = t1_ratio * ((1 + 0.35 * size) * (1 + 0.5 * dark)).clip(0, 2)
     ratio *= np.where(rng.random(len(size)) < FAINT_IN_MPRAGE, rng.uniform(0, 0.4, len(size)), 1)
     mprage = np.where(rng.random(len(size)) < enhancing, 0.3 * rng.random(len(size)), -(added * ratio).clip(0, DARKEST))

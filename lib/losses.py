@@ -1,14 +1,22 @@
-"""Losses on the lesion class: normalised Dice + focal, as in the paper, and Dice + cross-entropy."""
+"""Losses on the lesion class: normalised Dice + focal, as in the paper, and Dice + cross-entropy, also with a Dice of each lesion."""
 
+import numpy as np
 import torch
 from monai.losses import DiceCELoss, FocalLoss
+from scipy import ndimage
 from torch import nn
+
+from lib.lesions import label_instances
 
 
 def build(name):
     """The loss of a name, a module called with logits (B, 2, X, Y, Z) and lesions (B, 1, X, Y, Z): "ndsc_focal" (the
-    paper's) or "dice_ce".  Raises ValueError if the name is unknown."""
-    losses = {"ndsc_focal": NormalisedDiceFocalLoss, "dice_ce": DiceCrossEntropyLoss}
+    paper's), "dice_ce" or "instance_dice_ce".  Raises ValueError if the name is unknown."""
+    losses = {
+        "ndsc_focal": NormalisedDiceFocalLoss,
+        "dice_ce": DiceCrossEntropyLoss,
+        "instance_dice_ce": InstanceDiceCrossEntropyLoss,
+    }
     if name not in losses:
         raise ValueError(f'loss "{name}" is unknown: choose of {sorted(losses)}')
     return losses[name]()
@@ -24,6 +32,37 @@ class DiceCrossEntropyLoss(nn.Module):
     def forward(self, logits, lesions):
         """logits: (B, 2, X, Y, Z); lesions: (B, 1, X, Y, Z), 0 or 1. Returns a scalar."""
         return self.loss(logits[:, 1:] - logits[:, :1], lesions)
+
+
+class InstanceDiceCrossEntropyLoss(nn.Module):
+    """`DiceCrossEntropyLoss` + 1 - mean `instance_dice` of the patches with a lesion, so that a small lesion counts as a large one."""
+
+    def __init__(self):
+        super().__init__()
+        self.whole = DiceCrossEntropyLoss()
+
+    def forward(self, logits, lesions):
+        """logits: (B, 2, X, Y, Z); lesions: (B, 1, X, Y, Z), 0 or 1. Returns a scalar."""
+        probabilities = torch.sigmoid(logits[:, 1] - logits[:, 0])
+        pairs = [pair for pair in zip(probabilities, lesions[:, 0], strict=True) if pair[1].any()]
+        whole = self.whole(logits, lesions)
+        return whole + 1 - torch.stack([instance_dice(*pair).mean() for pair in pairs]).mean() if pairs else whole
+
+
+def instance_dice(probability, lesions):
+    """Dice with probabilities of each lesion within its own region, the voxels nearer to it than to any other lesion
+    (Jaus et al. 2025, AAAI, "Every component counts").
+
+    probability: (X, Y, Z).  lesions: (X, Y, Z), 0 or 1, not empty.  Returns (n,), by label of `label_instances`.
+    """
+    labels = label_instances(lesions.cpu().numpy() > 0)
+    nearest = ndimage.distance_transform_edt(labels == 0, return_distances=False, return_indices=True)
+    region = torch.from_numpy(labels[tuple(nearest)].astype(np.int64)).to(probability.device).flatten() - 1
+
+    def total(values):
+        return torch.zeros(int(labels.max()), device=values.device).index_add(0, region, values.flatten().float())
+
+    return 2 * total(probability * lesions) / (total(probability) + total(lesions))
 
 
 class NormalisedDiceFocalLoss(nn.Module):

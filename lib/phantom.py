@@ -20,6 +20,7 @@ from lib.anatomy import make_anatomy
 from lib.appearance import draw_appearance, render
 from lib.painting import draw_blobs
 from lib.subject import Subject
+from lib.visibility import visible
 
 NAME = "Synthetic multiple sclerosis cohort"
 WHITE_MATTER = 1000  # stored intensity of white matter: rounding to integers is far below the noise
@@ -89,14 +90,26 @@ def _write_subject(folder, seed, subject, sessions, spacing_mm):
         drawn = {name: np.asarray(value).tolist() for name, value in vars(appearance).items() if name != "contrast"}
         _write(paths[3].with_suffix(".json"), json.dumps({"Appearance": drawn}, indent=1).encode())
         made.save(paths[3])
-        for path, volume in zip(paths, (*stored, (made.lesions & (stored[0] != 0)).astype(np.uint8)), strict=False):
+        brain = stored[0] != 0
+        lesions = visible(stored[0] / stored[0][brain].std(), made.lesions & brain, brain)
+        for path, volume in zip(paths, (*stored, lesions.astype(np.uint8)), strict=False):
             _write(path, _nifti(volume, made.affine))
     return sessions
 
 
 def _settings(n_subjects, n_two_sessions, seed, spacing_mm):
     """What the scans depend on, with a digest of the code that makes them."""
-    modules = ("noise", "cortex", "anatomy", "painting", "subject", "appearance", "acquisition", "phantom")
+    modules = (
+        "noise",
+        "cortex",
+        "anatomy",
+        "painting",
+        "subject",
+        "appearance",
+        "acquisition",
+        "visibility",
+        "phantom",
+    )
     code = b"".join(Path(__file__).with_name(f"{module}.py").read_bytes() for module in modules)
     return {
         "n_subjects": n_subjects,

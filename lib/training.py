@@ -20,6 +20,7 @@ from lib.inference import predict
 from lib.provenance import digest, write_atomically
 from lib.scans import load_scan
 from lib.subject import Subject, crop
+from lib.visibility import visible
 
 
 class ScanPatches:
@@ -70,14 +71,15 @@ class SubjectPatches:
         return subject, lesions, *_places(lesions, subject.brain)
 
     def draw(self, index, patch_size, n, generator):
-        """n patches of a subject: list of image (2, P, P, P) and lesions (1, P, P, P), uint8."""
+        """n patches of a subject: list of image (2, P, P, P) and the lesions that it shows (1, P, P, P), uint8."""
         subject, annotation, *places = self.load(index)
         size, patches = (patch_size,) * 3, []
         for start in _starts(subject.shape, places, patch_size, n, generator):
             appearance = draw_appearance(subject, generator, self.without)
             image = render_patch(subject, start, size, appearance, generator)
-            lesions = crop(annotation[None].view(np.uint8), start, size) * image.any(0)
-            patches.append((image, lesions))
+            brain = image.any(0)
+            lesions = visible(image[0], crop(annotation, start, size) & brain, brain)
+            patches.append((image, lesions[None].view(np.uint8)))
         return patches
 
 

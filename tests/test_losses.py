@@ -2,11 +2,13 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from lib import losses
-from lib.losses import NormalisedDiceFocalLoss, normalised_dice
+from lib.lesions import label_instances
+from lib.losses import NormalisedDiceFocalLoss, instance_dice, normalised_dice
 from lib.metrics import normalised_dice as normalised_dice_of_masks
 
 
@@ -61,6 +63,42 @@ def test_dice_and_cross_entropy_by_hand():
     dice = (2 * 4 * 0.75 / (4 + 4 * 0.75 + 4 * 0.5) + 0) / 2
     cross_entropy = -(4 * math.log(0.75) + 12 * math.log(0.5)) / 16
     assert losses.build("dice_ce")(logits, lesions).item() == pytest.approx(1 - dice + cross_entropy, rel=1e-4)
+
+
+def test_instance_dice_is_the_dice_of_the_voxels_nearest_to_each_lesion():
+    generator = torch.Generator().manual_seed(2)
+    probability, lesions = torch.rand(9, 8, 7, generator=generator), torch.zeros(9, 8, 7)
+    lesions[1:3, 1:3, 1] = lesions[6, 5, 2:6] = lesions[8, 0, 0] = 1
+    places = [(lesions * mask).nonzero() for mask in lesion_masks(lesions)]
+    total = torch.zeros(3, 3)  # of each lesion: true positive, probability, annotated
+    for voxel in np.ndindex(9, 8, 7):
+        distance = torch.stack([(place - torch.tensor(voxel)).square().sum(1).min() for place in places])
+        if (distance == distance.min()).sum() == 1:
+            p, m = probability[voxel], lesions[voxel]
+            total[distance.argmin()] += torch.stack([p * m, p, m])
+        else:
+            probability[voxel] = 0  # as near to two lesions: to which it is counted is open
+    expected = 2 * total[:, 0] / (total[:, 1] + total[:, 2])
+    torch.testing.assert_close(instance_dice(probability, lesions), expected)
+
+
+def test_a_missed_lesion_costs_its_share_of_the_lesions_whatever_its_size():
+    lesions = torch.zeros(2, 1, 16, 16, 16)  # the second patch is empty
+    lesions[0, 0, :6, :6, :6] = lesions[0, 0, 14, 14, 14] = 1
+    certain = torch.cat([-60 * (lesions - 0.5), 60 * (lesions - 0.5)], 1)
+    loss = losses.build("instance_dice_ce")
+    found = loss(certain, lesions) - losses.build("dice_ce")(certain, lesions)
+    assert found.item() == pytest.approx(0, abs=1e-5)
+    certain[0, :, 14, 14, 14] = torch.tensor([30.0, -30.0])
+    missed = loss(certain, lesions) - losses.build("dice_ce")(certain, lesions)
+    assert missed.item() == pytest.approx(0.5, abs=1e-5)
+    empty = torch.zeros_like(lesions)
+    assert loss(certain, empty) == losses.build("dice_ce")(certain, empty)
+
+
+def lesion_masks(lesions):
+    labels = label_instances(lesions.numpy() > 0)
+    return [torch.from_numpy(labels == label) for label in range(1, labels.max() + 1)]
 
 
 def test_an_unknown_loss_is_refused():

@@ -13,6 +13,7 @@ import pytest
 from lib import phantom
 from lib.provenance import ROOT
 from lib.subject import Subject
+from lib.visibility import visible
 
 SPACING_MM = 3.0
 
@@ -64,7 +65,8 @@ def test_files_are_complete_and_readable(cohort):
         np.testing.assert_array_equal(flair != 0, t1w != 0)
         assert set(np.unique(mask)) == {0, 1} and (flair[mask == 1] > 0).all()
         subject = Subject.load(phantom.maps_file(cohort / f"{stem}_FLAIR.nii.gz"))
-        np.testing.assert_array_equal(mask == 1, subject.lesions & (flair != 0))
+        brain = flair != 0
+        np.testing.assert_array_equal(mask == 1, visible(flair / flair[brain].std(), subject.lesions & brain, brain))
         drawn = json.loads((cohort / f"derivatives/maps/{stem}_maps.json").read_text())["Appearance"]
         assert 0 < drawn["t1_ratio"] < 1
     assert phantom.maps_file(cohort.parent / "sub-001_FLAIR.nii.gz") is None
