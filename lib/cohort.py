@@ -16,6 +16,7 @@ from lib.anatomy import infratentorial, template_maps
 from lib.lesions import label_instances, signed_distance
 from lib.scans import load_lesions, load_scan
 from lib.tissue import white_matter
+from lib.visibility import local_contrasts
 
 MIN_VOLUME_MM3 = 3.0  # smaller lesions count for the load alone
 PERIVENTRICULAR_MM = 3.0  # from the lateral ventricles to the nearest voxel of the lesion
@@ -58,7 +59,8 @@ def describe(lesions, affine, image=None, brain=None):
     """Measures of one scan: a dict of the scan, and a table of its lesions of 3 mm3 or more.
 
     lesions, brain: (X, Y, Z) bool.  image: (2, X, Y, Z) FLAIR and T1w as stored, 0 without signal; None: the mask alone
-    is measured. The dict holds load_ml, lesions (their number), count_<place> and volume_<place> (shares), and with images
+    is measured. With images the table holds the contrasts of `lesion_contrast` and local_contrast (`visibility.local_contrasts`).
+    The dict holds load_ml, lesions (their number), count_<place> and volume_<place> (shares), and with images
     means, SD and correlation of the contrasts (see `lesion_contrast`), t1w_to_flair (mean darkening in T1w over mean
     brightening in FLAIR), bright_lesion (see there), noise in plane and along z (see `noise`). What cannot be measured is NaN.
     """
@@ -75,6 +77,7 @@ def describe(lesions, affine, image=None, brain=None):
     image, brain, lesions = image[(slice(None), *box)], brain[box], lesions[box]
     white = white_matter(image, brain, lesions)
     table = table.merge(lesion_contrast(image, lesions, white, voxel_sizes(affine)), on="label")
+    table["local_contrast"] = local_contrasts(image[0] / image[0][brain].std(), lesions, brain)[1][table["label"]]
     bright = {"bright_lesion": bright_lesion(image[0], brain, lesions, white, voxel_sizes(affine))}
     return scan | _contrast_summary(table) | bright | _noise_summary(image, white), table
 

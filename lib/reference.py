@@ -17,7 +17,7 @@ from lib.provenance import ROOT
 from lib.scans import FILES
 
 FOLDER = ROOT / "data" / "reference"
-OF_LESIONS = ["volume_mm3", "ventricle_mm", "flair", "t1w"]
+OF_LESIONS = ["volume_mm3", "ventricle_mm", "flair", "t1w", "local_contrast"]
 OF_SCANS = ["load_ml", "lesions", *(f"{share}_{place}" for share in ("count", "volume") for place in cohort.PLACES)]
 LOGARITHMIC = {"volume_mm3"}  # measures with a Wasserstein distance, of their natural logarithm
 QUANTILES = [f"q{percent:02d}" for percent in range(1, 100)]

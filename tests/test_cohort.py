@@ -159,6 +159,8 @@ def test_a_scan_is_described_from_its_images():
     assert scan["flair_mean"] == pytest.approx(1.3, abs=0.02)
     assert scan["t1w_mean"] == pytest.approx(0.85, abs=0.02)
     assert scan["t1w_to_flair"] == pytest.approx(0.5, abs=0.05)
+    expected = 0.3 * 1000 / image[0][brain].std()  # all three lie in white matter, far from all else
+    assert table["local_contrast"].tolist() == pytest.approx([expected] * 3, rel=0.1)
     assert scan["flair_noise_xy"] == pytest.approx(scan["flair_noise_z"], rel=0.1)
     assert scan["t1w_noise_xy"] == pytest.approx(0.02, rel=0.1)
 

@@ -15,10 +15,12 @@ def group(rng, n=40, shift=0.0):
     noise = ("flair_noise_xy", "flair_noise_z", "t1w_noise_xy", "t1w_noise_z")
     scans[[*summary, *noise]] = [[1.3, 0.1, 0.9, 0.05, -0.5, 0.4, 0.7, 0.04, 0.03, 0.02, 0.01], [np.nan] * 11]
     lesions = pd.DataFrame({"scan": ["a"] * (n // 2) + ["b"] * (n // 2), "volume_mm3": rng.uniform(3, 90, n)})
-    lesions = lesions.assign(ventricle_mm=rng.uniform(0, 40, n), flair=1.2 + shift, t1w=0.9)
+    lesions = lesions.assign(ventricle_mm=rng.uniform(0, 40, n), flair=1.2 + shift, t1w=0.9, local_contrast=1.0)
     lesions[cohort.PROFILE["flair"]] = np.linspace(1.4, 1.0, len(cohort.DISTANCES_MM)) + shift
     lesions[cohort.PROFILE["t1w"]] = np.linspace(0.7, 0.9, len(cohort.DISTANCES_MM)) + shift
-    lesions.loc[lesions["scan"] == "b", ["flair", "t1w", *cohort.PROFILE["flair"], *cohort.PROFILE["t1w"]]] = np.nan
+    lesions.loc[
+        lesions["scan"] == "b", ["flair", "t1w", "local_contrast", *cohort.PROFILE["flair"], *cohort.PROFILE["t1w"]]
+    ] = np.nan
     return scans, lesions
 
 

@@ -13,10 +13,10 @@ def measured(rng, n=400):
     """Lesions and scans of a cohort of three scans, the first two with images."""
     scan = np.repeat(["a", "b", "c"], [n // 2, n // 2, 5])
     lesions = pd.DataFrame({"scan": scan, "volume_mm3": np.exp(rng.normal(3, 1.2, len(scan)))})
-    lesions = lesions.assign(ventricle_mm=rng.uniform(0, 40, len(scan)), flair=1.3, t1w=0.9)
+    lesions = lesions.assign(ventricle_mm=rng.uniform(0, 40, len(scan)), flair=1.3, t1w=0.9, local_contrast=1.0)
     profiles = cohort.PROFILE["flair"] + cohort.PROFILE["t1w"]
     lesions[profiles] = 1.0
-    lesions.loc[scan == "c", ["flair", "t1w", *profiles]] = np.nan
+    lesions.loc[scan == "c", ["flair", "t1w", "local_contrast", *profiles]] = np.nan
     scans = pd.DataFrame({"scan": ["a", "b", "c"], "flair_noise_xy": [0.03, 0.04, np.nan]})
     scans[reference.OF_SCANS] = rng.uniform(1, 2, (3, len(reference.OF_SCANS)))
     return scans, lesions
