@@ -7,7 +7,7 @@ from lib.lesions import instance_peaks, label_instances
 from lib.metrics import dice_of_counts, lesion_rates, normalised_dice_of_counts
 from lib.stats import bootstrap_patients, proportion_interval
 
-THRESHOLDS = np.arange(1, 20) / 20  # on the largest lesion probability of an instance
+THRESHOLDS = np.r_[np.arange(1, 20) / 20, 0.975, 0.99]  # on the largest lesion probability of an instance
 OUTLINE = 0.5  # on the lesion probability of its voxels: where lesion is likelier than not
 
 
