@@ -46,7 +46,7 @@ initial = (
 )
 steps = 700
 averaged_steps = 0  # the last of them, at a steady learning rate, whose weights are averaged
-loss = "dice_ce"  # the paper's: "ndsc_focal"
+loss = "instance_dice_ce"  # the paper's: "ndsc_focal"
 learning_rate = 3e-3
 weight_decay = 1e-5
 validate_every = 175  # steps
@@ -80,7 +80,8 @@ batches = train.build_batches(run.parameters, rows["train"])
 
 # %% [markdown]
 # ## Training
-# The paper's loss is 0.5 x normalised Dice + focal loss; Dice + cross-entropy learns faster from few steps. Weights that are
+# The paper's loss is 0.5 x normalised Dice + focal loss; Dice + cross-entropy (`dice_ce`) learns faster from few steps, and with the mean Dice of each
+# lesion in its own surroundings (`instance_dice_ce`, Jaus et al. 2025) a small lesion counts as much as a large one. Weights that are
 # averaged over the last steps (`averaged_steps`) may carry over better to scans of another kind (Cha et al. 2021). Validation is a sliding-window
 # prediction of every validation scan, scored at the thresholds that are best for their mean Dice.
 
