@@ -80,7 +80,7 @@ else:
     threshold, outline = (fixed_threshold or best[name] for name in ("threshold", "outline"))
     unet.record_thresholds(run.weights(), threshold, outline)
 run.save_table(curve, "threshold")
-print(f"threshold {threshold:.2f}, outline {outline:.2f}")
+print(f"threshold {threshold:g}, outline {outline:g}")
 
 # %% [markdown]
 # ## Lesions
