@@ -73,7 +73,7 @@ $(BUILD)/%.ipynb: notebooks/%.py $(BUILD)/parameters/%.json
 # What a notebook reads was written by the numbers before it; with DATA, number 0 makes no scans.
 COHORT     := $(BUILD)/00_cohort.ipynb
 SPLIT      := $(BUILD)/01_data_split.ipynb
-TRAINED    := $(if $(WEIGHTS),$(WEIGHTS),$(BUILD)/02_training.ipynb)
+TRAINED    := $(if $(WEIGHTS),$(WEIGHTS) $(wildcard $(basename $(WEIGHTS)).json),$(BUILD)/02_training.ipynb)
 EVALUATION := $(BUILD)/03_evaluation.ipynb
 $(COHORT): $(wildcard $(DATA))
 $(SPLIT): $(if $(DATA),$(wildcard $(DATA)),$(COHORT))

@@ -61,8 +61,7 @@ def plan(chains, folder):
         stage, key = None, ""
         for notebook, parameters in chain:
             own = {name: value for name, value in parameters.items() if name not in PLACES}
-            given = [(ROOT / own[name]).stat().st_mtime_ns for name in FILES if own.get(name)]
-            key = digest(key, _decisive(own), given, _code(notebook))
+            key = digest(key, _decisive(own), _changed(own), _code(notebook))
             stage = known.setdefault(key, Stage(notebook, own, stage, Path(folder, f"{notebook.stem}-{key}")))
         last.append(stage)
     return last
@@ -143,6 +142,13 @@ def one_at_a_time(folder):
 
 def _decisive(parameters):
     return {name: value for name, value in parameters.items() if name not in WITHOUT_EFFECT}
+
+
+def _changed(parameters):
+    """When the user's files were changed; weights with the JSON that describes them."""
+    given = {name: ROOT / parameters[name] for name in FILES if parameters.get(name)}
+    files = [*given.values()] + ([given["weights"].with_suffix(".json")] if "weights" in given else [])
+    return [file.stat().st_mtime_ns for file in files if file.exists()]
 
 
 @lru_cache

@@ -230,9 +230,13 @@ def test_given_weights_are_used_and_every_scan_is_a_test_scan(paper, tmp_path):
     source = pd.read_csv(paper / "build" / "smoke" / "scans.csv", dtype=str, keep_default_na=False).head(2)
     mine = tmp_path / "mine.tsv"
     source[["subject", "session", "flair", "t1w", "lesions"]].to_csv(mine, sep="\t", index=False)
-    weights = paper / "build/smoke/weights/unet.safetensors"
-    done = make(tmp_path, f"DATA={mine}", f"WEIGHTS={weights}", "SET=04_gradient_distributions.n_per_kind=2")
+    shutil.copytree(paper / "build/smoke/weights", tmp_path / "weights")
+    given = f"DATA={mine}", f"WEIGHTS={tmp_path / 'weights/unet.safetensors'}"
+    done = make(tmp_path, *given, "SET=04_gradient_distributions.n_per_kind=2")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     folder = tmp_path / "figures" / "smoke-mine"
     assert set(pd.read_csv(folder / "01_scans.csv")["split"]) == {"test"}
     assert {path.stem[:2] for path in folder.glob("0*.csv")} == {"00", "01", "03", "04", "05", "06", "07", "08"}
+    assert make(tmp_path, *given, "--question", verb="chain").returncode == 0
+    (tmp_path / "weights" / "unet.json").touch()  # another threshold
+    assert make(tmp_path, *given, "--question", verb="chain").returncode == 1

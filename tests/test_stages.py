@@ -76,11 +76,13 @@ def test_chains_share_stages_as_far_as_they_agree(notebooks, tmp_path):
 
 def test_a_changed_notebook_or_file_of_the_user_makes_other_stages(notebooks, tmp_path):
     data = tmp_path / "scans.tsv"
-    data.write_text("scan")
+    weights, description = tmp_path / "unet.safetensors", tmp_path / "unet.json"
+    for file in (data, weights, description):
+        file.write_text("scan")
 
     def folders():
         stages._code.cache_clear()
-        places = [{"data": str(data)}, {}]
+        places = [{"data": str(data)}, {"weights": str(weights)}]
         (last,) = stages.plan([list(zip(notebooks, places, strict=True))], tmp_path)
         return last.parent.folder, last.folder
 
@@ -90,6 +92,10 @@ def test_a_changed_notebook_or_file_of_the_user_makes_other_stages(notebooks, tm
     edited = folders()
     assert edited[0] == before[0]
     assert edited[1] != before[1]
+    os.utime(description, (1, 1))
+    described = folders()
+    assert described[0] == before[0]
+    assert described[1] != edited[1]
     os.utime(data, (1, 1))
     assert folders()[0] != before[0]
 
