@@ -62,7 +62,8 @@ pd.Series({name: len(table) for name, table in tables.items()}, name="scans")
 # %% [markdown]
 # ## Measures
 # The same for every group: size, place and number of the lesions from the masks of all scans; their contrast against the white matter
-# within 5 mm, FLAIR across their border, and the noise in white matter from the images of some. Places are those of the ICBM-152
+# within 5 mm, how much brighter FLAIR shows them than the brain around (`local_contrast`, in SD of the brain; the cohort annotates lesions of
+# 0.3 or more), FLAIR across their border, and the noise in white matter from the images of some. Places are those of the ICBM-152
 # template: they mean something for scans in MNI space alone.
 
 # %%
