@@ -42,7 +42,7 @@ class Blobs:
 
     @property
     def lesions(self):
-        """The annotation, (X, Y, Z) bool: voxels that are lesion to BORDER or more."""
+        """Lesions, (X, Y, Z) bool: voxels that are lesion to BORDER or more."""
         return (self.alpha >= BORDER) & (self.family == LESION)[self.label]
 
 

@@ -61,7 +61,7 @@ class Subject:
 
     @property
     def lesions(self):
-        """The annotation, (X, Y, Z) bool: voxels of the brain that are lesion to `painting.BORDER` or more."""
+        """Lesions, (X, Y, Z) bool: voxels of the brain that are lesion to `painting.BORDER` or more; annotated are the `visibility.visible`."""
         alpha, coverage = self.fractions[FRACTIONS.index("alpha")], self.fractions[FRACTIONS.index("coverage")]
         return Blobs(alpha / np.float32(255), self.label, self.volume_mm3, self.family).lesions & (coverage > 127)
 

@@ -72,13 +72,13 @@ class SubjectPatches:
 
     def draw(self, index, patch_size, n, generator):
         """n patches of a subject: list of image (2, P, P, P) and the lesions that it shows (1, P, P, P), uint8."""
-        subject, annotation, *places = self.load(index)
+        subject, drawn, *places = self.load(index)
         size, patches = (patch_size,) * 3, []
         for start in _starts(subject.shape, places, patch_size, n, generator):
             appearance = draw_appearance(subject, generator, self.without)
             image = render_patch(subject, start, size, appearance, generator)
             brain = image.any(0)
-            lesions = visible(image[0], crop(annotation, start, size) & brain, brain)
+            lesions = visible(image[0], crop(drawn, start, size) & brain, brain)
             patches.append((image, lesions[None].view(np.uint8)))
         return patches
 

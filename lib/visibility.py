@@ -14,12 +14,14 @@ def local_contrasts(flair, lesions, brain):
 
     flair: (X, Y, Z), in units of its standard deviation in the brain, such as z-scores.  lesions, brain: (X, Y, Z) bool.  Returns labels of `label_instances` and,
     by label, (n + 1,), the mean over the instance of FLAIR less that of the brain around without lesions, a Gaussian-weighted
-    mean (SD 2.5 voxels); -inf for label 0, which is none.
+    mean (SD 2.5 voxels, to 8 voxels); -inf for label 0, which is none.
     """
     labels = label_instances(lesions)
     healthy = (brain & ~lesions).astype(np.float32)
-    weight = ndimage.gaussian_filter(healthy, SURROUNDINGS, truncate=3)
-    around = ndimage.gaussian_filter(flair * healthy, SURROUNDINGS, truncate=3) / np.maximum(weight, 1e-3)
+    total, weight = (
+        ndimage.gaussian_filter(part, SURROUNDINGS, truncate=3, mode="constant") for part in (flair * healthy, healthy)
+    )
+    around = total / np.maximum(weight, 1e-3)
     return labels, np.r_[-np.inf, ndimage.mean(flair - around, labels, np.arange(1, labels.max() + 1))]
 
 

@@ -24,7 +24,7 @@ def test_local_contrast_is_the_mean_over_the_instance_less_the_weighted_mean_aro
             near = (np.abs(offset) <= round(3 * SURROUNDINGS)).all(1)
             weight = np.exp(-((offset[near] / SURROUNDINGS) ** 2).sum(1) / 2)
             differences.append(flair[tuple(voxel)] - np.average(flair[tuple(healthy[near].T)], weights=weight))
-        np.testing.assert_allclose(contrasts[label], np.mean(differences), atol=2e-3)
+        np.testing.assert_allclose(contrasts[label], np.mean(differences), rtol=1e-4)
 
 
 def test_visible_lesions_are_those_that_stand_out_by_the_least_contrast_or_more():
