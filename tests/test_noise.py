@@ -20,3 +20,12 @@ def test_smooth_noise_is_the_same_field_at_any_part_of_it():
     whole = field.at([np.arange(n) for n in (40, 30, 20)])
     part = field.at([np.arange(10, 20), np.arange(0, 30, 3), np.arange(5, 8)])
     np.testing.assert_allclose(part, whole[10:20, ::3, 5:8], atol=1e-5)
+
+
+def test_smooth_noise_is_the_literal_sum_of_its_bumps():
+    field = SmoothNoise((40, 30, 20), 1.5, np.random.default_rng(0))
+    point, bumps = np.array([31, 7, 12]), field.values.astype(float)
+    for place, knots in zip(point, field.knots, strict=True):
+        weights = np.exp(-0.5 * ((place - knots.astype(float)) / 1.5) ** 2)
+        bumps = np.tensordot(weights / np.linalg.norm(weights), bumps, axes=1)
+    assert field.at(point[:, None])[0, 0, 0] == pytest.approx(bumps, abs=1e-5)
