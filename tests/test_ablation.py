@@ -10,5 +10,6 @@ def test_the_readme_shows_the_committed_ablation():
     means, sums = arms[["threshold", "dice", "dice_mean", "ndsc"]].mean(), arms[["tp", "fp", "fn"]].sum()
     text = (ROOT / "data" / "README.md").read_text()
     for arm in means.index:
-        numbers = [f"{value:.2f}" for value in means.loc[arm]] + [str(value) for value in sums.loc[arm]]
+        threshold, *scores = means.loc[arm]
+        numbers = [f"{threshold:.3f}", *(f"{score:.2f}" for score in scores), *map(str, sums.loc[arm])]
         assert f"| {arm} | {' | '.join(numbers)} |" in text
