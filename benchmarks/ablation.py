@@ -47,7 +47,7 @@ def run_arm(name, cohort, patients, steps, out):
     model = unet.build(**ARCHITECTURE)
     training.train(
         model, batches, validation, out / f"{name}.ckpt", settings=[name, steps, code_digest(training)],
-        loss="instance_dice_ce", learning_rate=3e-3, weight_decay=1e-5, validate_every=max(steps // 3, 1), window=WINDOW,
+        loss="instance_dice_ce", learning_rate=1e-2, weight_decay=1e-5, validate_every=max(steps // 3, 1), window=WINDOW,
         averaged_steps=steps // 3, workers=1,
     )  # fmt: skip
     scans = [load_scan(row) for row in validation]

@@ -12,6 +12,7 @@ from pathlib import Path
 PACKAGES = (
     "torch",
     "monai",
+    "pytorch-optimizer",
     "captum",
     "numpy",
     "scipy",

@@ -45,7 +45,7 @@ def train_control(rows, validation_row, architecture, checkpoint, *, steps, patc
         torch.manual_seed(seed)
         model = unet.build(**architecture)
         _, validation = train(
-            model, batches, [validation_row], checkpoint, settings=made_from, loss="dice_ce", learning_rate=3e-3,
+            model, batches, [validation_row], checkpoint, settings=made_from, loss="dice_ce", learning_rate=1e-2,
             weight_decay=1e-5, validate_every=steps, window=window,
         )  # fmt: skip
     return model.requires_grad_(False), validation[-1]["ndsc"]

@@ -8,6 +8,7 @@ import torch
 from monai import transforms
 from monai.data import set_track_meta
 from monai.transforms.utils import generate_pos_neg_label_crop_centers
+from pytorch_optimizer import SOAP
 from threadpoolctl import threadpool_limits
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader, Dataset
@@ -164,6 +165,7 @@ def train(
 ):  # fmt: skip
     """Train with a loss (`losses.build`); returns tables of rows (loss, validation) with the best weights loaded into `model`.
 
+    The optimiser is SOAP, Adam in the eigenbasis of Shampoo's preconditioner (Vyas et al. 2025, ICLR).
     batches: PatchBatches. validation_rows: scans whose mean Dice, at the thresholds that are best for it, picks the best
     weights, every `validate_every` steps and at the end. checkpoint: file from which an interrupted training of the same
     `settings` goes on; one of other settings is ignored. The learning rate warms up for 5 % of the steps and then falls
@@ -177,7 +179,8 @@ def train(
     if not 0 <= averaged_steps <= steps:
         raise ValueError(f"averaged_steps {averaged_steps}: choose 0 to {steps}, the number of steps")
     criterion = losses.build(loss)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=weight_decay)
+    model.to(memory_format=torch.channels_last_3d)  # a tenth faster on a CPU, and what tensor cores take
+    optimiser = SOAP(model.parameters(), lr=learning_rate, weight_decay=weight_decay)
     share = functools.partial(_rate, steps=steps, averaged_steps=averaged_steps)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, share)
     scaler = torch.amp.GradScaler(device.type, enabled=device.type == "cuda")
@@ -218,7 +221,7 @@ def train(
     torch.set_num_threads(threads)
     if first:
         model.load_state_dict(progress["best"])
-    model.eval()
+    model.to(memory_format=torch.contiguous_format).eval()
     return progress["loss"], progress["validation"]
 
 

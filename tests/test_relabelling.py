@@ -52,8 +52,8 @@ def control(rows, validation_row, folder, name, steps):
 
 def test_a_network_learns_the_masks_that_it_is_given(rows, tmp_path):
     mirrored = mirror_masks(rows, tmp_path / "mirrored")
-    _, on_true = control(rows, rows[0], tmp_path, "true", steps=80)
-    _, on_mirrored = control(mirrored, rows[0], tmp_path, "mirrored", steps=80)
+    _, on_true = control(rows, rows[0], tmp_path, "true", steps=120)
+    _, on_mirrored = control(mirrored, rows[0], tmp_path, "mirrored", steps=120)
     assert on_true > 0.2 > 0.02 > on_mirrored
 
 

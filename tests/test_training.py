@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from pytorch_optimizer import SOAP
 
 from lib import losses, phantom, training, unet
 from lib.scans import Scan
@@ -119,8 +120,9 @@ def test_averaged_weights_are_the_mean_of_those_after_each_of_the_last_steps(row
     rates = [row["learning_rate"] for row in loss]
     assert rates[3:] == pytest.approx([1e-2 / 3] * 3) and min(rates[:3]) > 1e-2 / 3
     torch.manual_seed(0)
-    model, criterion, seen = unet.build(**SMALL), losses.build("ndsc_focal"), []
-    optimiser = torch.optim.AdamW(model.parameters(), weight_decay=0.0)
+    criterion, seen = losses.build("ndsc_focal"), []
+    model = unet.build(**SMALL).to(memory_format=torch.channels_last_3d)
+    optimiser = SOAP(model.parameters(), weight_decay=0.0)
     for rate, (images, lesions) in zip(rates, map(batches(rows).__getitem__, range(6)), strict=True):
         optimiser.param_groups[0]["lr"] = rate
         optimiser.zero_grad()
