@@ -29,7 +29,7 @@ patient was used for training, or to pick weights or the threshold. The ranges o
 measured on public scans, the scans of patients below among them, and were changed after looking at the errors of earlier networks on these: they are
 tests of the weights, not of the design of the cohort.
 
-{start}{steps} steps of {batch} patches of {patch_size} voxels a side, loss `{loss}`, learning rate {learning_rate}, seed {seed}{averaged}; the weights of step {step}
+{start}{steps} steps of {batch} patches of {patch_size} voxels a side, loss `{loss}`, optimiser SOAP, learning rate {learning_rate}, seed {seed}{averaged}; the weights of step {step}
 had the best validation Dice, {validation_dice}. Commit {commit}; torch {torch}, monai {monai}.
 
 ## Tested on
