@@ -67,7 +67,7 @@ def fills(curve, plateau):
         rows = plateau[plateau["fill"] == name]
         place = np.arange(len(rows)) + 0.2 * (names.index(name) - (len(names) - 1) / 2)
         axes[2].vlines(place, rows["low"], rows["high"], color=colour, lw=1)
-        axes[2].plot(place, rows["step95"], "o", color=colour)
+        axes[2].plot(place, rows["step95"], "o", color=colour, clip_on=False)
     for ax, label in zip(axes, CURVES.values(), strict=False):
         ax.set(xlabel=GROWTHS["euclidean"], ylabel=label, ylim=(-0.03, 1.03), xlim=(0, None))
     axes[1].legend(title="in place of the rest", loc="lower right")
