@@ -91,7 +91,7 @@ sweep: $(STAMP) ## run notebooks over values of their parameters: SWEEP=notebook
 report: $(STAMP) ## what `make paper` found in one HTML file and, with Chromium, a PDF, beside its figures
 	@$(PYTHON) -m lib.report $(BUILD) $(FIGURES)
 
-pretrain: $(STAMP) ## hours: train the weights that come with the project, test them, write weights/
+pretrain: $(STAMP) ## an hour on two cores: train the weights that come with the project, test them, write weights/
 	@$(MAKE) --no-print-directory paper PROFILE=pretrain DATA= WEIGHTS= ONLY=03_evaluation
 	$(if $(REAL),@$(MAKE) --no-print-directory paper PROFILE=pretrain DATA=$(REAL) ONLY=03_evaluation WEIGHTS=$(OUT)/build/pretrain/weights/unet.safetensors)
 	@$(PYTHON) -m lib.model_card $(OUT)/build/pretrain $(OUT)/figures/pretrain weights \
