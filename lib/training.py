@@ -179,7 +179,7 @@ def train(
     if not 0 <= averaged_steps <= steps:
         raise ValueError(f"averaged_steps {averaged_steps}: choose 0 to {steps}, the number of steps")
     criterion = losses.build(loss)
-    model.to(memory_format=torch.channels_last_3d)  # a tenth faster on a CPU, and what tensor cores take
+    model.to(memory_format=torch.channels_last_3d)  # a tenth faster on a CPU
     optimiser = SOAP(model.parameters(), lr=learning_rate, weight_decay=weight_decay)
     share = functools.partial(_rate, steps=steps, averaged_steps=averaged_steps)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, share)

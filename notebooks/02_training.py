@@ -82,8 +82,8 @@ batches = train.build_batches(run.parameters, rows["train"])
 # ## Training
 # The paper's loss is 0.5 x normalised Dice + focal loss; Dice + cross-entropy (`dice_ce`) learns faster from few steps, and with the mean Dice of each
 # lesion in its own surroundings (`instance_dice_ce`, Jaus et al. 2025) a small lesion counts as much as a large one. Weights that are
-# averaged over the last steps (`averaged_steps`) may carry over better to scans of another kind (Cha et al. 2021). The optimiser, SOAP (Vyas et al. 2025), gets as far as Adam in fewer steps. Validation is a sliding-window
-# prediction of every validation scan, scored at the thresholds that are best for their mean Dice.
+# averaged over the last steps (`averaged_steps`) may carry over better to scans of another kind (Cha et al. 2021). The optimiser, SOAP (Vyas et al. 2025),
+# gets as far as AdamW in fewer steps. Validation is a sliding-window prediction of every validation scan, scored at the thresholds that are best for their mean Dice.
 
 # %%
 losses, validation = train.fit(run, model, batches, rows["validation"])
