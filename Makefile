@@ -27,7 +27,7 @@ PYTHON := .venv/bin/python
 STAMP  := .venv/.complete
 endif
 
-INTERACTIVE := $(shell sed -n 's/^INTERACTIVE = "\(.*\)".*/\1/p' lib/runner.py)
+INTERACTIVE := $(shell sed -n 's/^INTERACTIVE = "\(.*\)".*/\1/p' lib/run/runner.py)
 NOTEBOOKS := $(filter-out $(INTERACTIVE),$(basename $(notdir $(sort $(wildcard notebooks/[0-9][0-9]_*.py)))))
 CHAIN     := $(if $(WEIGHTS),$(filter-out 02_training,$(NOTEBOOKS)),$(NOTEBOOKS))
 EXECUTED  := $(or $(ONLY),$(CHAIN))
@@ -58,17 +58,17 @@ SETTINGS = $(if $(DATA),data=$(abspath $(DATA))) $(if $(WEIGHTS),weights=$(abspa
   $(if $(SCHEDULER),scheduler=$(SCHEDULER)) $(SET)
 
 paper: $(STAMP) ## run the numbered notebooks and write every figure and table into figures/<profile>/
-	@$(PYTHON) -m lib.runner resolve --profile $(PROFILE) --build $(BUILD) --figures $(FIGURES) --set \
+	@$(PYTHON) -m lib.run.runner resolve --profile $(PROFILE) --build $(BUILD) --figures $(FIGURES) --set \
 	  $(SETTINGS)
-	$(if $(SCHEDULER),@$(PYTHON) -m lib.workers $(SCHEDULER))
+	$(if $(SCHEDULER),@$(PYTHON) -m lib.run.workers $(SCHEDULER))
 	@$(MAKE) --no-print-directory --jobs $(JOBS) chain
-	$(if $(ONLY),,@$(PYTHON) -m lib.claims $(FIGURES) $(if $(filter figures/demo,$(FIGURES)),README.md))
+	$(if $(ONLY),,@$(PYTHON) -m lib.statistics.claims $(FIGURES) $(if $(filter figures/demo,$(FIGURES)),README.md))
 	@echo "figures and tables: $(FIGURES)"
 
 chain: $(EXECUTED)
 
 $(BUILD)/%.ipynb: notebooks/%.py $(BUILD)/parameters/%.json
-	@$(PYTHON) -m lib.runner run $< --build $(BUILD) --figures $(FIGURES)
+	@$(PYTHON) -m lib.run.runner run $< --build $(BUILD) --figures $(FIGURES)
 
 # What a notebook reads was written by the numbers before it; with DATA, number 0 makes no scans.
 COHORT     := $(BUILD)/00_cohort.ipynb
@@ -85,16 +85,16 @@ $(AFTER_03:%=$(BUILD)/%.ipynb): $(EVALUATION)
 
 sweep: $(STAMP) ## run notebooks over values of their parameters: SWEEP=notebooks/sweeps/<name>.yml, JOBS at a time
 	$(if $(SWEEP),,$(error say which: SWEEP=<file>, such as $(firstword $(wildcard notebooks/sweeps/*.yml))))
-	@$(PYTHON) -m lib.sweep $(SWEEP) --profile $(PROFILE) --build $(BUILD) --figures $(FIGURES) --jobs $(JOBS) \
+	@$(PYTHON) -m lib.run.sweep $(SWEEP) --profile $(PROFILE) --build $(BUILD) --figures $(FIGURES) --jobs $(JOBS) \
 	  --first $(filter-out $(AFTER_03) $(if $(DATA),00_cohort),$(CHAIN)) --set $(SETTINGS)
 
 report: $(STAMP) ## what `make paper` found in one HTML file and, with Chromium, a PDF, beside its figures
-	@$(PYTHON) -m lib.report $(BUILD) $(FIGURES)
+	@$(PYTHON) -m lib.run.report $(BUILD) $(FIGURES)
 
 pretrain: $(STAMP) ## an hour on two cores: train the weights that come with the project, test them, write weights/
 	@$(MAKE) --no-print-directory paper PROFILE=pretrain DATA= WEIGHTS= ONLY=03_evaluation
 	$(if $(REAL),@$(MAKE) --no-print-directory paper PROFILE=pretrain DATA=$(REAL) ONLY=03_evaluation WEIGHTS=$(OUT)/build/pretrain/weights/unet.safetensors)
-	@$(PYTHON) -m lib.model_card $(OUT)/build/pretrain $(OUT)/figures/pretrain weights \
+	@$(PYTHON) -m lib.network.model_card $(OUT)/build/pretrain $(OUT)/figures/pretrain weights \
 	  $(if $(REAL),$(OUT)/figures/pretrain-$(basename $(notdir $(patsubst %/,%,$(REAL)))))
 
 test: $(STAMP) ## unit tests, and the whole chain in the smoke profile

@@ -18,16 +18,14 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from lib import appearance, phantom, training, unet
-from lib.evaluation import best_threshold, threshold_curve, threshold_scores
-from lib.inference import predict
-from lib.lesions import segment
-from lib.metrics import lesion_rates, scan_metrics
-from lib.provenance import code_digest, describe, write_atomically
+from lib.cohort import INGREDIENTS, maps_file
+from lib.lesions import best_threshold, lesion_rates, scan_metrics, segment, threshold_curve, threshold_scores
+from lib.network import PatchBatches, ScanPatches, SubjectPatches, build_network, predict, train_network
+from lib.provenance import code_digest, run_record, write_atomically
 from lib.scans import find_scans, load_scan
 
 ARCHITECTURE = {"name": "unet", "channels": [16, 32, 64, 128], "strides": [2, 2, 2]}
-ARMS = {"all ingredients": ()} | {f"without {name}": (name,) for name in appearance.INGREDIENTS}
+ARMS = {"all ingredients": ()} | {f"without {name}": (name,) for name in INGREDIENTS}
 ONE_APPEARANCE = "one appearance a scan"
 VALIDATION_SCANS, PATCH, WINDOW = 4, 96, 96
 
@@ -37,16 +35,16 @@ def run_arm(name, cohort, patients, steps, out):
     rows = find_scans(cohort).to_dict("records")
     validation, train = rows[:VALIDATION_SCANS], rows[VALIDATION_SCANS:]
     if name == ONE_APPEARANCE:
-        source = training.ScanPatches(train, len(train))
+        source = ScanPatches(train, len(train))
     else:
-        source = training.SubjectPatches([phantom.maps_file(row["flair"]) for row in train], len(train), ARMS[name])
-    batches = training.PatchBatches(
+        source = SubjectPatches([maps_file(row["flair"]) for row in train], len(train), ARMS[name])
+    batches = PatchBatches(
         source, steps=steps, patch_size=PATCH, scans_per_step=2, patches_per_scan=1, seed=0, any_direction=False
     )
     torch.manual_seed(0)
-    model = unet.build(**ARCHITECTURE)
-    training.train(
-        model, batches, validation, out / f"{name}.ckpt", settings=[name, steps, code_digest(training)],
+    model = build_network(**ARCHITECTURE)
+    train_network(
+        model, batches, validation, out / f"{name}.ckpt", settings=[name, steps, code_digest(train_network)],
         loss="instance_dice_ce", learning_rate=1e-2, weight_decay=1e-5, validate_every=max(steps // 3, 1), window=WINDOW,
         averaged_steps=steps // 3, workers=1,
     )  # fmt: skip
@@ -73,7 +71,7 @@ if __name__ == "__main__":
     parser.add_argument("--out", type=Path, default=Path("figures/ablation"))
     options = parser.parse_args()
     record, file = (
-        describe("benchmarks/ablation.py", {"steps": options.steps} | ARCHITECTURE),
+        run_record("benchmarks/ablation.py", {"steps": options.steps} | ARCHITECTURE),
         options.out / "ablation.csv",
     )
     done = pd.read_csv(file) if file.exists() else pd.DataFrame(columns=["arm"])

@@ -33,13 +33,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from lib import unet
-from lib.adjoint import unsupported_reason
 from lib.context import context_response
-from lib.inference import predict
-from lib.reach import frozen
+from lib.exact import find_window, frozen, unsupported_reason, whole_logits
+from lib.network import build_network, load_weights, predict
 from lib.saliency import grad_cam, layer_activations, noise_sigma, noisy_copies, smoothgrad
-from lib.windows import find_window, whole_logits
 
 SHAPE = (192, 224, 192)
 NETWORKS = {"paper": ((32, 64, 128, 256, 512), (2, 2, 2, 2)), "demo": ((16, 32, 64, 128), (2, 2, 2))}
@@ -52,7 +49,7 @@ def build(name):
     """The network with random weights, and batch normalisation and slopes as if it were trained."""
     torch.manual_seed(0)
     channels, strides = NETWORKS[name]
-    model = unet.build("unet", channels=channels, strides=strides).eval()
+    model = build_network("unet", channels=channels, strides=strides).eval()
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm3d):
             module.running_mean.normal_()
@@ -265,4 +262,4 @@ if __name__ == "__main__":
             if "errors" in options.part:
                 errors(f"{network} U-Net, random weights", build(network))
         if options.weights:
-            errors(str(options.weights), unet.load_weights(options.weights, "cpu")[0])
+            errors(str(options.weights), load_weights(options.weights, "cpu")[0])

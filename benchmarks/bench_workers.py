@@ -17,7 +17,8 @@ import numpy as np
 from bench_saliency import ball, build, scan
 from distributed import LocalCluster
 
-from lib import explanation, workers
+from lib.run import compute_each
+from lib.saliency import lesion_maps
 
 SHAPE = (128, 128, 128)
 VOXELS = 60
@@ -34,7 +35,7 @@ def explain(number, n_samples):
     model, image, lesion = inputs()
     start = time.process_time()
     options = {"n_samples": n_samples, "noise_fraction": 0.05, "layer": "model.1.submodule.2.conv", "seed": 0}
-    maps = explanation.lesion_maps(model, image, lesion, **options, identity=[number])
+    maps = lesion_maps(model, image, lesion, **options, identity=[number])
     return [float(np.abs(values).sum(dtype=np.float64)) for values in maps.values()], time.process_time() - start
 
 
@@ -42,7 +43,7 @@ def measure(n_workers, n_lesions, n_samples):
     """Results, wall-clock time and processor time, seconds."""
     options = {"processes": True, "threads_per_worker": 1, "dashboard_address": None, "host": "127.0.0.1"}
     with LocalCluster(n_workers=n_workers, **options) as cluster:
-        work = partial(workers.each, partial(explain, n_samples=n_samples), scheduler=cluster.scheduler_address)
+        work = partial(compute_each, partial(explain, n_samples=n_samples), scheduler=cluster.scheduler_address)
         work(range(4 * n_workers), desc="warming up")
         start = time.perf_counter()
         found = work(range(n_lesions), desc=f"{n_workers} workers")

@@ -2,10 +2,12 @@
 
 import ast
 import hashlib
+import inspect
 import json
 import os
 import platform
 import subprocess
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 
@@ -45,7 +47,7 @@ def git_commit(root=ROOT):
     return f"{commit}-dirty" if commit and changed else commit or "unknown"
 
 
-def describe(notebook, parameters):
+def run_record(notebook, parameters):
     """The record that every table and figure of a notebook carries."""
     return {"notebook": notebook, "parameters": parameters, "commit": git_commit(), "versions": versions()}
 
@@ -59,24 +61,36 @@ def digest(*items):
 
 
 def lib_files(source):
-    """Files of ``lib`` that a Python file imports, directly or through other files of ``lib``."""
+    """Files of ``lib`` that a Python file imports, directly or through other files of ``lib``: of a room, those that define
+    the names that are imported."""
     found, waiting = set(), [Path(source)]
     while waiting:
-        tree = ast.parse(waiting.pop().read_text())
-        names = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-        for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom) and node.module:
-                names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-        files = {ROOT / "lib" / f"{name.split('.')[1]}.py" for name in names if name.startswith("lib.")}
-        new = {file for file in files if file.exists()} - found
+        imports = [node for node in ast.walk(ast.parse(waiting.pop().read_text())) if isinstance(node, ast.ImportFrom)]
+        of_lib = [node for node in imports if node.module and node.module.startswith("lib.")]
+        new = {_defining_file(node.module, alias.name) for node in of_lib for alias in node.names} - found
         found |= new
         waiting += new
     return sorted(found)
 
 
-def code_digest(module):
-    """Digest of the code of a module of ``lib`` and of all of ``lib`` that it uses."""
-    return digest(Path(module.__file__), *lib_files(module.__file__))
+def _defining_file(module, name):
+    """The file of ``lib`` that a name imported from a module or a room stands in."""
+    path = ROOT.joinpath(*module.split("."))
+    return path.with_suffix(".py") if not path.is_dir() else path / f"{_room(path).get(name, name)}.py"
+
+
+@cache
+def _room(folder):
+    """{name: module} that a room hands out, from the table in its ``__init__.py``."""
+    tree = ast.parse((folder / "__init__.py").read_text())
+    table = next(node.value for node in ast.walk(tree) if isinstance(node, ast.keyword) and node.arg == "submod_attrs")
+    return {name: module for module, names in ast.literal_eval(table).items() for name in names}
+
+
+def code_digest(function):
+    """Digest of the file of ``lib`` that a function stands in, and of all of ``lib`` that this file uses."""
+    file = inspect.getsourcefile(function)
+    return digest(Path(file), *lib_files(file))
 
 
 def write_atomically(path, write):

@@ -24,8 +24,10 @@
 import numpy as np
 import pandas as pd
 
-from lib import cohort, cohort_figures, phantom, reference, scans
-from lib.paths import Run
+from lib.cohort import load_reference, make_cohort, measure_cohort, nearest_positions, reference_distances
+from lib.figures import plot_cohort_contrasts, plot_cohort_distributions, plot_cohort_slices
+from lib.run import Run
+from lib.scans import check_scans, find_scans, load_scan
 
 # %% tags=["parameters"]
 build = "build/demo"  # intermediate files of this run
@@ -53,10 +55,10 @@ if data:
     source = data
 else:
     source = run.cohort
-    phantom.make_cohort(source, n_subjects=subjects, n_two_sessions=two_sessions, seed=seed, spacing_mm=spacing_mm)
-tables = {"this cohort": scans.find_scans(source)} | ({"real scans": scans.find_scans(real)} if real else {})
+    make_cohort(source, n_subjects=subjects, n_two_sessions=two_sessions, seed=seed, spacing_mm=spacing_mm)
+tables = {"this cohort": find_scans(source)} | ({"real scans": find_scans(real)} if real else {})
 for given in [name for name, path in zip(tables, (data, real), strict=False) if path]:
-    scans.check_scans(tables[given])
+    check_scans(tables[given])
 pd.Series({name: len(table) for name, table in tables.items()}, name="scans")
 
 # %% [markdown]
@@ -68,7 +70,7 @@ pd.Series({name: len(table) for name, table in tables.items()}, name="scans")
 
 # %%
 n_imaged = {"this cohort": described_scans, "real scans": None}
-groups = {name: cohort.measure(table, n_imaged[name]) for name, table in tables.items()}
+groups = {name: measure_cohort(table, n_imaged[name]) for name, table in tables.items()}
 measured, lesions = (
     pd.concat([group[part].assign(group=name) for name, group in groups.items()], ignore_index=True) for part in (0, 1)
 )
@@ -81,8 +83,8 @@ run.save_table(measured, "scans").drop(columns="scan").groupby("group").median()
 # also the Wasserstein distance of its natural logarithm. The reference is a small sample itself: 30 patients, three of them with images.
 
 # %%
-kept = reference.load()
-distances = {name: reference.distances(*group, kept[0]) for name, group in groups.items()}
+kept = load_reference()
+distances = {name: reference_distances(*group, kept[0]) for name, group in groups.items()}
 compared = pd.concat([table.assign(group=name) for name, table in distances.items()])
 run.save_table(compared, "distances").round(2)
 
@@ -95,14 +97,14 @@ run.save_table(compared, "distances").round(2)
 loads = {name: group[0]["load_ml"] for name, group in groups.items()}
 last = loads["real scans" if real else "this cohort"]
 n = min(max(shown_scans // len(loads), 1), *map(len, loads.values()))
-wanted = last.iloc[cohort.nearest(last, last.quantile(np.linspace(0.1, 0.9, n)))]
-chosen = [tables[name].iloc[cohort.nearest(load, wanted)].assign(turn=range(n)) for name, load in loads.items()]
+wanted = last.iloc[nearest_positions(last, last.quantile(np.linspace(0.1, 0.9, n)))]
+chosen = [tables[name].iloc[nearest_positions(load, wanted)].assign(turn=range(n)) for name, load in loads.items()]
 chosen = pd.concat(chosen).sort_values("turn", kind="stable").to_dict("records")
 cases = [
     {"image": scan.image, "lesions": scan.lesions, "affine": scan.affine, "title": scan.id}
-    for scan in (scans.load_scan(row, normalised=False) for row in chosen)
+    for scan in (load_scan(row, normalised=False) for row in chosen)
 ]
-run.save_figure(cohort_figures.slices(cases, levels_mm), "slices")
+run.save_figure(plot_cohort_slices(cases, levels_mm), "slices")
 
 # %% [markdown]
 # **Figure.** (a) Volume of each lesion, (b, c) load and number of lesions of each scan, (d) distance of each lesion's nearest voxel
@@ -111,7 +113,7 @@ run.save_figure(cohort_figures.slices(cases, levels_mm), "slices")
 # panel the distance of the cohort from the reference, n of the cohort, and in brackets n of the reference.
 
 # %%
-run.save_figure(cohort_figures.distributions(groups, kept[0], distances["this cohort"]), "distributions")
+run.save_figure(plot_cohort_distributions(groups, kept[0], distances["this cohort"]), "distributions")
 
 # %% [markdown]
 # **Figure.** (a) FLAIR and, dashed, MPRAGE against the signed distance from the lesion border, negative inside: thin, mean over the lesions of one scan;
@@ -122,4 +124,4 @@ run.save_figure(cohort_figures.distributions(groups, kept[0], distances["this co
 # small along z. Numbers over the panels as above; three reference scans are too few for a distance in a, d, e and f.
 
 # %%
-run.save_figure(cohort_figures.contrasts(groups, kept, distances["this cohort"]), "contrasts")
+run.save_figure(plot_cohort_contrasts(groups, kept, distances["this cohort"]), "contrasts")

@@ -22,8 +22,8 @@
 # Run all cells (Run, Run All Cells), then use the panel below.
 
 # %%
-from lib.explore import Explorer
-from lib.paths import Run
+from lib.explorer import Explorer
+from lib.run import Run
 
 # %% tags=["parameters"]
 build = "build/demo"  # the run that is explored: its intermediate files

@@ -22,8 +22,10 @@
 import numpy as np
 import pandas as pd
 
-from lib import cohort, plots, scans
-from lib.paths import Run
+from lib.cohort import frequency_map, instance_volumes
+from lib.figures import plot_split
+from lib.run import Run
+from lib.scans import SPLITS, check_scans, find_scans, load_masks, split_patients
 
 # %% tags=["parameters"]
 build = "build/demo"  # intermediate files of this run
@@ -42,14 +44,14 @@ generator = np.random.default_rng(seed)
 # Found in the BIDS folder or listed in the table, one row a scan.
 
 # %%
-table = scans.find_scans(data or run.cohort)
+table = find_scans(data or run.cohort)
 table[["scan", "subject", "session"]].head()
 
 # %% [markdown]
 # Every file is read and checked before anything is computed. Errors stop here, all together; warnings do not.
 
 # %%
-facts, warnings = scans.check_scans(table)
+facts, warnings = check_scans(table)
 print("\n".join(warnings) or "no warnings")
 
 # %% [markdown]
@@ -60,7 +62,7 @@ print("\n".join(warnings) or "no warnings")
 # %%
 shares = [0.0, 0.0, 1.0] if weights else fractions
 load_ml = facts.groupby("subject")["lesion_volume_ml"].mean()
-split = scans.split_patients(load_ml, shares, generator)
+split = split_patients(load_ml, shares, generator)
 facts.insert(3, "split", facts["subject"].map(split))
 run.save_scans(table.assign(split=facts["split"]))
 run.save_table(facts, "scans").head()
@@ -73,7 +75,7 @@ summary = facts.groupby("split").agg(
     lesion_volume_ml=("lesion_volume_ml", "sum"),
     median_load_ml=("lesion_volume_ml", "median"),
 )
-summary = summary.reindex([name for name in scans.SPLITS if name in summary.index])
+summary = summary.reindex([name for name in SPLITS if name in summary.index])
 run.save_table(summary.reset_index(), "split")
 
 # %% [markdown]
@@ -83,8 +85,8 @@ run.save_table(summary.reset_index(), "split")
 # %%
 volumes = []
 for row in table.to_dict("records"):
-    annotated, _, affine = scans.load_masks(row)
-    volumes.append(cohort.instance_volumes(annotated, affine).assign(scan=row["scan"]))
+    annotated, _, affine = load_masks(row)
+    volumes.append(instance_volumes(annotated, affine).assign(scan=row["scan"]))
 lesions = pd.concat(volumes, ignore_index=True).merge(facts[["scan", "subject", "split"]], on="scan")
 lesions = run.save_table(lesions[["scan", "subject", "split", "label", "volume_mm3"]], "lesions")
 lesions.groupby("split")["volume_mm3"].describe(percentiles=[0.1, 0.25, 0.5, 0.75, 0.9]).round(1)
@@ -95,5 +97,5 @@ lesions.groupby("split")["volume_mm3"].describe(percentiles=[0.1, 0.25, 0.5, 0.7
 
 # %%
 grid_mm = max(2.0, facts["voxel_mm"].max())
-frequency, brain, affine = cohort.frequency_map(map(scans.load_masks, table.to_dict("records")), grid_mm)
-run.save_figure(plots.cohort(facts, lesions, frequency, affine, brain), "cohort")
+frequency, brain, affine = frequency_map(map(load_masks, table.to_dict("records")), grid_mm)
+run.save_figure(plot_split(facts, lesions, frequency, affine, brain), "cohort")

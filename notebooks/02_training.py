@@ -15,7 +15,7 @@
 #
 # Trains the paper's 3D U-Net (size, number of steps and loss by profile) with the paper's patch sampling and augmentation,
 # and keeps the weights with the best validation Dice. An interrupted training goes on from its last checkpoint, and so does one that
-# several GPUs began (`torchrun -m lib.train`, see the README).
+# several GPUs began (`torchrun -m lib.network.distributed`, see the README).
 #
 # **Reads** the scans and their split (notebook 1).
 # **Writes** the weights (safetensors) with a JSON that describes them, the training curves as tables, and a figure.
@@ -25,9 +25,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib import plots, train, unet
-from lib.paths import Run
+from lib.figures import plot_training
+from lib.network import build_batches, fit, save_weights, starting_network
 from lib.provenance import digest
+from lib.run import Run
 
 # %% tags=["parameters"]
 build = "build/demo"  # intermediate files of this run
@@ -65,7 +66,7 @@ len(rows["train"]), len(rows["validation"])
 # ## The network
 
 # %%
-model, architecture = train.build_network(run.parameters, device)
+model, architecture = starting_network(run.parameters, device)
 print(f"{sum(weight.numel() for weight in model.parameters()):,} weights")
 
 # %% [markdown]
@@ -75,7 +76,7 @@ print(f"{sum(weight.numel() for weight in model.parameters()):,} weights")
 # from these, each patch is drawn with contrasts, noise, bias field, slices and distractors of its own.
 
 # %%
-batches = train.build_batches(run.parameters, rows["train"])
+batches = build_batches(run.parameters, rows["train"])
 [tuple(patches.shape) for patches in batches[0]]
 
 # %% [markdown]
@@ -86,7 +87,7 @@ batches = train.build_batches(run.parameters, rows["train"])
 # gets as far as AdamW in fewer steps. Validation is a sliding-window prediction of every validation scan, scored at the thresholds that are best for their mean Dice.
 
 # %%
-losses, validation = train.fit(run, model, batches, rows["validation"])
+losses, validation = fit(run, model, batches, rows["validation"])
 
 # %%
 losses = run.save_table(pd.DataFrame(losses), "loss")
@@ -99,7 +100,7 @@ validation
 
 # %%
 best = validation.loc[validation["dice"].idxmax()]
-unet.save_weights(
+save_weights(
     model, run.weights(), architecture=architecture, threshold=None, window=window, mirrored=mirrored, step=int(best["step"]),
     parameters=sum(weight.numel() for weight in model.parameters()), validation_dice=round(float(best["dice"]), 4), split=digest(run.scans_file), seed=seed,
     initial=digest(Path(initial)) if initial else None,
@@ -110,4 +111,4 @@ unet.save_weights(
 # lesions, at the thresholds that are best for Dice, and learning rate. The dashed line marks the weights that were kept.
 
 # %%
-run.save_figure(plots.training(losses, validation), "training")
+run.save_figure(plot_training(losses, validation), "training")

@@ -26,10 +26,21 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from lib import evaluation, inference, kept, lesions, maps, panels, plots, predictions, unet, workers
-from lib.paths import Run
+from lib.figures import plot_detection, plot_examples
+from lib.lesions import best_threshold, detection_by_volume, largest_instance, metrics_table, threshold_curve
+from lib.network import (
+    evaluate_scan,
+    loaded_network,
+    predict_scan,
+    prediction_settings,
+    record_thresholds,
+    recorded_outline,
+    recorded_threshold,
+    scan_scores,
+)
 from lib.provenance import code_digest
-from lib.scans import load_scan
+from lib.run import Run, compute_each
+from lib.scans import load_map, load_scan
 
 # %% tags=["parameters"]
 build = "build/demo"  # intermediate files of this run
@@ -48,7 +59,7 @@ run = Run("03_evaluation", globals())
 if weights and fixed_threshold:
     raise ValueError(f"fixed_threshold {fixed_threshold}: given weights keep theirs, in the JSON beside {weights}")
 generator = np.random.default_rng(seed)
-_, description = kept.network(run.weights(weights), device)
+_, description = loaded_network(run.weights(weights), device)
 scans = run.scans()
 rows = {split: table.to_dict("records") for split, table in scans.groupby("split")}
 {split: len(found) for split, found in rows.items()}
@@ -58,10 +69,10 @@ rows = {split: table.to_dict("records") for split, table in scans.groupby("split
 # One probability map a scan. A map that is there already, made with the same weights and code, is used again.
 
 # %%
-run.folder("derivatives", description["digest"], unet.prediction_settings(description), code_digest(inference))
-predict = partial(predictions.predict_scan, weights=run.weights(weights), device=device, path=run.map)
+run.folder("derivatives", description["digest"], prediction_settings(description), code_digest(predict_scan))
+predict = partial(predict_scan, weights=run.weights(weights), device=device, path=run.map)
 predicted = rows.get("validation", []) + rows["test"]
-len(workers.each(predict, predicted, scheduler=scheduler, desc="predicting"))
+len(compute_each(predict, predicted, scheduler=scheduler, desc="predicting"))
 
 # %% [markdown]
 # ## Threshold
@@ -71,14 +82,14 @@ len(workers.each(predict, predicted, scheduler=scheduler, desc="predicting"))
 
 # %%
 if weights:
-    threshold, outline = (read(description, weights) for read in (unet.recorded_threshold, unet.recorded_outline))
+    threshold, outline = (read(description, weights) for read in (recorded_threshold, recorded_outline))
     curve = pd.DataFrame(columns=["threshold", "outline", "dice", "ndsc", "f1"])
 else:
-    score = partial(predictions.scan_scores, path=run.map)
-    curve = evaluation.threshold_curve(workers.each(score, rows["validation"], scheduler=scheduler, desc="threshold"))
-    best = evaluation.best_threshold(curve)
+    score = partial(scan_scores, path=run.map)
+    curve = threshold_curve(compute_each(score, rows["validation"], scheduler=scheduler, desc="threshold"))
+    best = best_threshold(curve)
     threshold, outline = (fixed_threshold or best[name] for name in ("threshold", "outline"))
-    unet.record_thresholds(run.weights(), threshold, outline)
+    record_thresholds(run.weights(), threshold, outline)
 run.save_table(curve, "threshold")
 print(f"threshold {threshold:g}, outline {outline:g}")
 
@@ -88,8 +99,8 @@ print(f"threshold {threshold:g}, outline {outline:g}")
 # predicted voxel is an FN. Instance maps go beside the probability maps; the labels in the tables are theirs.
 
 # %%
-evaluate = partial(predictions.evaluate_scan, threshold=threshold, outline=outline, path=run.map)
-tables = zip(*workers.each(evaluate, rows["test"], scheduler=scheduler, desc="lesions"), strict=True)
+evaluate = partial(evaluate_scan, threshold=threshold, outline=outline, path=run.map)
+tables = zip(*compute_each(evaluate, rows["test"], scheduler=scheduler, desc="lesions"), strict=True)
 found, annotated, scores = (pd.concat(table, ignore_index=True) for table in tables)
 run.save_table(annotated, "annotated")
 run.save_table(found, "lesions")
@@ -102,7 +113,7 @@ found.groupby("kind")[["volume_mm3", "mean_probability"]].describe(percentiles=[
 
 # %%
 run.save_table(scores, "scans")
-table = evaluation.metrics_table(scores, n_resamples=n_resamples, generator=generator)
+table = metrics_table(scores, n_resamples=n_resamples, generator=generator)
 run.save_table(table, "metrics").round(3)
 
 # %% [markdown]
@@ -111,8 +122,8 @@ run.save_table(table, "metrics").round(3)
 # outlined at 0.5 or at the threshold if that is lower (not with given weights).
 
 # %%
-detection = run.save_table(evaluation.detection_by_volume(annotated, volume_edges_mm3), "detection")
-run.save_figure(plots.detection(detection, table, curve, threshold), "detection")
+detection = run.save_table(detection_by_volume(annotated, volume_edges_mm3), "detection")
+run.save_figure(plot_detection(detection, table, curve, threshold), "detection")
 
 # %% [markdown]
 # **Figure.** Annotation and prediction in the scans with the worst, the median and the best nDSC, at their largest lesion.
@@ -123,11 +134,11 @@ chosen = order.iloc[np.unique(np.linspace(0, len(order) - 1, min(shown_scans, le
 cases = []
 for score in chosen.itertuples():
     row = next(row for row in rows["test"] if row["scan"] == score.scan)
-    scan, labels = load_scan(row), maps.load_map(run.map(score.scan, "desc-manual_dseg"))
-    prediction = maps.load_map(run.map(score.scan, "desc-pred_dseg")) > 0
-    centre = np.argwhere(lesions.largest_instance(labels if labels.any() else prediction)).mean(0).round().astype(int)
+    scan, labels = load_scan(row), load_map(run.map(score.scan, "desc-manual_dseg"))
+    prediction = load_map(run.map(score.scan, "desc-pred_dseg")) > 0
+    centre = np.argwhere(largest_instance(labels if labels.any() else prediction)).mean(0).round().astype(int)
     cases.append(
         {"image": scan.image, "annotation": scan.lesions, "prediction": prediction, "centre": centre}
         | {"spacing_mm": scan.spacing_mm, "title": f"{score.scan}\nnDSC {score.ndsc:.2f}"}
     )
-run.save_figure(panels.examples(cases), "examples")
+run.save_figure(plot_examples(cases), "examples")

@@ -26,22 +26,14 @@ from functools import lru_cache, partial
 import numpy as np
 import pandas as pd
 
-from lib import (
-    explanation,
-    kept,
-    kinds,
-    lesion_saliency,
-    lesions,
-    matching,
-    panels,
-    profiles,
-    saliency_plots,
-    workers,
-)
-from lib.paths import Run
+from lib.figures import KINDS, plot_orders, plot_peaks, plot_profiles, plot_proxy, plot_saliency_maps
+from lib.lesions import select_lesions
+from lib.network import loaded_network
 from lib.provenance import code_digest
+from lib.run import Run, compute_each, group_by_scan
+from lib.saliency import explain_instances, find_instances, map_name, mean_profile, rings, saved_maps
 from lib.scans import load_scan
-from lib.style import KINDS
+from lib.statistics import compare_kinds, matched_differences, order_kinds
 
 # %% tags=["parameters"]
 build = "build/demo"  # intermediate files of this run
@@ -67,7 +59,7 @@ n_resamples = 2000  # of patients, for the intervals
 run = Run("04_gradient_distributions", globals())
 generator = np.random.default_rng(seed)
 resampling = {"n_resamples": n_resamples, "generator": generator}
-_, description = kept.network(run.weights(weights), device)
+_, description = loaded_network(run.weights(weights), device)
 scans = run.scans().set_index("scan", drop=False).to_dict("index")
 load = lru_cache(1)(lambda name: load_scan(scans[name]))
 
@@ -76,7 +68,7 @@ load = lru_cache(1)(lambda name: load_scan(scans[name]))
 # The same number of each kind where there are as many, spread over patients.
 
 # %%
-selected = lesions.select_lesions(
+selected = select_lesions(
     run.table("03_lesions"), n_per_kind=n_per_kind, min_volume_mm3=min_volume_mm3, max_volume_mm3=max_volume_mm3,
     generator=generator,
 )  # fmt: skip
@@ -90,9 +82,9 @@ selected.groupby("kind").agg(
 
 # %%
 facts = ["scan", "subject", "session", "label", "kind", "voxels", "volume_mm3"]
-found = workers.by_scan(selected[facts].to_dict("records"), scans)
-find = partial(lesion_saliency.find_instances, path=run.map, apart_mm=apart_mm, seed=seed)
-instances = sum(workers.each(find, found, scheduler=scheduler, desc="healthy volumes"), [])
+found = group_by_scan(selected[facts].to_dict("records"), scans)
+find = partial(find_instances, path=run.map, apart_mm=apart_mm, seed=seed)
+instances = sum(compute_each(find, found, scheduler=scheduler, desc="healthy volumes"), [])
 pd.DataFrame(instances).groupby("kind")["mean_probability"].describe().round(3)
 
 # %% [markdown]
@@ -102,12 +94,12 @@ pd.DataFrame(instances).groupby("kind")["mean_probability"].describe().round(3)
 
 # %%
 settings = {"n_samples": n_samples, "noise_fraction": noise_fraction, "layer": layer, "seed": seed, "score": score}
-folder = run.folder("saliency", description, apart_mm, settings, code_digest(explanation))
+folder = run.folder("saliency", description, apart_mm, settings, code_digest(explain_instances))
 explain = partial(
-    lesion_saliency.explain_instances, weights=run.weights(weights), device=device, folder=folder, settings=settings,
+    explain_instances, weights=run.weights(weights), device=device, folder=folder, settings=settings,
     edges_mm=np.arange(profile_mm[0], profile_mm[1] + 1),
 )  # fmt: skip
-tables = workers.each(explain, workers.by_scan(instances, scans), scheduler=scheduler, desc="explaining")
+tables = compute_each(explain, group_by_scan(instances, scans), scheduler=scheduler, desc="explaining")
 saliency, radial = (pd.concat(table, ignore_index=True) for table in zip(*tables, strict=True))
 
 # %%
@@ -132,15 +124,15 @@ for kind in [kind for kind in KINDS if kind in set(flair["kind"])]:
     rows = flair[flair["kind"] == kind]
     middle = rows.iloc[len(rows) // 2]
     where = next(i["where"] for i in instances if all(i[key] == middle[key] for key in ("scan", "kind", "label")))
-    scan, name = load(middle["scan"]), explanation.map_name(middle)
-    found = explanation.saved_maps(folder / middle["scan"], name, scan.affine, scan.brain.shape, None)
+    scan, name = load(middle["scan"]), map_name(middle)
+    found = saved_maps(folder / middle["scan"], name, scan.affine, scan.brain.shape, None)
     mask = np.isin(np.arange(scan.brain.size), where).reshape(scan.brain.shape)
     cases.append(
         {"kind": kind, "label": f"{middle['scan']}, {middle['volume_mm3']:.0f} mm³", "image": scan.image}
         | {"saliency": found["smoothgrad_max"], "cam": found["grad_cam"][0], "lesion": mask}
         | {"spacing_mm": scan.spacing_mm}
     )
-run.save_figure(panels.saliency_maps(cases), "maps")
+run.save_figure(plot_saliency_maps(cases), "maps")
 
 # %% [markdown]
 # `reach5_mm`: the smallest radius around the lesion's border beyond which the mean magnitude of shells of 1 mm stays below 5 % of that of the largest
@@ -159,7 +151,7 @@ quantitative.groupby(["sequence", "kind"])["reach5_mm"].describe()[["count", "25
 # %%
 described = saliency.assign(log_volume=np.log(saliency["volume_mm3"]))
 covariates = ["log_volume", "mean_probability"]
-tests, clustered = kinds.compare_kinds(described, KINDS, covariates=covariates, **resampling)
+tests, clustered = compare_kinds(described, KINDS, covariates=covariates, **resampling)
 tests, clustered = run.save_table(tests, "tests"), run.save_table(clustered, "clustered")
 shown = clustered[(clustered["measure"] == "peak") & (clustered["scaling"] == "raw")]
 shown.query("method == 'smoothgrad_max' and sequence == 'FLAIR'").round(3)
@@ -170,7 +162,7 @@ shown.query("method == 'smoothgrad_max' and sequence == 'FLAIR'").round(3)
 # drawn against TN alone, its other pairs are in the table.
 
 # %%
-run.save_figure(saliency_plots.peaks(saliency, tests), "peaks")
+run.save_figure(plot_peaks(saliency, tests), "peaks")
 
 # %% [markdown]
 # **Figure.** Cliff's delta of every pair of kinds (1: every value of the first is larger), with patient-bootstrap 95 % intervals, in every measure of the
@@ -179,14 +171,14 @@ run.save_figure(saliency_plots.peaks(saliency, tests), "peaks")
 # it gets brighter, below 0 in MPRAGE if it gets darker. Bears on C5.
 
 # %%
-run.save_figure(saliency_plots.orders(clustered), "orders")
+run.save_figure(plot_orders(clustered), "orders")
 
 # %% [markdown]
 # Which orders depend on that scaling: "open" where the interval of Cliff's delta covers 0. Pairs and measures that are not listed have the same
 # order (or none) both ways; how many do, of how many, is said above the list.
 
 # %%
-orders = run.save_table(kinds.orders(clustered), "orders")
+orders = run.save_table(order_kinds(clustered), "orders")
 print(f"{orders['depends'].sum()} of {len(orders)} orders depend on the scaling")
 orders[orders["depends"]].drop(columns="depends")
 
@@ -199,7 +191,7 @@ by_volume = {"log_volume": np.log(volume_caliper)}
 matchings = {"volume": by_volume, "volume and probability": by_volume | {"mean_probability": probability_caliper}}
 peaks = described[described["method"] == "smoothgrad_max"].groupby("sequence")
 matched = {
-    sequence: matching.matched_differences(rows, "peak", "kind", KINDS, matchings=matchings, **resampling)
+    sequence: matched_differences(rows, "peak", "kind", KINDS, matchings=matchings, **resampling)
     for sequence, rows in peaks
 }
 matched = pd.concat(matched, names=["sequence"]).reset_index("sequence").assign(method="smoothgrad_max")
@@ -215,7 +207,7 @@ matched[matched["sequence"] == "FLAIR"].drop(columns=["sequence", "method"]).rou
 # has no answer in these data. Bears on C5.
 
 # %%
-run.save_figure(saliency_plots.proxy(saliency, clustered, matched), "proxy")
+run.save_figure(plot_proxy(saliency, clustered, matched), "proxy")
 
 # %% [markdown]
 # ## Around the lesion
@@ -223,8 +215,8 @@ run.save_figure(saliency_plots.proxy(saliency, clustered, matched), "proxy")
 # patient-bootstrap 95 % intervals; the insets enlarge what lies outside. Bears on C3.
 
 # %%
-profile = run.save_table(profiles.mean_profile(radial, **resampling), "profile")
-run.save_figure(saliency_plots.profile(profile), "profile")
+profile = run.save_table(mean_profile(radial, **resampling), "profile")
+run.save_figure(plot_profiles(profile), "profile")
 
 # %% [markdown]
 # The same in numbers, with patient-bootstrap 95 % intervals: where the mean profile changes sign, and the ring of the opposite sign around the lesion: the
@@ -232,5 +224,5 @@ run.save_figure(saliency_plots.profile(profile), "profile")
 # fraction of the resamples in which there is one.
 
 # %%
-ring = run.save_table(profiles.rings(radial, **resampling), "ring")
+ring = run.save_table(rings(radial, **resampling), "ring")
 ring[ring["method"] == "smoothgrad_max"].drop(columns="method").round(4)

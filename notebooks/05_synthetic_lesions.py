@@ -26,23 +26,24 @@ from functools import lru_cache, partial
 import numpy as np
 import pandas as pd
 
-from lib import (
-    kept,
-    lesion_changes,
-    lesions,
-    panels,
-    psychometric,
-    psychometric_plots,
-    response,
-    response_plots,
-    sites,
-    synthetic,
-    unet,
-    workers,
-)
-from lib.effects import effects_table
-from lib.paths import Run
+from lib.figures import plot_changes, plot_psychometric, plot_response, plot_synthetic_panels
+from lib.lesions import select_lesions
+from lib.network import loaded_network, recorded_threshold
+from lib.run import Run, compute_each, group_by_scan
 from lib.scans import load_scan
+from lib.statistics import check_levels, psychometric_table
+from lib.synthetic import (
+    CONDITION,
+    DEEP,
+    change_lesions,
+    effects_table,
+    explain_insertions,
+    find_sites,
+    insert_lesion,
+    predict_changes,
+    predict_insertions,
+    response_table,
+)
 
 # %% tags=["parameters"]
 build = "build/demo"  # intermediate files of this run
@@ -72,10 +73,10 @@ n_refits = 300  # resamples of patients in which the psychometric curves are fit
 # %%
 run = Run("05_synthetic_lesions", globals())
 generator = np.random.default_rng(seed)
-psychometric.check_levels(contrasts)
-psychometric.check_levels(diameters_mm)
-_, description = kept.network(run.weights(weights), device)
-threshold = unet.recorded_threshold(description, run.weights(weights))
+check_levels(contrasts)
+check_levels(diameters_mm)
+_, description = loaded_network(run.weights(weights), device)
+threshold = recorded_threshold(description, run.weights(weights))
 scans = run.scans().set_index("scan", drop=False)
 used = scans[scans["split"] == "test"].drop_duplicates("subject").head(scans_used)
 rows = used.to_dict("index")
@@ -90,10 +91,10 @@ len(used)
 
 # %%
 find = partial(
-    lesion_changes.find_sites, path=run.map, surroundings=surroundings, n=sites_per_scan, margin_mm=margin_mm,
+    find_sites, path=run.map, surroundings=surroundings, n=sites_per_scan, margin_mm=margin_mm,
     beside_margin_mm=compared_diameter_mm / 2, seed=seed,
 )  # fmt: skip
-found, contrast = zip(*workers.each(find, rows.values(), scheduler=scheduler, desc="tissue"), strict=True)
+found, contrast = zip(*compute_each(find, rows.values(), scheduler=scheduler, desc="tissue"), strict=True)
 places = dict(zip(rows, found, strict=True))
 
 # %%
@@ -101,7 +102,7 @@ contrast = run.save_table(pd.concat(contrast, ignore_index=True), "contrast")
 contrast[["flair", "mprage"]].describe().round(2)
 
 # %%
-if not any(len(found[sites.DEEP]) for found in places.values()):
+if not any(len(found[DEEP]) for found in places.values()):
     raise ValueError(f"no scan has {margin_mm} mm of white matter around any voxel: choose a smaller margin_mm")
 pd.DataFrame(places).map(len)
 
@@ -113,12 +114,10 @@ pd.DataFrame(places).map(len)
 # %%
 network = {"weights": run.weights(weights), "device": device}
 diameters = dict.fromkeys(surroundings, [compared_diameter_mm])
-diameters[sites.DEEP] = sorted({*diameters_mm, compared_diameter_mm})
+diameters[DEEP] = sorted({*diameters_mm, compared_diameter_mm})
 items = [(rows[name], kind, at) for name in places for kind, at in places[name].items() if len(at)]
-insert = partial(
-    lesion_changes.predict_insertions, **network, threshold=threshold, diameters_mm=diameters, contrasts=contrasts
-)
-insertions = pd.concat(workers.each(insert, items, scheduler=scheduler, desc="inserting"), ignore_index=True)
+insert = partial(predict_insertions, **network, threshold=threshold, diameters_mm=diameters, contrasts=contrasts)
+insertions = pd.concat(compute_each(insert, items, scheduler=scheduler, desc="inserting"), ignore_index=True)
 
 # %% [markdown]
 # Saliency along the same axes, deep in white matter.
@@ -126,17 +125,17 @@ insertions = pd.concat(workers.each(insert, items, scheduler=scheduler, desc="in
 # %%
 noise = {"n_samples": n_samples, "noise_fraction": noise_fraction}
 explain = partial(
-    lesion_changes.explain_insertions, **network, noise=noise, seed=seed,
+    explain_insertions, **network, noise=noise, seed=seed,
     diameters_mm=explained_diameters_mm, contrasts=contrasts[::explained_every],
 )  # fmt: skip
-deep = [(row, kind, at[:explained_sites]) for row, kind, at in items if kind == sites.DEEP]
-peaks = pd.concat(workers.each(explain, deep, scheduler=scheduler, desc="explaining"), ignore_index=True)
+deep = [(row, kind, at[:explained_sites]) for row, kind, at in items if kind == DEEP]
+peaks = pd.concat(compute_each(explain, deep, scheduler=scheduler, desc="explaining"), ignore_index=True)
 
 # %%
-insertions = insertions.merge(peaks, how="left", on=["scan", "surroundings", *response.CONDITION])
+insertions = insertions.merge(peaks, how="left", on=["scan", "surroundings", *CONDITION])
 insertions.insert(0, "subject", insertions["scan"].map(used["subject"]))
 run.save_table(insertions, "insertions")
-table = run.save_table(response.response_table(insertions, n_resamples=n_resamples, generator=generator), "response")
+table = run.save_table(response_table(insertions, n_resamples=n_resamples, generator=generator), "response")
 table.pivot_table("detected", ["surroundings", "sequences", "diameter_mm"], "contrast").round(2)
 
 # %% [markdown]
@@ -147,13 +146,13 @@ table.pivot_table("detected", ["surroundings", "sequences", "diameter_mm"], "con
 
 # %%
 refits = {"n_resamples": n_refits, "generator": generator}
-curves = psychometric.psychometric_table(insertions, "contrast", ["surroundings", "sequences", "diameter_mm"], **refits)
+curves = psychometric_table(insertions, "contrast", ["surroundings", "sequences", "diameter_mm"], **refits)
 curves = run.save_table(curves.rename(columns={"level50": "contrast50"}), "psychometric")
 curves.loc[:, :"high"].assign(deviance_explained=curves["deviance_explained"]).round(2)
 
 # %%
-deep = insertions[(insertions["surroundings"] == sites.DEEP) & (insertions["contrast"] > 0)]
-smallest = psychometric.psychometric_table(deep, "diameter_mm", ["sequences", "contrast"], **refits)
+deep = insertions[(insertions["surroundings"] == DEEP) & (insertions["contrast"] > 0)]
+smallest = psychometric_table(deep, "diameter_mm", ["sequences", "contrast"], **refits)
 smallest = run.save_table(smallest.rename(columns={"level50": "diameter50_mm"}), "smallest")
 smallest[["sequences", "contrast", "n", "diameter50_mm", "low", "high", "deviance_explained"]].round(2)
 
@@ -166,7 +165,7 @@ smallest[["sequences", "contrast", "n", "diameter50_mm", "low", "high", "devianc
 
 # %%
 median = {"FLAIR": contrast["flair"].median(), "MPRAGE": -contrast["mprage"].median()}
-run.save_figure(psychometric_plots.psychometric(table, curves, smallest, median), "psychometric")
+run.save_figure(plot_psychometric(table, curves, smallest, median), "psychometric")
 
 # %% [markdown]
 # **Figure.** Mean probability and peak saliency of inserted lesions against their contrast, deep in white matter, by diameter (colour) and by the
@@ -174,7 +173,7 @@ run.save_figure(psychometric_plots.psychometric(table, curves, smallest, median)
 # lesions of these scans. Bears on claim C6.
 
 # %%
-run.save_figure(response_plots.synthetic_response(table[table["surroundings"] == sites.DEEP], median), "response")
+run.save_figure(plot_response(table[table["surroundings"] == DEEP], median), "response")
 
 # %% [markdown]
 # **Figure.** Lesions of the largest contrast inserted in both sequences of one scan, one in each kind of surroundings (what they are beside may lie
@@ -186,11 +185,11 @@ scan, cases = load(name), []
 shown = insertions.query("scan == @name and site == 0 and sequences == 'both' and contrast == @strongest")
 for row in shown[shown["diameter_mm"] == compared_diameter_mm].itertuples():
     at = places[name][row.surroundings][row.site]
-    image, mask = synthetic.insert_lesion(scan.image, at, row.diameter_mm, (strongest, -strongest), scan.spacing_mm)
+    image, mask = insert_lesion(scan.image, at, row.diameter_mm, (strongest, -strongest), scan.spacing_mm)
     cases.append(
         {"image": image, "mask": mask, "score": row.score, "spacing_mm": scan.spacing_mm, "title": row.surroundings}
     )
-run.save_figure(panels.synthetic_panels(cases), "inserted")
+run.save_figure(plot_synthetic_panels(cases), "inserted")
 
 # %% [markdown]
 # ## Changes
@@ -199,16 +198,16 @@ run.save_figure(panels.synthetic_panels(cases), "inserted")
 
 # %%
 found = run.table("03_lesions")
-selected = lesions.select_lesions(
+selected = select_lesions(
     found[(found["kind"] == "TP") & found["scan"].isin(used.index)], n_per_kind=changed_lesions,
     min_volume_mm3=min_volume_mm3, max_volume_mm3=max_volume_mm3, generator=generator,
 )  # fmt: skip
 selected["volume_mm3"].describe().round(1)
 
 # %%
-change = partial(lesion_changes.predict_changes, path=run.map, **network, threshold=threshold, noise=noise, seed=seed)
-found = workers.by_scan(selected.to_dict("records"), rows)
-changes = pd.concat(workers.each(change, found, scheduler=scheduler, desc="changing"), ignore_index=True)
+change = partial(predict_changes, path=run.map, **network, threshold=threshold, noise=noise, seed=seed)
+found = group_by_scan(selected.to_dict("records"), rows)
+changes = pd.concat(compute_each(change, found, scheduler=scheduler, desc="changing"), ignore_index=True)
 if changes.empty:
     raise ValueError("no lesion has healthy white matter nearby: change more or other lesions")
 left_out = len(selected) - (changes["change"] == "none").sum()
@@ -230,7 +229,7 @@ run.save_table(effects, "effects").round(2)
 # patient-bootstrap 95 % interval. Lesions here were all detected before, so unchanged ones have no interval. Bears on claim C6.
 
 # %%
-run.save_figure(response_plots.changes(changes, generator), "changes")
+run.save_figure(plot_changes(changes, generator), "changes")
 
 # %% [markdown]
 # **Figure.** One of these lesions (of median volume), unchanged and after each change, with the network's score.
@@ -238,11 +237,11 @@ run.save_figure(response_plots.changes(changes, generator), "changes")
 # %%
 each = changes[changes["change"] == "none"].sort_values("volume_mm3", kind="stable")
 middle = each.iloc[[len(each) // 2]].to_dict("records")[0]
-((_, changed),) = lesion_changes.changed_lesions((rows[middle["scan"]], [middle]), path=run.map, seed=seed)
+((_, changed),) = change_lesions((rows[middle["scan"]], [middle]), path=run.map, seed=seed)
 scores = changes[(changes["scan"] == middle["scan"]) & (changes["label"] == middle["label"])]
 scores, spacing = scores.set_index("change")["score"], load(middle["scan"]).spacing_mm
 cases = [
     {"image": image, "mask": mask, "score": scores[change], "spacing_mm": spacing, "title": change}
     for change, (image, mask) in changed.items()
 ]
-run.save_figure(panels.synthetic_panels(cases), "panels")
+run.save_figure(plot_synthetic_panels(cases), "panels")

@@ -27,8 +27,12 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from lib import context, context_plots, fills, kept, lesion_context, lesions, plateau, unet, workers
-from lib.paths import Run
+from lib.context import check_names, hide_surroundings, lesion_plateaus, mean_response, measure_radii, overall_plateaus
+from lib.figures import plot_context, plot_fills, plot_radii
+from lib.lesions import select_lesions
+from lib.network import loaded_network, recorded_threshold
+from lib.run import Run, compute_each, group_by_scan
+from lib.statistics import bland_altman, bootstrap_spearman
 
 # %% tags=["parameters"]
 build = "build/demo"  # intermediate files of this run
@@ -51,14 +55,14 @@ n_resamples = 2000  # of patients, for the intervals
 # %%
 run = Run("06_context_radius", globals())
 generator = np.random.default_rng(seed)
-_, description = kept.network(run.weights(weights), device)
-threshold = unet.recorded_threshold(description, run.weights(weights))
-fills.check_names(other_fills)
+_, description = loaded_network(run.weights(weights), device)
+threshold = recorded_threshold(description, run.weights(weights))
+check_names(other_fills)
 scans = run.scans().set_index("scan", drop=False).to_dict("index")
 
 # %%
 found = run.table("03_lesions")
-selected = lesions.select_lesions(
+selected = select_lesions(
     found[found["kind"] == "TP"], n_per_kind=n_lesions, min_volume_mm3=min_volume_mm3, max_volume_mm3=max_volume_mm3,
     generator=generator,
 )  # fmt: skip
@@ -76,14 +80,14 @@ selected["volume_mm3"].describe().round(1)
 variants = [("mean", "euclidean"), ("mean", "dilation"), *((fill, "euclidean") for fill in other_fills)]
 given = {"weights": run.weights(weights), "device": device, "path": run.map}
 given |= {"steps": range(largest_step + 1), "window": blend_window or None}
-items = workers.by_scan(selected.to_dict("records"), scans)
-hide = partial(lesion_context.hide_surroundings, **given, variants=variants, threshold=threshold)
-responses = pd.concat(workers.each(hide, items, scheduler=scheduler, desc="context"), ignore_index=True)
+items = group_by_scan(selected.to_dict("records"), scans)
+hide = partial(hide_surroundings, **given, variants=variants, threshold=threshold)
+responses = pd.concat(compute_each(hide, items, scheduler=scheduler, desc="context"), ignore_index=True)
 
 # %%
 run.save_table(responses, "context")
 resampling = {"n_resamples": n_resamples, "generator": generator}
-curve = run.save_table(context.mean_response(responses, **resampling), "curve")
+curve = run.save_table(mean_response(responses, **resampling), "curve")
 curve.pivot_table("score", "step", ["fill", "growth"]).iloc[::3].round(3)
 
 # %% [markdown]
@@ -92,7 +96,7 @@ curve.pivot_table("score", "step", ["fill", "growth"]).iloc[::3].round(3)
 # curves over lesions, with patient-bootstrap 95 % intervals.
 
 # %%
-overall = run.save_table(plateau.overall_plateaus(responses, **resampling), "plateau")
+overall = run.save_table(overall_plateaus(responses, **resampling), "plateau")
 overall.round(2)
 
 # %% [markdown]
@@ -101,14 +105,14 @@ overall.round(2)
 # Dashed: 95 % of the plateau with its interval. Bears on claim C7.
 
 # %%
-run.save_figure(context_plots.context(responses, curve, overall), "context")
+run.save_figure(plot_context(responses, curve, overall), "context")
 
 # %% [markdown]
 # **Figure.** What the answer owes to the fill: detected lesions (a) and mean score (b) against the radius kept, and the radius at which 95 % of
 # the plateau is reached (c), with patient-bootstrap 95 % intervals, by what is put in place of the rest. Bears on claim C7.
 
 # %%
-run.save_figure(context_plots.fills(curve, overall), "fills")
+run.save_figure(plot_fills(curve, overall), "fills")
 
 # %% [markdown]
 # ## Each lesion
@@ -119,17 +123,17 @@ run.save_figure(context_plots.fills(curve, overall), "fills")
 
 # %%
 noise = {"n_samples": n_samples, "noise_fraction": noise_fraction}
-measure = partial(lesion_context.measure_radii, **given, n_copies=noise_copies, noise=noise, seed=seed)
-each = pd.concat(workers.each(measure, items, scheduler=scheduler, desc="radii"), ignore_index=True)
+measure = partial(measure_radii, **given, n_copies=noise_copies, noise=noise, seed=seed)
+each = pd.concat(compute_each(measure, items, scheduler=scheduler, desc="radii"), ignore_index=True)
 
 # %%
-table = plateau.lesion_plateaus(responses).merge(each, on=["scan", "label"])
+table = lesion_plateaus(responses).merge(each, on=["scan", "label"])
 table = run.save_table(table, "lesions")
 table.describe().round(1)
 
 # %%
 places = ["volume_mm3", "nearest_lesion_mm", "surface_mm", "ventricle_mm"]
-correlations = run.save_table(plateau.rank_correlations(table, "radius95_mm", places, **resampling), "correlations")
+correlations = run.save_table(bootstrap_spearman(table, "radius95_mm", places, **resampling), "correlations")
 correlations.round(2)
 
 # %% [markdown]
@@ -137,7 +141,7 @@ correlations.round(2)
 
 # %%
 others = ["reach5_flair_mm", "reach5_mprage_mm", *(f"{fill}_mm" for fill in other_fills)]
-agreement = run.save_table(plateau.agreement(table, "radius95_mm", others, **resampling), "agreement")
+agreement = run.save_table(bland_altman(table, "radius95_mm", others, **resampling), "agreement")
 agreement.round(2)
 
 # %% [markdown]
@@ -146,4 +150,4 @@ agreement.round(2)
 # mean (Bland and Altman), with mean difference (solid, grey: its 95 % interval) and limits of agreement (dashed). Bears on claim C7.
 
 # %%
-run.save_figure(context_plots.radii(table, correlations, agreement), "radii")
+run.save_figure(plot_radii(table, correlations, agreement), "radii")

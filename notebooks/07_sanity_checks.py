@@ -25,10 +25,26 @@ from functools import lru_cache
 import numpy as np
 from tqdm import tqdm
 
-from lib import lesions, maps, randomisation, relabelling, sanity, sanity_figures, unet
-from lib.explanation import lesion_generator
-from lib.paths import Run
-from lib.scans import load_scan
+from lib.figures import plot_sanity
+from lib.lesions import select_lesions, signed_distance
+from lib.network import load_weights
+from lib.run import Run
+from lib.saliency import lesion_generator
+from lib.sanity import (
+    LESION,
+    add_means,
+    compare_networks,
+    curve_areas,
+    explain_lesion,
+    explained_by_mask,
+    infidelity,
+    mirror_masks,
+    perturbation_curves,
+    stability,
+    train_control,
+    weight_randomisation,
+)
+from lib.scans import load_map, load_scan
 
 # %% tags=["parameters"]
 build = "build/demo"  # intermediate files of this run
@@ -55,7 +71,7 @@ n_resamples = 2000  # of patients, for the intervals
 
 # %%
 run = Run("07_sanity_checks", globals())
-model, description = unet.load_weights(run.weights(weights), device)
+model, description = load_weights(run.weights(weights), device)
 scans = run.scans().set_index("scan", drop=False)
 load = lru_cache(1)(lambda name: load_scan(scans.loc[name]))
 intervals = {"n_resamples": n_resamples, "generator": np.random.default_rng(seed)}
@@ -65,7 +81,7 @@ found = run.table("03_lesions")
 found = found[found["kind"] == "TP"]
 selected = found[found["volume_mm3"].between(min_volume_mm3, max_volume_mm3, inclusive="right")]
 if len(selected):
-    selected = lesions.select_lesions(
+    selected = select_lesions(
         found, n_per_kind=n_lesions, min_volume_mm3=min_volume_mm3, max_volume_mm3=max_volume_mm3,
         generator=np.random.default_rng(seed),
     )  # fmt: skip
@@ -81,8 +97,8 @@ selected[["scan", "label", "voxels", "volume_mm3", "mean_probability"]]
 # %%
 cases = []
 for row in tqdm(selected.itertuples(), desc="maps", total=len(selected), mininterval=2):
-    scan, mask = load(row.scan), maps.load_map(run.map(row.scan, "desc-pred_dseg")) == row.label
-    case = sanity.explain_lesion(
+    scan, mask = load(row.scan), load_map(run.map(row.scan, "desc-pred_dseg")) == row.label
+    case = explain_lesion(
         model, scan.image, mask, scan.spacing_mm, n_samples=n_samples, noise_fraction=noise_fraction, layer=layer,
         seed=[seed, row.scan, row.label],
     )  # fmt: skip
@@ -99,15 +115,13 @@ for row in tqdm(selected.itertuples(), desc="maps", total=len(selected), mininte
 drawn = []
 for case in tqdm(cases, desc="weights", mininterval=2):
     name, label = case["facts"]["scan"], case["facts"]["label"]
-    mask = maps.load_map(run.map(name, "desc-pred_dseg")) == label
-    table = randomisation.weight_randomisation(
+    mask = load_map(run.map(name, "desc-pred_dseg")) == label
+    table = weight_randomisation(
         model, load(name).image, mask, case["where"], n_samples=n_samples, noise_fraction=noise_fraction,
         most_layers=most_layers, seed=[seed, name, label],
     )  # fmt: skip
     drawn.append(table.assign(**case["facts"]))
-drawn = run.save_table(
-    sanity.add_means(drawn, ["mode", "depth", "layer", "region", "of"], **intervals), "randomisation"
-)
+drawn = run.save_table(add_means(drawn, ["mode", "depth", "layer", "region", "of"], **intervals), "randomisation")
 shown = drawn[drawn["scan"] == "all"]
 shown.pivot(index=["mode", "depth", "layer"], columns=["region", "of"], values="value").astype(float).round(2)
 
@@ -121,9 +135,9 @@ shown.pivot(index=["mode", "depth", "layer"], columns=["region", "of"], values="
 splits = {split: table.to_dict("records") for split, table in scans.groupby("split")}
 labelled, networks = {}, {}
 if control_steps and len(selected) and {"train", "validation"} <= set(splits):
-    labelled = {"true": splits["train"], "mirrored": relabelling.mirror_masks(splits["train"], run.build / "mirrored")}
+    labelled = {"true": splits["train"], "mirrored": mirror_masks(splits["train"], run.build / "mirrored")}
 for labels, rows in labelled.items():
-    networks[labels], ndsc = relabelling.train_control(
+    networks[labels], ndsc = train_control(
         rows, splits["validation"][0], description["architecture"], run.build / f"control-{labels}.ckpt",
         steps=control_steps, patch_size=control_patch, window=description["window"], seed=seed,
     )  # fmt: skip
@@ -133,14 +147,14 @@ for labels, rows in labelled.items():
 alike = []
 for case in cases if networks else ():
     name, label = case["facts"]["scan"], case["facts"]["label"]
-    mask = maps.load_map(run.map(name, "desc-pred_dseg")) == label
-    table = relabelling.compare_networks(
+    mask = load_map(run.map(name, "desc-pred_dseg")) == label
+    table = compare_networks(
         case["first"][0], networks, load(name).image, mask, case["where"], n_samples=n_samples,
         noise_fraction=noise_fraction, seed=[seed, name, label],
     )  # fmt: skip
     alike.append(table.assign(**case["facts"]))
-alike = run.save_table(sanity.add_means(alike, ["networks", "region", "of"], **intervals), "labels")
-alike[alike["scan"] == "all"].drop(columns=sanity.LESION).round(2)
+alike = run.save_table(add_means(alike, ["networks", "region", "of"], **intervals), "labels")
+alike[alike["scan"] == "all"].drop(columns=LESION).round(2)
 
 # %% [markdown]
 # ## Are they stable?
@@ -148,8 +162,8 @@ alike[alike["scan"] == "all"].drop(columns=sanity.LESION).round(2)
 # of N copies, if the copies' independent noise is all that differs; *difference* is the root mean square of the difference over that of the mean.
 
 # %%
-stable = [sanity.stability(case["first"], case["second"], case["where"]).assign(**case["facts"]) for case in cases]
-stable = run.save_table(sanity.add_means(stable, ["maps", "region", "of"], **intervals), "stability")
+stable = [stability(case["first"], case["second"], case["where"]).assign(**case["facts"]) for case in cases]
+stable = run.save_table(add_means(stable, ["maps", "region", "of"], **intervals), "stability")
 shown = stable[stable["scan"] == "all"]
 shown.pivot(index=["region", "maps"], columns="of", values="value").astype(float).round(3)
 
@@ -167,17 +181,17 @@ for case in tqdm(cases, desc="deletion, insertion", mininterval=2):
     rankings = {
         "SmoothGrad": [np.abs(case["first"][0]).sum(0)],
         "Grad-CAM++": [case["cam"][0]],
-        "distance": [-lesions.signed_distance(case["lesion"], case["spacing_mm"])],
+        "distance": [-signed_distance(case["lesion"], case["spacing_mm"])],
         "random": random.random((n_random, *case["lesion"].shape)),
     }
-    curve = sanity.perturbation_curves(model, case["volume"], case["lesion"], rankings, fractions)
+    curve = perturbation_curves(model, case["volume"], case["lesion"], rankings, fractions)
     curves.append(curve.assign(**case["facts"]))
 
 # %%
-areas = [sanity.areas(curve).assign(**curve[sanity.LESION].iloc[0]) for curve in curves]
-areas = run.save_table(sanity.add_means(areas, ["order", "mode", "of"], **intervals), "areas")
-curves = run.save_table(sanity.add_means(curves, ["order", "mode", "of", "fraction"], **intervals), "curves")
-areas[areas["scan"] == "all"].drop(columns=sanity.LESION).round(3)
+areas = [curve_areas(curve).assign(**curve[LESION].iloc[0]) for curve in curves]
+areas = run.save_table(add_means(areas, ["order", "mode", "of"], **intervals), "areas")
+curves = run.save_table(add_means(curves, ["order", "mode", "of", "fraction"], **intervals), "curves")
+areas[areas["scan"] == "all"].drop(columns=LESION).round(3)
 
 # %% [markdown]
 # ## Does a map predict how the score changes?
@@ -194,13 +208,13 @@ for case in tqdm(cases, desc="infidelity", mininterval=2):
         "shuffled": random.permutation(smooth.ravel()).reshape(smooth.shape),
         "lesion mask": np.broadcast_to(case["lesion"], smooth.shape).astype(np.float32),
     }
-    table = sanity.infidelity(
+    table = infidelity(
         model, case["volume"], case["lesion"], candidates, sigma=case["sigma"], n_perturbations=n_perturbations,
         generator=lesion_generator(seed + 2, *case["facts"].values()),
     )  # fmt: skip
     unfaithful.append(table.assign(**case["facts"]))
-unfaithful = run.save_table(sanity.add_means(unfaithful, ["map", "of"], **intervals), "infidelity")
-unfaithful[unfaithful["scan"] == "all"].drop(columns=sanity.LESION).round(4)
+unfaithful = run.save_table(add_means(unfaithful, ["map", "of"], **intervals), "infidelity")
+unfaithful[unfaithful["scan"] == "all"].drop(columns=LESION).round(4)
 
 # %% [markdown]
 # ## How much would the lesion mask alone have told?
@@ -209,11 +223,11 @@ unfaithful[unfaithful["scan"] == "all"].drop(columns=sanity.LESION).round(4)
 
 # %%
 explained = [
-    sanity.explained_by_mask(saliency, case["lesion"], case["spacing_mm"], case["where"]).assign(**case["facts"])
+    explained_by_mask(saliency, case["lesion"], case["spacing_mm"], case["where"]).assign(**case["facts"])
     for case in cases
     for saliency in (case["first"][0], case["cam"])
 ]
-explained = run.save_table(sanity.add_means(explained, ["sequence", "region", "model"], **intervals), "explained")
+explained = run.save_table(add_means(explained, ["sequence", "region", "model"], **intervals), "explained")
 shown = explained[explained["scan"] == "all"]
 shown.pivot(index=["sequence", "region"], columns="model", values="value").astype(float).round(3)
 
@@ -225,4 +239,4 @@ shown.pivot(index=["sequence", "region"], columns="model", values="value").astyp
 # patient-bootstrap 95 % intervals (none with one patient); grey dots: each lesion. How many lesions of how many patients stands below the figure.
 
 # %%
-run.save_figure(sanity_figures.sanity(drawn, stable, unfaithful, curves, explained), "sanity")
+run.save_figure(plot_sanity(drawn, stable, unfaithful, curves, explained), "sanity")

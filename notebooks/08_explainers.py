@@ -29,12 +29,20 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from lib import comparison, lesions, maps, method_figures, unet
-from lib.convergence import smoothgrad_until, standard_errors
-from lib.explanation import lesion_generator
-from lib.paths import Run
-from lib.scans import load_scan
-from lib.windows import find_window
+from lib.exact import find_window
+from lib.figures import plot_convergence, plot_methods
+from lib.lesions import select_lesions, signed_distance
+from lib.network import load_weights
+from lib.run import Run
+from lib.saliency import (
+    compare_methods,
+    correlate_methods,
+    lesion_generator,
+    measure_concentration,
+    smoothgrad_until,
+    standard_errors,
+)
+from lib.scans import load_map, load_scan
 
 warnings.filterwarnings("ignore", message="Setting forward, backward hooks")  # captum's DeepLift says what it does
 
@@ -57,13 +65,13 @@ tolerance = 0.05  # of the standard error, where SmoothGrad stops
 
 # %%
 run = Run("08_explainers", globals())
-model, description = unet.load_weights(run.weights(weights), device)
+model, description = load_weights(run.weights(weights), device)
 scans = run.scans().set_index("scan", drop=False)
 load = lru_cache(1)(lambda name: load_scan(scans.loc[name]))
 
 # %%
 found = run.table("03_lesions")
-selected = lesions.select_lesions(
+selected = select_lesions(
     found[found["kind"] == "TP"], n_per_kind=n_lesions, min_volume_mm3=min_volume_mm3, max_volume_mm3=max_volume_mm3,
     generator=np.random.default_rng(seed),
 )  # fmt: skip
@@ -78,9 +86,9 @@ selected[["scan", "label", "voxels", "volume_mm3", "mean_probability"]]
 # %%
 explained = []
 for row in tqdm(selected.itertuples(), desc="methods", total=len(selected), mininterval=2):
-    scan, mask = load(row.scan), maps.load_map(run.map(row.scan, "desc-pred_dseg")) == row.label
+    scan, mask = load(row.scan), load_map(run.map(row.scan, "desc-pred_dseg")) == row.label
     volume = torch.as_tensor(scan.image)[None]
-    by_method = comparison.compare_methods(
+    by_method = compare_methods(
         model, volume, mask, n_samples=n_samples, n_steps=n_steps, occluded_voxels=occluded_voxels,
         most_cubes=most_cubes, layer=layer, seed=[seed, row.scan, row.label],
     )  # fmt: skip
@@ -95,7 +103,7 @@ for row in tqdm(selected.itertuples(), desc="methods", total=len(selected), mini
 # %%
 first = explained[0]
 scan = load(first["scan"])
-run.save_figure(method_figures.methods(first["maps"], scan.image, first["mask"], scan.spacing_mm), "methods")
+run.save_figure(plot_methods(first["maps"], scan.image, first["mask"], scan.spacing_mm), "methods")
 
 # %% [markdown]
 # **Table.** Spearman's rank correlation of two methods, of the magnitude summed over sequences: mean over lesions. Over the whole window every
@@ -107,9 +115,9 @@ for one in explained:
     window = find_window(model, one["mask"], one["mask"].shape)
     regions = {
         "window": window.paste(torch.ones(window.shape, dtype=bool), one["mask"].shape).numpy(),
-        "within 3 mm": lesions.signed_distance(one["mask"], one["spacing_mm"]) <= 3,
+        "within 3 mm": signed_distance(one["mask"], one["spacing_mm"]) <= 3,
     }
-    table = comparison.rank_correlations(one["maps"], regions)
+    table = correlate_methods(one["maps"], regions)
     agreement.append(table.assign(scan=one["scan"], label=one["label"]))
 agreement = run.save_table(pd.concat(agreement, ignore_index=True), "agreement")
 print(agreement.pivot_table(index=["method_a", "method_b"], columns="region", values="rho", sort=False).round(2))
@@ -119,7 +127,7 @@ print(agreement.pivot_table(index=["method_a", "method_b"], columns="region", va
 
 # %%
 concentration = [
-    comparison.concentration(one["maps"], one["mask"], one["spacing_mm"]).assign(scan=one["scan"], label=one["label"])
+    measure_concentration(one["maps"], one["mask"], one["spacing_mm"]).assign(scan=one["scan"], label=one["label"])
     for one in explained
 ]
 concentration = run.save_table(pd.concat(concentration, ignore_index=True), "concentration")
@@ -147,7 +155,7 @@ shown.pivot_table(index="copies", columns="method", values="standard_error", agg
 # **Figure.** Grey: each lesion; black: their median; dotted: the decrease with the square root of N; dashed: the tolerance.
 
 # %%
-run.save_figure(method_figures.convergence(curves, tolerance), "convergence")
+run.save_figure(plot_convergence(curves, tolerance), "convergence")
 
 # %% [markdown]
 # SmoothGrad can stop by itself when the tolerance is reached: the average map of the first lesion, with the number of copies it took and the

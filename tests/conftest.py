@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from lib import report, stages
+from lib.run import stages
+from lib.run.report import find_chromium
 
 torch.set_num_threads(1)  # the tests' networks are small: more threads only wait for one another
 
@@ -44,7 +45,7 @@ def plain_runner(tmp_path, monkeypatch):
 @pytest.fixture(scope="session")
 def chromium():
     """Path of a Chromium; skips if there is none."""
-    found = report.find_chromium()
+    found = find_chromium()
     if found is None:
         pytest.skip("needs a Chromium or Chrome: none was found")
     return found

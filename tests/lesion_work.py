@@ -2,8 +2,12 @@
 
 from functools import partial
 
-from lib import lesion_changes, lesion_context, lesion_saliency, unet, workers
-from lib.sites import DEEP
+from lib.context.work import hide_surroundings, measure_radii
+from lib.network.weights import load_weights, recorded_threshold
+from lib.run.workers import group_by_scan
+from lib.saliency.work import explain_instances, find_instances
+from lib.synthetic.sites import DEEP
+from lib.synthetic.work import explain_insertions, find_sites, predict_changes, predict_insertions
 
 SETTINGS = {"n_samples": 2, "noise_fraction": 0.05, "layer": "model.1.submodule.0.conv", "seed": 0}
 NOISE = {"n_samples": 2, "noise_fraction": 0.05}
@@ -22,36 +26,36 @@ def make_work(run, folder):
     """{name: (function, items)}; maps are kept in the folder."""
     rows = run.scans().set_index("scan", drop=False).to_dict("index")
     network = {"weights": run.weights(), "device": "cpu"}
-    threshold = unet.recorded_threshold(unet.load_weights(run.weights())[1], run.weights())
+    threshold = recorded_threshold(load_weights(run.weights())[1], run.weights())
     lesions = chosen_lesions(run, ["TP", "FN"], 1).to_dict("records")
-    find = partial(lesion_saliency.find_instances, path=run.map, apart_mm=3.0, seed=0)
-    instances = sum(map(find, workers.by_scan(lesions, rows)), [])
+    find = partial(find_instances, path=run.map, apart_mm=3.0, seed=0)
+    instances = sum(map(find, group_by_scan(lesions, rows)), [])
     explain = {"folder": folder, "edges_mm": [-3, 0, 3, 6], "settings": SETTINGS}
     given = {"path": run.map, **network, "steps": STEPS, "window": None}
     margins = {"margin_mm": 3.0, "beside_margin_mm": 3.0, "n": 2, "surroundings": ["beside cortex"]}
-    place = partial(lesion_changes.find_sites, path=run.map, **margins, seed=0)
+    place = partial(find_sites, path=run.map, **margins, seed=0)
     sites = [(row, kind, at) for row in rows.values() for kind, at in place(row)[0].items() if len(at)]
     sizes = {"diameters_mm": dict.fromkeys([DEEP, "beside cortex"], [6.0]), "contrasts": CONTRASTS}
     explained = {"diameters_mm": [6.0], "contrasts": CONTRASTS, "noise": NOISE, "seed": 0}
     change = {"path": run.map, **network, "threshold": threshold, "noise": NOISE, "seed": 0}
     predicted = chosen_lesions(run, ["TP"], 1).to_dict("records")
-    groups = workers.by_scan(predicted, rows)
+    groups = group_by_scan(predicted, rows)
     return {
-        "find instances": (find, workers.by_scan(lesions, rows)),
+        "find instances": (find, group_by_scan(lesions, rows)),
         "explain instances": (
-            partial(lesion_saliency.explain_instances, **network, **explain),
-            workers.by_scan(instances, rows),
+            partial(explain_instances, **network, **explain),
+            group_by_scan(instances, rows),
         ),
         "find sites": (place, list(rows.values())),
         "predict insertions": (
-            partial(lesion_changes.predict_insertions, **network, threshold=threshold, **sizes),
+            partial(predict_insertions, **network, threshold=threshold, **sizes),
             sites,
         ),
-        "explain insertions": (partial(lesion_changes.explain_insertions, **network, **explained), sites),
-        "predict changes": (partial(lesion_changes.predict_changes, **change), groups),
+        "explain insertions": (partial(explain_insertions, **network, **explained), sites),
+        "predict changes": (partial(predict_changes, **change), groups),
         "hide surroundings": (
-            partial(lesion_context.hide_surroundings, **given, variants=VARIANTS, threshold=threshold),
+            partial(hide_surroundings, **given, variants=VARIANTS, threshold=threshold),
             groups,
         ),
-        "measure radii": (partial(lesion_context.measure_radii, **given, n_copies=2, noise=NOISE, seed=0), groups),
+        "measure radii": (partial(measure_radii, **given, n_copies=2, noise=NOISE, seed=0), groups),
     }

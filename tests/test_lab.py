@@ -19,11 +19,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lib import explore_figures
-from lib.exploration import Exploration, Settings
-from lib.parameters import defaults
+from lib.explorer.pictures import colour_scale
+from lib.explorer.session import Exploration, Settings
 from lib.provenance import ROOT
-from lib.report import find_chromium
+from lib.run.parameters import defaults
+from lib.run.report import find_chromium
 
 NOTEBOOK = ROOT / "notebooks" / "00_explore.py"
 CHROMIUM = find_chromium()
@@ -137,7 +137,7 @@ def strongest_colour(run, kind, label):
     with ThreadPoolExecutor(1) as thread:  # the browser has an event loop in this one
         explained = thread.submit(asyncio.run, work).result()
     x, y, z = opened.middle(lesion)
-    flair, scale = explained.maps["FLAIR"], explore_figures.colour_scale(settings.method, explained.maps)
+    flair, scale = explained.maps["FLAIR"], colour_scale(settings.method, explained.maps)
     shown = np.concatenate([plane.ravel() for plane in (flair[x], flair[:, y], flair[:, :, z])])
     *colour, opacity = scale.cmap(scale.norm(shown[np.abs(shown).argmax()]))
     return 255 * np.array(colour), opacity

@@ -11,10 +11,14 @@ import pandas as pd
 import pytest
 import torch
 
-from lib import explanation, lesions, maps, unet
+from lib.exact.windows import predict_lesion
+from lib.lesions.instances import label_instances
+from lib.network.weights import load_weights
 from lib.provenance import ROOT
-from lib.runner import NOTEBOOKS
-from lib.scans import load_scan
+from lib.run.runner import NOTEBOOKS
+from lib.saliency.maps import METHODS, lesion_maps, saved_maps
+from lib.scans.images import load_scan
+from lib.scans.maps import load_map
 
 FIGURES = {
     "00_slices", "00_distributions", "00_contrasts",
@@ -157,7 +161,7 @@ def test_every_scan_is_described_before_the_split(table):
 
 
 def test_the_best_weights_are_those_that_were_saved(paper, table):
-    _, description = unet.load_weights(paper / "build/smoke/weights/unet.safetensors")
+    _, description = load_weights(paper / "build/smoke/weights/unet.safetensors")
     validation, curve = table("02_validation"), table("03_threshold")
     best = validation.loc[validation["dice"].idxmax()]
     assert description["validation_dice"] == pytest.approx(best["dice"], abs=1e-4)
@@ -187,15 +191,15 @@ def test_counts_agree_between_tables_and_with_the_maps(paper, table, scans):
 def test_a_saved_saliency_map_is_what_the_library_computes(paper, table, scans):
     row = table("04_saliency").query("kind == 'TP' and method == 'smoothgrad_max' and sequence == 'FLAIR'").iloc[0]
     scan = load_scan(scans[row["scan"]])
-    labels = maps.load_map(map_path(paper, row["scan"], "desc-pred_dseg"))
-    model, _ = unet.load_weights(paper / "build/smoke/weights/unet.safetensors")
+    labels = load_map(map_path(paper, row["scan"], "desc-pred_dseg"))
+    model, _ = load_weights(paper / "build/smoke/weights/unet.safetensors")
     settings = json.loads((paper / "figures/smoke/04_saliency.json").read_text())["parameters"]
     settings = {name: settings[name] for name in ("n_samples", "noise_fraction", "layer", "seed")}
     identity = [row["scan"], row["kind"], int(row["label"])]
-    expected = explanation.lesion_maps(model, scan.image, labels == row["label"], **settings, identity=identity)
+    expected = lesion_maps(model, scan.image, labels == row["label"], **settings, identity=identity)
     folder, name = paper / "build/smoke/saliency" / row["scan"], "{}_label-{}{:03d}".format(*identity)
-    found = explanation.saved_maps(folder, name, scan.affine, scan.brain.shape, None)
-    for method in explanation.METHODS:
+    found = saved_maps(folder, name, scan.affine, scan.brain.shape, None)
+    for method in METHODS:
         torch.testing.assert_close(
             torch.as_tensor(found[method]), torch.as_tensor(expected[method]), rtol=1e-4, atol=1e-6
         )
@@ -214,15 +218,15 @@ def test_true_negatives_have_the_shape_of_their_true_positive_and_touch_no_lesio
 
 def test_context_ends_at_the_prediction_with_all_tissue(paper, table, scans):
     """At the largest radius everything the network sees is shown: the score is that of the unmasked scan."""
-    from lib.windows import predict_lesion
+    pass
 
     context = table("06_context")
     row = context.sort_values("radius_mm").iloc[-1]
-    scan, labels = load_scan(scans[row["scan"]]), maps.load_map(map_path(paper, row["scan"], "desc-pred_dseg"))
-    model, _ = unet.load_weights(paper / "build/smoke/weights/unet.safetensors")
+    scan, labels = load_scan(scans[row["scan"]]), load_map(map_path(paper, row["scan"], "desc-pred_dseg"))
+    model, _ = load_weights(paper / "build/smoke/weights/unet.safetensors")
     logits = predict_lesion(model, torch.as_tensor(scan.image)[None], labels == row["label"])
     assert row["score"] == pytest.approx(logits.softmax(1)[0, 1].mean().item(), abs=0.02)
-    assert lesions.label_instances(labels == row["label"]).max() == 1
+    assert label_instances(labels == row["label"]).max() == 1
 
 
 def test_given_weights_are_used_and_every_scan_is_a_test_scan(paper, tmp_path):

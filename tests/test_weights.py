@@ -4,21 +4,22 @@ import re
 
 import pytest
 import torch
-from test_saliency import PLACES, generator, literal
-from test_windows import block, relative_error
+from literal import PLACES, block, generator, literal, relative_error
 
-from lib import inference, metrics, unet
-from lib.lesions import segment
+from lib.lesions.instances import segment
+from lib.lesions.metrics import scan_metrics
+from lib.network.inference import predict
+from lib.network.weights import load_weights, prediction_settings
 from lib.provenance import ROOT
-from lib.saliency import smoothgrad
-from lib.scans import load_scan
+from lib.saliency.gradients import smoothgrad
+from lib.scans.images import load_scan
 
 WEIGHTS = ROOT / "weights" / "unet.safetensors"
 
 
 @pytest.fixture(scope="module")
 def network():
-    return unet.load_weights(WEIGHTS)
+    return load_weights(WEIGHTS)
 
 
 @pytest.mark.parametrize("place", PLACES)
@@ -37,7 +38,7 @@ def test_the_card_says_what_the_weights_do_on_a_real_scan(network, real_scans):
     folder = real_scans / "open_ms_data" / "cross_sectional" / "MNI" / "patient19"
     files = zip(("flair", "t1w", "lesions"), ("FLAIR_*", "T1_*", "GOLD*"), strict=True)
     scan = load_scan({"scan": "sub-ljubljana19"} | {name: next(folder.glob(pattern)) for name, pattern in files})
-    probability = inference.predict(model, scan.image, **unet.prediction_settings(description))
-    found = metrics.scan_metrics(segment(probability, description["threshold"], description["outline"]), scan.lesions)
+    probability = predict(model, scan.image, **prediction_settings(description))
+    found = scan_metrics(segment(probability, description["threshold"], description["outline"]), scan.lesions)
     dice = re.search(rf"\| {scan.id} \| ([\d.]+) \|", (WEIGHTS.parent / "README.md").read_text())
     assert found["dice"] == pytest.approx(float(dice.group(1)), abs=0.006)

@@ -1,0 +1,68 @@
+"""What lesions of one scan owe to the tissue around them: items of work (`workers.each`), which read files.
+
+item: row of the scans table and rows of predicted lesions in that scan, as of `workers.by_scan`.
+path: function of scan and description that gives the path of a map (`paths.Run.map`).
+"""
+
+import numpy as np
+import pandas as pd
+import torch
+
+from lib.context.fills import fill_images
+from lib.context.plateau import noisy_plateaus, saliency_reach
+from lib.context.response import context_response
+from lib.lesions import place_distances
+from lib.network import loaded_network, loaded_scan
+from lib.saliency import lesion_generator, numpy_generator, smoothgrad
+from lib.scans import load_map, load_scan
+
+FACTS = ["scan", "subject", "session", "label", "voxels"]
+
+
+def hide_surroundings(item, *, weights, device, path, variants, steps, threshold, window):
+    """`context.context_response` of lesions, one table that begins with FACTS, fill and growth.
+
+    variants: (fill of `fills.FILLS`, growth) of each curve.
+    """
+    row, lesions = item
+    scan, predicted, model = _scan(row, path, weights, device)
+    stored, marked = load_scan(row, normalised=False).image, (predicted > 0) | scan.lesions
+    rest = fill_images({fill for fill, _ in variants}, scan.image, stored, marked, scan.spacing_mm)
+    volume, options, tables = torch.as_tensor(scan.image)[None], {"window": window}, []
+    for lesion in lesions:
+        given = model, volume, predicted == lesion["label"], steps, scan.spacing_mm, threshold
+        for fill, growth in variants:
+            names = {name: lesion[name] for name in FACTS} | {"fill": fill, "growth": growth}
+            found = context_response(*given, growth=growth, fill=rest[fill], **options).drop(columns="peak")
+            tables.append(found.assign(**names)[[*names, *found]])
+    return pd.concat(tables, ignore_index=True)
+
+
+def measure_radii(item, *, weights, device, path, steps, window, n_copies, noise, seed):
+    """One row a lesion: how sure its context radius is, where it lies, and how far its saliency reaches.
+
+    steps: radii in mm.  n_copies: of the scan (`plateau.noisy_plateaus`).  noise: n_samples and noise_fraction of the
+    saliency map.  Returns rows scan, label, volume_mm3, nearest_lesion_mm, surface_mm, ventricle_mm, radius95_low_mm,
+    radius95_high_mm (percentiles 2.5 and 97.5 over copies), reach5_flair_mm, reach5_mprage_mm.
+    """
+    row, lesions = item
+    scan, predicted, model = _scan(row, path, weights, device)
+    distances = place_distances(scan.image, scan.brain, (predicted > 0) | scan.lesions, scan.spacing_mm)
+    rows = []
+    for found in lesions:
+        lesion, identity = predicted == found["label"], [seed, row["scan"], found["label"]]
+        copies = {"n_copies": n_copies, "generator": numpy_generator(*identity), "window": window}
+        radii = noisy_plateaus(model, scan.image, lesion, steps, scan.spacing_mm, **copies)
+        volume, generator = torch.as_tensor(scan.image)[None], lesion_generator(*identity)
+        saliency = smoothgrad(model, volume, lesion, **noise, generator=generator).cpu().numpy()
+        reach = saliency_reach(saliency, lesion, scan.brain, scan.spacing_mm, max(steps))
+        facts = {name: found[name] for name in ("scan", "label", "volume_mm3", "nearest_lesion_mm")}
+        facts |= {name: distance[lesion].min() for name, distance in distances.items()}
+        facts |= dict(zip(("radius95_low_mm", "radius95_high_mm"), np.quantile(radii, [0.025, 0.975]), strict=True))
+        rows.append(facts | dict(zip(("reach5_flair_mm", "reach5_mprage_mm"), reach, strict=True)))
+    return pd.DataFrame(rows)
+
+
+def _scan(row, path, weights, device):
+    """The scan, its predicted labels (X, Y, Z), and the network."""
+    return loaded_scan(row), load_map(path(row["scan"], "desc-pred_dseg")), loaded_network(weights, device)[0]

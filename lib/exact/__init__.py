@@ -1,0 +1,13 @@
+"""Exact windows of a scan, and gradients computed on the parts of the grid where they are not zero."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "adjoint": ["AdjointGradients", "unsupported_reason"],
+        "receptive_field": ["N_CHANNELS", "frozen", "like_model", "measure_receptive_field"],
+        "steps": ["build_steps"],
+        "windows": ["at_voxels", "find_window", "lesion_voxels", "pad_far", "predict_lesion", "whole_logits"],
+    },
+)

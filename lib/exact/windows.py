@@ -1,0 +1,130 @@
+"""Exact input windows: the part of a scan that the logits of a lesion's voxels depend on.
+
+A convolutional network in evaluation mode looks at a bounded neighbourhood of every output voxel, so a lesion can be
+predicted and explained on a crop with the very result of the whole volume. A network whose logits depend on the whole
+volume (instance normalisation, attention, global pooling) is never cropped.
+"""
+
+import math
+from dataclasses import dataclass
+from itertools import islice
+
+import torch
+import torch.nn.functional as F
+
+from lib.exact.adjoint import AdjointGradients, build_steps, unsupported_reason
+from lib.exact.receptive_field import N_CHANNELS, frozen, like_model, measure_receptive_field
+
+BATCH_VOXELS = 2**21  # input voxels that are predicted at once
+
+
+@dataclass(frozen=True)
+class Window:
+    """Box of a volume that is zero-padded at its far ends to multiples of the network's strides.
+
+    input: slices along X, Y, Z.  reason: why this is the whole volume; empty if windows of the network are exact.
+    """
+
+    input: tuple[slice, slice, slice]
+    reason: str = ""
+
+    @property
+    def shape(self):
+        return tuple(side.stop - side.start for side in self.input)
+
+    @property
+    def start(self):
+        return tuple(side.start for side in self.input)
+
+    def within(self, shape):
+        """Slices of the part inside a volume of this shape: the rest of the window is zero padding."""
+        return tuple(slice(side.start, min(side.stop, size)) for side, size in zip(self.input, shape, strict=True))
+
+    def crop(self, volumes):
+        """(..., X, Y, Z) -> (..., *self.shape)."""
+        return pad_far(volumes[(..., *self.within(volumes.shape[-3:]))], self.shape)
+
+    def paste(self, values, shape):
+        """(..., *self.shape) -> (..., *shape), zero outside the window."""
+        full = values.new_zeros(*values.shape[:-3], *shape)
+        inside = self.within(shape)
+        full[(..., *inside)] = values[(..., *(slice(side.stop - side.start) for side in inside))]
+        return full
+
+
+def find_window(model, lesion, shape):
+    """The input window that the logits of a lesion's voxels depend on, in a volume of `shape` (X, Y, Z).
+
+    lesion: (X, Y, Z) bool.  Returns a Window; the whole volume with a reason if windows of this network are inexact.
+    """
+    voxels = lesion_voxels(lesion, shape)
+    reach = measure_receptive_field(model)
+    return Window(reach.box(voxels.amin(0).numpy(), voxels.amax(0).numpy() + 1, shape), reach.reason)
+
+
+def whole_logits(model, volumes):
+    """Logits (B, 2, X, Y, Z) of whole volumes (B, 2, X, Y, Z).
+
+    A size that is no multiple of the network's stride is zero-padded at its far end and the logits are cropped.
+    """
+    shape = volumes.shape[2:]
+    logits = model(pad_far(volumes, measure_receptive_field(model).padded(shape)))
+    return logits[(..., *(slice(size) for size in shape))]
+
+
+@torch.no_grad()
+def predict_lesion(model, volumes, lesion):
+    """Logits (B, 2, n) at the n voxels of a lesion (in C order), equal to those of the whole volumes.
+
+    Computed on the lesion's window, every level of the network only where the lesion depends on it if `lib.adjoint` knows
+    the network's steps.
+    volumes: (B, 2, X, Y, Z), or an iterable of volumes (2, X, Y, Z), of which only windows are kept.
+    lesion: (X, Y, Z) bool.  Raises ValueError if the lesion is empty or shapes differ.
+    """
+    shape = tuple(lesion.shape)
+    voxels, window = lesion_voxels(lesion, shape), find_window(model, lesion, shape)
+    crops = (like_model(model, window.crop(_checked(volume, shape))) for volume in volumes)
+    size = max(1, BATCH_VOXELS // math.prod(window.shape))
+    steps = None if window.reason or unsupported_reason(model) else build_steps(model)
+    logits = []
+    with frozen(model):
+        while batch := list(islice(crops, size)):
+            copies = torch.stack(batch)
+            if steps:
+                logits.append(
+                    AdjointGradients(steps, measure_receptive_field(model).padded(shape), copies, voxels, window).logits
+                )
+            else:
+                logits.append(at_voxels(model(copies), voxels, window))
+    return torch.cat(logits)
+
+
+def lesion_voxels(lesion, shape):
+    """Voxel indices (n, 3) of a lesion mask (X, Y, Z), in C order.
+
+    Raises ValueError if the mask is empty or its shape is not `shape`.
+    """
+    lesion = torch.as_tensor(lesion).cpu().bool()
+    if tuple(lesion.shape) != tuple(shape):
+        raise ValueError(f"lesion has shape {tuple(lesion.shape)}, the volume {tuple(shape)}: give both on one grid")
+    if not lesion.any():
+        raise ValueError("the lesion mask is empty: give at least one voxel")
+    return lesion.nonzero()
+
+
+def at_voxels(logits, voxels, window):
+    """(B, 2, *window.shape) -> (B, 2, n): the values at voxels (n, 3) of the volume."""
+    i, j, k = (voxels - torch.tensor(window.start)).to(logits.device).unbind(1)
+    return logits[:, :, i, j, k]
+
+
+def pad_far(volumes, shape):
+    """Zero padding at the far ends of X, Y and Z up to `shape`."""
+    missing = [wanted - size for wanted, size in zip(shape, volumes.shape[-3:], strict=True)]
+    return F.pad(volumes, [side for amount in reversed(missing) for side in (0, amount)]) if any(missing) else volumes
+
+
+def _checked(volume, shape):
+    if tuple(volume.shape) != (N_CHANNELS, *shape):
+        raise ValueError(f"volume has shape {tuple(volume.shape)}: the lesion asks for {(N_CHANNELS, *shape)}")
+    return torch.as_tensor(volume)

@@ -1,0 +1,55 @@
+"""Texts of the panel of notebook 00_explore: the rows of its lesion table, what lies at a voxel, the numbers of a map."""
+
+from nibabel.affines import apply_affine
+
+from lib.figures import KINDS, METHOD_UNITS, SEQUENCES
+from lib.saliency import PERILESIONAL_MM
+
+HEADER = "kind  label     mm³  prob.      x     y     z mm"
+ROW = "{kind:<4} {label:>6} {volume_mm3:>7.0f} {mean_probability:>6.2f} {centroid_x_mm:>6.0f} {centroid_y_mm:>5.0f} {centroid_z_mm:>5.0f}"
+NUMBERS = {
+    "peak": "peak",
+    "mean_inside": "mean inside",
+    "mean_perilesional": f"mean up to {PERILESIONAL_MM:g} mm around",
+}
+
+
+def lesion_options(lesions):
+    """Rows of a lesion table as (text, index): TP, FP, FN, each from large to small, in columns below HEADER."""
+    order = lesions.assign(order=lesions["kind"].map(KINDS.index))
+    order = order.sort_values(["order", "volume_mm3"], ascending=[True, False])
+    texts = [ROW.format(**row).replace(" ", "\N{NO-BREAK SPACE}") for row in order.to_dict("records")]
+    return list(zip(texts, order.index, strict=True))
+
+
+def place_html(opened, explained, voxel):
+    """What lies at a voxel (x, y, z) of an `exploration.Opened`; explained may be None."""
+    x, y, z = apply_affine(opened.scan.affine, voxel)
+    scores = (f"{name} {opened.volume[(0, channel, *voxel)]:+.2f}" for channel, name in enumerate(SEQUENCES))
+    parts = [
+        f"x {x:.0f}, y {y:.0f}, z {z:.0f} mm",
+        f"{', '.join(scores)} z-score",
+        f"lesion probability {opened.probability[voxel]:.2f}",
+    ]
+    if explained:
+        values = ", ".join(f"{name} {values[voxel]:+.2g}" for name, values in explained.maps.items())
+        parts.append(f"saliency {values} {METHOD_UNITS[explained.settings.method]}")
+    return _minus(" &nbsp;·&nbsp; ".join(parts))
+
+
+def numbers_html(explained):
+    """HTML table of the numbers of `explanation.measure`: a row a sequence, a column a number."""
+    unit = METHOD_UNITS[explained.settings.method]
+    head = "".join(f"<th style='padding: 0 10px'>{title}</th>" for title in NUMBERS.values())
+    rows = "".join(
+        f"<tr><td>{row['sequence']}</td>"
+        + "".join(f"<td align=center>{row[name]:+.3g}</td>" for name in NUMBERS)
+        + "</tr>"
+        for row in explained.numbers.to_dict("records")
+    )
+    return _minus(f"<table><tr><th>saliency ({unit})</th>{head}</tr>{rows}</table>")
+
+
+def _minus(text):
+    """Typographic minus signs before numbers."""
+    return text.replace(" -", " \N{MINUS SIGN}").replace(">-", ">\N{MINUS SIGN}")

@@ -1,0 +1,43 @@
+"""One look, and one function a figure."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "cohort": ["plot_cohort_contrasts", "plot_cohort_distributions", "plot_cohort_slices"],
+        "context": ["plot_context", "plot_fills", "plot_radii"],
+        "evaluation": ["plot_detection", "plot_split", "plot_training"],
+        "methods": ["plot_convergence", "plot_methods"],
+        "panels": [
+            "ANNOTATION_COLOUR",
+            "SEQUENCES",
+            "draw_outline",
+            "draw_plane",
+            "plot_examples",
+            "plot_saliency_maps",
+            "plot_synthetic_panels",
+            "prepare_field",
+            "write_on",
+        ],
+        "psychometric": ["plot_psychometric"],
+        "response": ["plot_changes", "plot_response"],
+        "saliency": ["METHOD_LABELS", "METHOD_UNITS", "plot_orders", "plot_peaks", "plot_profiles", "plot_proxy"],
+        "sanity": ["plot_sanity"],
+        "style": [
+            "ACTIVATION_MAP",
+            "DOUBLE_COLUMN_MM",
+            "KINDS",
+            "KIND_COLOURS",
+            "SALIENCY_MAP",
+            "SEQUENCE_COLOURS",
+            "SINGLE_COLUMN_MM",
+            "STYLE",
+            "label_axis",
+            "label_panels",
+            "new_figure",
+            "styled",
+        ],
+        "sweep": ["check_plot", "plot_sweep", "sweep_numbers"],
+    },
+)

@@ -1,0 +1,88 @@
+"""Figures that compare explainers: maps of one lesion, and what noisy copies buy."""
+
+import numpy as np
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.ticker import PercentFormatter
+
+from lib.figures.panels import (
+    SEQUENCES,
+    draw_anatomy,
+    draw_outline,
+    draw_plane,
+    largest_slice,
+    mark_sides,
+    prepare_field,
+    write_on,
+)
+from lib.figures.style import DOUBLE_COLUMN_MM, SALIENCY_MAP, label_panels, new_figure, styled
+
+FIELD_MM = 36
+
+
+@styled
+def plot_methods(maps, image, lesion, spacing_mm):
+    """Maps of one lesion by method over FLAIR (above) and MPRAGE (below), each method at its own scale.
+
+    maps: {method: (2, X, Y, Z), or (1, X, Y, Z) for both sequences}.  image: (2, X, Y, Z).  lesion: (X, Y, Z) bool.
+    """
+    fig = new_figure(DOUBLE_COLUMN_MM, 74, "compressed")
+    axes = fig.subplots(2, 1 + len(maps))
+    x, y, z = largest_slice(lesion, "the lesion")
+    for name, column in zip((None, *maps), axes.T, strict=True):
+        limit = np.abs(maps[name][..., z]).max() if name else 1
+        for channel, ax in enumerate(column):
+            if name and channel >= len(maps[name]):
+                ax.set_axis_off()
+                continue
+            prepare_field(ax, (x * spacing_mm[0], y * spacing_mm[1]), (FIELD_MM, FIELD_MM))
+            draw_anatomy(ax, image[channel], z, spacing_mm)
+            if name:
+                plane = maps[name][channel, :, :, z]
+                draw_plane(ax, plane, spacing_mm, cmap=SALIENCY_MAP, norm=Normalize(-(limit or 1), limit or 1))
+            draw_outline(ax, lesion[:, :, z], spacing_mm, "white")
+        if name:
+            write_on(column[0], 0.04, 0.04, f"1 = {limit:.2g}" if limit else "0 in the slice")
+        column[0].set_title((name or "scan").replace(" ", "\n"))
+    for ax, sequence in zip(axes[:, 0], SEQUENCES, strict=True):
+        ax.set_ylabel(sequence)
+    mark_sides(axes[0, 0], 10)
+    scale = ScalarMappable(Normalize(-1, 1), SALIENCY_MAP)
+    fig.colorbar(
+        scale, ax=axes, location="bottom", aspect=60, pad=0.02,
+        label="value as a fraction of the method's largest magnitude in the slice, which is written in its panel",
+    )  # fmt: skip
+    return fig
+
+
+@styled
+def plot_convergence(table, tolerance):
+    """Standard error of SmoothGrad maps against the number of noisy copies.
+
+    table: columns scan, label, method, copies, standard_error.  tolerance: of the standard error, marked.
+    """
+    fig = new_figure(DOUBLE_COLUMN_MM, 62)
+    names = list(table["method"].unique())
+    axes = fig.subplots(1, len(names), sharey=True, squeeze=False)[0]
+    for name, ax in zip(names, axes, strict=True):
+        curves = table[table["method"] == name].pivot(
+            index="copies", columns=["scan", "label"], values="standard_error"
+        )
+        ax.plot(curves.index, curves, color="0.7", lw=0.6)
+        median = curves.median(axis=1)
+        ax.plot(median.index, median, color="black", lw=1.5, label=f"median, {curves.shape[1]} lesions")
+        root = median.iloc[-1] * np.sqrt(median.index[-1] / median.index)
+        ax.plot(median.index, root, color="#004488", ls=":", label=r"$\propto 1/\sqrt{N}$")
+        ax.axhline(tolerance, color="#cc3311", ls="--", lw=0.8, label=f"tolerance {tolerance:.0%}")
+        ax.set(xscale="log", yscale="log", xlabel="noisy copies N", title=name)
+        ax.set_xticks([n for n in (2, 5, 10, 20, 50, 100, 200) if n <= curves.index[-1]])
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.xaxis.minorticks_off()
+        ax.legend()
+    low, high = axes[0].get_ylim()
+    axes[0].set_yticks([level for level in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1) if low <= level <= high])
+    axes[0].yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    axes[0].yaxis.set_minor_formatter("")
+    axes[0].set_ylabel("largest standard error of a voxel\n(% of the map's largest magnitude)")
+    label_panels(axes)
+    return fig

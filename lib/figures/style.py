@@ -1,0 +1,101 @@
+"""One look for every figure: journal column widths, type sizes and colour-blind-safe palettes."""
+
+import math
+from functools import wraps
+
+import matplotlib.pyplot as plt
+from matplotlib.colors import LinearSegmentedColormap
+
+MM_PER_INCH = 25.4
+SINGLE_COLUMN_MM = 89
+DOUBLE_COLUMN_MM = 183
+KINDS = ("TP", "FP", "FN", "TN", "TN grey")  # TN: in white matter
+KIND_COLOURS = {"TP": "#0f8fd3", "FP": "#f0a000", "FN": "#cc3311", "TN": "#4a4a4a", "TN grey": "#a8a8a8"}
+SEQUENCE_COLOURS = {"FLAIR": "#004488", "MPRAGE": "#bb5566"}
+GROUP_COLOURS = ("#0077bb", "#ee7733")  # the cohort that is described, scans beside it
+SPLIT_COLOURS = {"train": "#77aadd", "validation": "#ddaa33", "test": "#882255"}
+# Blue below zero, orange above; opacity grows with magnitude, so that anatomy shows where the map is near zero.
+SALIENCY_MAP = LinearSegmentedColormap.from_list(
+    "saliency",
+    [
+        (0.0, (0.35, 0.85, 1.0, 1.0)),
+        (0.25, (0.0, 0.45, 0.95, 0.95)),
+        (0.5, (0.5, 0.5, 0.5, 0.0)),
+        (0.75, (0.9, 0.3, 0.0, 0.95)),
+        (1.0, (1.0, 0.85, 0.2, 1.0)),
+    ],
+)
+ACTIVATION_MAP = LinearSegmentedColormap.from_list(
+    "activation",
+    [(0.0, (0.5, 0.5, 0.5, 0.0)), (0.5, (0.9, 0.3, 0.0, 0.95)), (1.0, (1.0, 0.85, 0.2, 1.0))],
+)
+STYLE = {
+    "font.size": 7,
+    "axes.titlesize": 7,
+    "axes.labelsize": 7,
+    "xtick.labelsize": 6,
+    "ytick.labelsize": 6,
+    "legend.fontsize": 6,
+    "figure.titlesize": 7,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.minor.width": 0.4,
+    "ytick.minor.width": 0.4,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "xtick.minor.size": 1.5,
+    "ytick.minor.size": 1.5,
+    "lines.linewidth": 1.0,
+    "lines.markersize": 3,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.edgecolor": "none",
+    "legend.framealpha": 0.85,
+    "legend.title_fontsize": 6,
+    "image.interpolation": "nearest",
+    "savefig.dpi": 300,
+    "pdf.fonttype": 42,
+}
+
+
+def styled(draw):
+    """Decorate a function that returns a figure: it draws in the journal style, whatever style the caller has set."""
+
+    @wraps(draw)
+    def drawn(*args, **kwargs):
+        with plt.rc_context(STYLE):
+            fig = draw(*args, **kwargs)
+            fig.draw_without_rendering()  # ticks take their style when they are first drawn
+        return fig
+
+    return drawn
+
+
+def new_figure(width_mm, height_mm, layout="constrained"):
+    """Empty figure, closed to pyplot: a notebook shows it once, where a cell ends with it."""
+    fig = plt.figure(figsize=(width_mm / MM_PER_INCH, height_mm / MM_PER_INCH), layout=layout)
+    plt.close(fig)
+    return fig
+
+
+def label_panels(axes):
+    """Bold letters a, b, c ... at the upper left of the axes, in their order."""
+    for letter, ax in zip("abcdefghijklmnop", axes, strict=False):
+        ax.set_title(letter, loc="left", fontsize=8, fontweight="bold")
+
+
+def draw_band(ax, table, x, y, low, high, **style):
+    """Line of column y against column x, and the band between columns low and high in its colour."""
+    (line,) = ax.plot(table[x], table[y], **style)
+    ax.fill_between(table[x], table[low], table[high], color=line.get_color(), alpha=0.18, linewidth=0)
+
+
+def label_axis(axis, text, unit, largest):
+    """Label an axis "text (unit)", with a power of ten in the unit where the largest value is far from 1."""
+    power = math.floor(math.log10(largest)) if largest > 0 else 0
+    if abs(power) < 3:
+        axis.set_label_text(f"{text} ({unit})")
+        return
+    axis.set_major_formatter(lambda value, _: f"{value / 10**power:g}".replace("-", "\N{MINUS SIGN}"))
+    axis.set_label_text(f"{text} ($10^{{{power}}}$ {unit})")

@@ -1,0 +1,128 @@
+"""The figure of a sweep and the numbers in it.
+
+`plot` of a sweep file is a mapping
+
+    x, x_label   a swept parameter, or "point": what each point changes, in words
+    y, y_label   a column of the collected table
+    hue, panel   columns that tell lines and panels apart (optional)
+    compare      {column: kind, pairs: [[TP, FP], ...]}: Cliff's delta of each pair instead of the mean of y (optional)
+    x_scale      linear (default) or log
+"""
+
+import numpy as np
+import pandas as pd
+from pandas.api.types import is_numeric_dtype
+
+from lib.figures.saliency import METHOD_LABELS
+from lib.figures.style import DOUBLE_COLUMN_MM, draw_band, label_panels, new_figure, styled
+from lib.statistics import bootstrap_cliffs_delta, bootstrap_mean
+
+NEEDED = {"x", "x_label", "y", "y_label"}
+KNOWN = NEEDED | {"hue", "panel", "compare", "x_scale"}
+COLOURS = ("#0077bb", "#ee7733", "#009988", "#cc3311", "#aa3377", "#666666")
+MARKERS = "osD^vP"
+
+
+def check_plot(plot, swept):
+    """Raise ValueError if a plot of a sweep of these parameters lacks something or says something unknown."""
+    if missing := NEEDED - set(plot):
+        raise ValueError(f"plot needs {', '.join(sorted(missing))}")
+    if unknown := set(plot) - KNOWN:
+        raise ValueError(f"plot has {', '.join(sorted(unknown))}, known are {', '.join(sorted(KNOWN))}")
+    if plot["x"] not in ("point", *swept):
+        raise ValueError(f"plot: x is {plot['x']!r}, which is not swept (swept: {', '.join(swept)}; or point)")
+    if "compare" in plot and ("hue" in plot or set(plot["compare"]) != {"column", "pairs"}):
+        raise ValueError("plot: compare takes column and pairs, and the place of hue")
+
+
+def sweep_numbers(table, plot, n_resamples=2000):
+    """What the figure shows: one row for each x, panel and hue with value, low, high, lesions, patients.
+
+    table: collected rows of a sweep. Rows with a `subject` are averaged, or compared, with 95 % intervals over patients;
+    others are taken as they are, with their own columns low, high, lesions and patients where they have them.
+    Raises ValueError if a column is missing, or several rows without a subject share a place.
+    """
+    groups = [plot[part] for part in ("panel", "x", "hue") if part in plot]
+    wanted = [*groups, plot["y"], *([plot["compare"]["column"]] if "compare" in plot else [])]
+    if absent := [name for name in wanted if name not in table]:
+        raise ValueError(f"plot: no column {', '.join(absent)} in the table (has {', '.join(table)})")
+    found = []
+    for key, rows in table.groupby(groups, sort=False):
+        place = dict(zip(groups, key, strict=True))
+        found += [place | one for one in _summarise(rows, plot, n_resamples)]
+    return pd.DataFrame(found)
+
+
+def _summarise(rows, plot, n_resamples):
+    y, options = plot["y"], {"n_resamples": n_resamples, "generator": np.random.default_rng(0)}
+    if "compare" in plot:
+        column, found = plot["compare"]["column"], []
+        for a, b in plot["compare"]["pairs"]:
+            pair = rows[rows[column].isin([a, b])].dropna(subset=[y])
+            delta = bootstrap_cliffs_delta(pair, y, column, a, b, **options)
+            found.append({"compared": f"{a} over {b}"} | _measured(delta, pair))
+        return found
+    if "subject" in rows:
+        rows = rows.dropna(subset=[y])
+        return [_measured([part[0] for part in bootstrap_mean(rows, [y], **options)], rows)]
+    if len(rows) > 1:
+        raise ValueError(f"plot: {len(rows)} rows of {y} at one place: narrow them by where, hue or panel")
+    given = {"value": rows[y].item()} | dict.fromkeys(("low", "high", "lesions", "patients"), np.nan)
+    return [given | {name: rows[name].item() for name in given if name in rows and name != "value"}]
+
+
+def _measured(interval, rows):
+    return dict(zip(("value", "low", "high"), interval, strict=True)) | {
+        "lesions": len(rows), "patients": rows["subject"].nunique()
+    }  # fmt: skip
+
+
+@styled
+def plot_sweep(numbers, plot):
+    """Value and 95 % interval against the swept parameter; points are rows of their own where that is not a number.
+
+    numbers: as `numbers` gives them.
+    """
+    panels = list(numbers.groupby(plot["panel"], sort=False)) if "panel" in plot else [("", numbers)]
+    hue = "compared" if "compare" in plot else plot.get("hue")
+    numeric = is_numeric_dtype(numbers[plot["x"]])
+    points, hues = numbers[plot["x"]].unique(), numbers[hue].unique() if hue else [""]
+    fig = new_figure(DOUBLE_COLUMN_MM, 70 if numeric else 30 + len(points) * (2 + 2.5 * len(hues)))
+    axes = fig.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
+    for ax, (name, rows) in zip(axes, panels, strict=True):
+        for place, label in enumerate(hues):
+            line = rows[rows[hue] == label] if hue else rows
+            style = {"color": COLOURS[place], "marker": MARKERS[place], "label": label}
+            if numeric:
+                draw_band(ax, line, plot["x"], "value", "low", "high", **style)
+            else:
+                _rows(ax, line, pd.Index(points).get_indexer(line[plot["x"]]) + 0.7 * (place + 0.5) / len(hues), style)
+        ax.set_xlabel(plot["x_label"] if numeric else plot["y_label"])
+        (ax.axhline if numeric else ax.axvline)(0, color="0.7", lw=0.6, zorder=0)
+        ax.set_title(f"{METHOD_LABELS.get(name, name)}\n{_counts(rows)}".strip())
+    if numeric:
+        axes[0].set(xscale=plot.get("x_scale", "linear"), ylabel=plot["y_label"])
+        axes[0].set_xticks(points, [f"{point:g}" for point in points], minor=False)
+    else:
+        axes[0].set(yticks=np.arange(len(points)) + 0.35, yticklabels=points, ylabel=plot["x_label"])
+        axes[0].set_ylim(len(points) - 0.15, -0.15)
+    kind = "bands" if numeric else "bars"
+    handles = axes[0].get_legend_handles_labels() if hue else ([], [])
+    fig.legend(*handles, loc="outside lower center", ncols=6, title=f"{kind}: 95 % intervals over patients")
+    if len(axes) > 1:
+        label_panels(axes)
+    return fig
+
+
+def _rows(ax, line, places, style):
+    bars = [(line["value"] - line["low"]).clip(0), (line["high"] - line["value"]).clip(0)]
+    ax.errorbar(line["value"], places, xerr=bars, ls="", elinewidth=0.8, **style)
+
+
+def _counts(rows):
+    """Lesions (of a comparison: of both groups) and patients at the points, as a title."""
+    spans = {name: rows[name].agg(["min", "max"]) for name in ("lesions", "patients") if rows[name].notna().any()}
+    texts = [
+        f"{low:.0f} {name}" if low == high else f"{low:.0f} to {high:.0f} {name}" for name, (low, high) in spans.items()
+    ]
+    return f"n = {', '.join(texts)}" if texts else ""

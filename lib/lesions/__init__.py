@@ -1,0 +1,24 @@
+"""Lesion instances, their agreement with the annotation, and healthy tissue (notebook 3)."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "evaluation": ["best_threshold", "detection_by_volume", "metrics_table", "threshold_curve", "threshold_scores"],
+        "instances": [
+            "STRUCTURE",
+            "annotated_table",
+            "instance_mask",
+            "label_instances",
+            "largest_instance",
+            "lesion_table",
+            "segment",
+            "select_lesions",
+            "signed_distance",
+        ],
+        "metrics": ["dice", "lesion_rates", "normalised_dice", "scan_metrics"],
+        "places": ["brain_depth", "cortex", "depth", "distance_to", "place_distances", "ventricles"],
+        "tissue": ["healthy_volumes", "white_and_grey_matter", "white_matter"],
+    },
+)

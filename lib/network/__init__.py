@@ -1,0 +1,24 @@
+"""Networks and their weights, training and prediction (notebooks 2 and 3)."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "architectures": ["build_network"],
+        "distributed": ["build_batches", "fit", "starting_network"],
+        "inference": ["blended_lesion", "lesion_patches", "patch_slices", "predict"],
+        "loaded": ["loaded_network", "loaded_scan"],
+        "patches": ["PatchBatches", "ScanPatches", "SubjectPatches"],
+        "training": ["train_network"],
+        "weights": [
+            "load_weights",
+            "prediction_settings",
+            "record_thresholds",
+            "recorded_outline",
+            "recorded_threshold",
+            "save_weights",
+        ],
+        "work": ["evaluate_scan", "predict_scan", "scan_scores"],
+    },
+)

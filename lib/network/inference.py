@@ -1,0 +1,86 @@
+"""Lesion probabilities by sliding window: of a whole scan, or of one lesion from the patches that cover it."""
+
+import torch
+
+from lib.exact import lesion_voxels, predict_lesion
+from lib.threads import in_order, processors
+
+OVERLAP = 0.25  # of neighbouring patches
+
+
+@torch.no_grad()
+def predict(model, image, *, window, mirrored=False):
+    """Lesion probability (X, Y, Z), float32 numpy, of an image (2, X, Y, Z): Gaussian-weighted sliding window
+    of `window` voxels a side.
+
+    The probabilities (softmax), not the logits, of overlapping patches are blended. mirrored: each patch is predicted
+    also with left and right (axis X) exchanged, and the mean of both probabilities taken. Runs on the device of the
+    model, which must be in evaluation mode; on the processor, with one thread a patch.
+    """
+    from monai.inferers import sliding_window_inference  # importing it takes seconds
+
+    device = next(model.parameters()).device
+    volume = torch.as_tensor(image, dtype=torch.float32)[None]
+    at_once, run = (processors(), in_order) if device.type == "cpu" else (1, map)
+
+    @torch.no_grad()
+    def probability(patch):
+        lesion = model(patch).softmax(1)[:, 1:]
+        if mirrored:
+            lesion = (lesion + model(patch.flip(2)).softmax(1)[:, 1:].flip(2)) / 2
+        return lesion
+
+    lesion = sliding_window_inference(
+        volume, (window,) * 3, at_once, lambda patches: torch.cat(list(run(probability, patches.split(1)))),
+        overlap=OVERLAP, mode="gaussian", sw_device=device, device=torch.device("cpu"),
+    )  # fmt: skip
+    return lesion[0, 0].numpy()
+
+
+def patch_slices(shape, window):
+    """Slices (X, Y, Z) of the patches of `predict` in a volume of this shape, no side of it smaller than `window`."""
+    from monai.data.utils import dense_patch_slices
+
+    step = [window if side == window else int(window * (1 - OVERLAP)) for side in shape]
+    return dense_patch_slices(tuple(shape), (window,) * 3, step)
+
+
+def lesion_patches(lesion, window):
+    """The patches of `predict` that cover a lesion, with their shares in its blended probability.
+
+    lesion: (X, Y, Z) bool, no side smaller than `window`.  Returns a list of (slices along X, Y, Z; the lesion's voxels
+    in the patch, (n,) bool; weight of the patch at those voxels); the weights at a voxel add up to 1.
+    Raises ValueError if the lesion is empty or a side of the volume is smaller than the window.
+    """
+    from monai.data.utils import compute_importance_map
+
+    if min(lesion.shape) < window:
+        raise ValueError(
+            f"the volume {tuple(lesion.shape)} is smaller than the window of {window}: choose a smaller window"
+        )
+    voxels = lesion_voxels(lesion, lesion.shape)
+    importance = compute_importance_map((window,) * 3, mode="gaussian", sigma_scale=0.125).clamp(min=1e-3)
+    covering, total = [], torch.zeros(len(voxels))
+    for slices in patch_slices(lesion.shape, window):
+        start = torch.tensor([side.start for side in slices])
+        inside = ((voxels >= start) & (voxels < start + window)).all(1)
+        if inside.any():
+            weight = importance[tuple((voxels[inside] - start).T)]
+            total[inside] += weight
+            covering.append((slices, inside, weight))
+    return [(slices, inside, weight / total[inside]) for slices, inside, weight in covering]
+
+
+def blended_lesion(model, volumes, lesion, patches):
+    """Lesion probability (B, n) at the n voxels of a lesion (in C order) as `predict` blends it from its patches.
+
+    volumes: function of slices (X, Y, Z) that gives an iterable of that part of B volumes (2, x, y, z).
+    lesion: (X, Y, Z) bool.  patches: `lesion_patches` of it. Within a patch only the lesion's window is computed.
+    """
+    blended = 0.0
+    for slices, inside, weight in patches:
+        logits = predict_lesion(model, volumes(slices), lesion[slices])
+        share = logits.new_zeros(len(logits), len(inside))
+        share[:, inside] = logits.softmax(1)[:, 1] * weight.to(logits)
+        blended = blended + share
+    return blended

@@ -1,0 +1,47 @@
+"""Predicting and evaluating one scan: items of work, which read and write files (`workers.each`).
+
+row: of the scans table, a dict.  path: function of scan and description that gives the path of a map (`paths.Run.map`).
+"""
+
+import pandas as pd
+
+from lib.lesions import annotated_table, label_instances, lesion_table, scan_metrics, segment, threshold_scores
+from lib.network.inference import predict
+from lib.network.loaded import loaded_network, loaded_scan
+from lib.network.weights import prediction_settings
+from lib.scans import load_map, save_map
+
+
+def predict_scan(row, *, weights, device, path):
+    """Write the lesion probability of a scan as the map "desc-pred_probseg", unless it is there; returns its path."""
+    found = path(row["scan"], "desc-pred_probseg")
+    if not found.exists():
+        model, description = loaded_network(weights, device)
+        save_map(predict(model, loaded_scan(row).image, **prediction_settings(description)), row["flair"], found)
+    return found
+
+
+def scan_scores(row, *, path):
+    """`evaluation.threshold_scores` of a scan whose probability map is there."""
+    return threshold_scores(load_map(path(row["scan"], "desc-pred_probseg")), loaded_scan(row).lesions)
+
+
+def evaluate_scan(row, *, threshold, outline, path):
+    """Lesions of a scan whose probability map is there; writes its instances, "desc-pred_dseg" and "desc-manual_dseg".
+
+    threshold, outline: of `lesions.segment`.  Returns `lesions.lesion_table`, `lesions.annotated_table` and
+    `metrics.scan_metrics` (one row), each a table that begins with scan, subject and session.
+    """
+    scan, probability = loaded_scan(row), load_map(path(row["scan"], "desc-pred_probseg"))
+    prediction = segment(probability, threshold, outline)
+    for mask, source in ((prediction, "pred"), (scan.lesions, "manual")):
+        save_map(label_instances(mask), row["flair"], path(row["scan"], f"desc-{source}_dseg"))
+    tables = [
+        lesion_table(probability, scan.lesions, threshold, scan.affine, outline),
+        annotated_table(probability, scan.lesions, threshold, scan.affine, outline),
+        pd.DataFrame([scan_metrics(prediction, scan.lesions)]),
+    ]
+    for table in tables:
+        for place, name in enumerate(("scan", "subject", "session")):
+            table.insert(place, name, row[name])
+    return tables

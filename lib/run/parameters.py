@@ -1,0 +1,105 @@
+"""The parameters of the notebooks: their defaults, what a profile and the command line change, and nothing else.
+
+A notebook's defaults are the literals of its one cell tagged ``parameters``. A profile (YAML) maps a notebook, or ``all``,
+to the values that differ. A name that no notebook has is an error, because papermill alone would only warn.
+"""
+
+import ast
+import contextlib
+import difflib
+import re
+from pathlib import Path
+
+import yaml
+
+CELL = re.compile(r"^# %%(?P<header>.*)$", re.MULTILINE)
+
+
+def defaults(notebook):
+    """Parameters of a percent script as {name: literal}, in the order in which they are written.
+
+    Raises ValueError if the script has not exactly one cell tagged ``parameters`` or if a value is not a literal.
+    """
+    notebook = Path(notebook)
+    parts = CELL.split(notebook.read_text())
+    cells = [source for header, source in zip(parts[1::2], parts[2::2], strict=True) if '"parameters"' in header]
+    if len(cells) != 1:
+        raise ValueError(f"{notebook}: {len(cells)} cells are tagged parameters; a notebook needs exactly one")
+    found = {}
+    for statement in ast.parse(cells[0]).body:
+        if not (isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name)):
+            raise ValueError(f"{notebook}: the parameters cell may only assign literals: {ast.unparse(statement)}")
+        try:
+            found[statement.targets[0].id] = ast.literal_eval(statement.value)
+        except ValueError:
+            raise ValueError(f"{notebook}: not a literal: {ast.unparse(statement)}") from None
+    return found
+
+
+def resolve(notebooks, profile, overrides=()):
+    """Parameters of every notebook: its defaults, then the profile's values, then the overrides.
+
+    notebooks: paths of percent scripts. profile: path of a YAML file {notebook or "all": {name: value}}.
+    overrides: texts "name=value" (every notebook that has the name) or "notebook.name=value"; values are YAML.
+    Returns {notebook: {name: value}}. Raises ValueError that lists every unknown notebook or name, and every value
+    whose type is not that of the default.
+    """
+    resolved = {Path(notebook).stem: defaults(notebook) for notebook in notebooks}
+    changes = [(section, name, value, str(profile)) for section, name, value in _profile_changes(profile)]
+    changes += [(*_parse_override(text), "command line") for text in overrides]
+    problems = [problem for change in changes if (problem := _apply(resolved, *change))]
+    if problems:
+        raise ValueError("\n".join(problems))
+    return resolved
+
+
+def with_changes(resolved, values, source):
+    """Resolved parameters with further values, {"name" or "notebook.name": value}; source: named in errors, as `resolve`'s."""
+    resolved = {notebook: dict(parameters) for notebook, parameters in resolved.items()}
+    changes = [(key.rpartition(".")[0] or "all", key.rpartition(".")[2], value) for key, value in values.items()]
+    problems = [problem for change in changes if (problem := _apply(resolved, *change, source))]
+    if problems:
+        raise ValueError("\n".join(problems))
+    return resolved
+
+
+def _profile_changes(profile):
+    profile = Path(profile)
+    if not profile.exists():
+        known = ", ".join(sorted(path.stem for path in profile.parent.glob("*.yml")))
+        raise ValueError(f"there is no profile {profile.stem!r}: {profile} is missing (known: {known})")
+    for section, values in (yaml.safe_load(profile.read_text()) or {}).items():
+        for name, value in (values or {}).items():
+            yield section, name, value
+
+
+def _parse_override(text):
+    target, equals, value = text.partition("=")
+    section, _, name = target.rpartition(".")
+    if not equals or not name:
+        raise ValueError(f"command line: {text!r} is not of the form name=value or notebook.name=value")
+    return section or "all", name, yaml.safe_load(value)
+
+
+def _apply(resolved, section, name, value, source):
+    """Set one value in every notebook it is meant for; a text says what is wrong, None that it was set."""
+    if section != "all" and section not in resolved:
+        return f"{source}: there is no notebook {section!r} (known: {', '.join(resolved)})"
+    meant = [section] if section != "all" else list(resolved)
+    having = [notebook for notebook in meant if name in resolved[notebook]]
+    if not having:
+        known = sorted({known for notebook in meant for known in resolved[notebook]})
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else f" (known: {', '.join(known)})"
+        where = "no notebook has" if section == "all" else f"{section} has no"
+        return f"{source}: {where} parameter {name!r}{hint}"
+    for notebook in having:
+        default = resolved[notebook][name]
+        if isinstance(default, float) and type(value) in (int, str):  # YAML takes 3 for an int and 3e-3 for a text
+            with contextlib.suppress(ValueError):
+                value = float(value)
+        if type(value) is not type(default):
+            wanted, got = type(default).__name__, type(value).__name__
+            return f"{source}: {notebook}.{name} must be of type {wanted} like {default!r}, not {got}: {value!r}"
+        resolved[notebook][name] = value
+    return None

@@ -1,0 +1,93 @@
+"""Where one run reads and writes: the only module that knows the names of its files."""
+
+import json
+import shutil
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+from matplotlib import rc_context
+
+from lib.figures import STYLE
+from lib.provenance import ROOT, digest, run_record, write_atomically
+from lib.run.parameters import defaults
+
+
+class Run:
+    """Files of one run, opened by a notebook.
+
+    notebook: its name, such as "03_evaluation". values: its ``globals()``, from which the parameters are taken.
+    Relative folders count from the project's root, so that JupyterLab, papermill and make agree.
+    """
+
+    def __init__(self, notebook, values):
+        self.notebook = notebook
+        self.parameters = {name: values[name] for name in defaults(ROOT / "notebooks" / f"{notebook}.py")}
+        self.build = ROOT / values["build"]
+        self.figures = ROOT / values["figures"]
+        self.cohort = self.build / "cohort"
+        self.scans_file = self.build / "scans.csv"
+        self.checkpoint = self.build / "training.ckpt"
+
+    def weights(self, given=""):
+        """Weights that the user gave, or else those that this run trained."""
+        return ROOT / given if given else self.build / "weights" / "unet.safetensors"
+
+    def save_scans(self, table):
+        """Write the scans table with its split, for the notebooks that follow."""
+        write_atomically(self.scans_file, lambda file: table.to_csv(file, index=False))
+
+    def scans(self):
+        """Read the scans table with its split."""
+        return read_table(self.scans_file, "01_data_split")
+
+    def folder(self, name, *inputs):
+        """Folder of results that can be used again: emptied if it was made from other inputs than these (JSON-like)."""
+        folder, made_from = self.build / name, digest(list(inputs))
+        record = folder / "inputs.txt"
+        if not record.exists() or record.read_text() != made_from:
+            shutil.rmtree(folder, ignore_errors=True)
+            write_atomically(record, lambda file: file.write_text(made_from))
+        return folder
+
+    def map(self, scan, description):
+        """Path of a map in the space of a scan such as "sub-001_ses-1", named as BIDS derivatives are."""
+        return self.build.joinpath("derivatives", *scan.split("_"), "anat", f"{scan}_{description}.nii.gz")
+
+    def table(self, name):
+        """Read a table that this or an earlier notebook wrote, such as "03_lesions"."""
+        return read_table(self.figures / f"{name}.csv", f"number {name[:2]}")
+
+    def save_table(self, table, name):
+        """Write `<number>_<name>.csv`, and beside it a JSON that says what made it. Returns the table."""
+        save_table(table, self.figures / f"{self.notebook[:2]}_{name}", run_record(self.notebook, self.parameters))
+        return table
+
+    def save_figure(self, figure, name):
+        """Write `<number>_<name>` as vector PDF and 300-dpi PNG, each carrying what made it. Returns the figure."""
+        save_figure(figure, self.figures / f"{self.notebook[:2]}_{name}", run_record(self.notebook, self.parameters))
+        return figure
+
+
+def save_table(table, path, record):
+    """Write a table to `path`.csv, and the record of what made it (JSON-like) to `path`.json."""
+    path = Path(path)
+    write_atomically(
+        path.with_suffix(".csv"), lambda file: table.to_csv(file, index=False, float_format="%.6g", na_rep="NaN")
+    )
+    write_atomically(path.with_suffix(".json"), lambda file: file.write_text(json.dumps(record, indent=1) + "\n"))
+
+
+def save_figure(figure, path, record):
+    """Write a figure to `path`.pdf and, at 300 dpi, `path`.png, each carrying the record of what made it (JSON-like)."""
+    path, text = Path(path), json.dumps(record)
+    for suffix, metadata in ((".pdf", {"Subject": text, "CreationDate": None}), (".png", {"Description": text})):
+        with rc_context(STYLE):
+            write_atomically(path.with_suffix(suffix), partial(figure.savefig, dpi=300, metadata=metadata))
+
+
+def read_table(path, writer):
+    """Read a table of a run with subjects and sessions as texts; writer: the notebook that the error names if it is missing."""
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing: run notebook {writer} first, as `make paper` does")
+    return pd.read_csv(path, dtype={"subject": str, "session": str}, keep_default_na=False, na_values=["NaN"])

@@ -1,0 +1,132 @@
+"""Run one numbered notebook with papermill, or resolve the parameters of all: the two commands that the Makefile uses.
+
+python -m lib.run.runner resolve --profile demo --build build/demo --figures figures/demo [--set name=value ...]
+python -m lib.run.runner run notebooks/02_training.py --build build/demo --figures figures/demo
+"""
+
+import argparse
+import json
+import os
+import resource
+import sys
+import tempfile
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from lib.provenance import ROOT, digest, lib_files, run_record, write_atomically
+from lib.run.parameters import resolve
+
+INTERACTIVE = "00_explore"  # made for the screen: no part of the chain, here and in the Makefile, which reads this line
+NOTEBOOKS = sorted(path for path in (ROOT / "notebooks").glob("[0-9][0-9]_*.py") if path.stem != INTERACTIVE)
+
+
+def resolve_parameters(profile, build, figures, overrides):
+    """Write `<build>/parameters/<notebook>.json`, touching only those that change, so that make reruns only these.
+
+    The scheduler says where numbers are computed, not which: a file in which nothing else changes keeps its date.
+    """
+    overrides = [f"build={build}", f"figures={figures}", *overrides]
+    resolved = resolve(NOTEBOOKS, ROOT / "notebooks" / "params" / f"{profile}.yml", overrides)
+    for notebook, parameters in resolved.items():
+        path = Path(build, "parameters", f"{notebook}.json")
+        text = json.dumps(parameters, indent=1) + "\n"
+        before = path.read_text() if path.exists() else "{}"
+        if before != text:
+            date = path.stat().st_mtime_ns if _apart_from_scheduler(before) == _apart_from_scheduler(text) else None
+            write_atomically(path, lambda file, text=text: file.write_text(text))
+            if date:
+                os.utime(path, ns=(date, date))
+
+
+def _apart_from_scheduler(text):
+    return {name: value for name, value in json.loads(text).items() if name != "scheduler"}
+
+
+def run_notebook(notebook, build, figures):
+    """Execute a notebook with its resolved parameters into `<build>/<name>.ipynb`.
+
+    The executed notebook gets its name only when every cell has succeeded; one that failed is kept as
+    `<name>.failed.ipynb`. Beside the tables, `provenance/<name>.json` records what was run, how long it took and what
+    it wrote; outputs of an earlier execution that were not written again are removed.
+    """
+    import jupytext
+    import papermill
+    from traitlets.config import Config
+
+    notebook, build, figures = Path(notebook), Path(build), Path(figures)
+    name = notebook.stem
+    parameters = json.loads((build / "parameters" / f"{name}.json").read_text())
+    source, running, failed = (build / f"{name}.{kind}.ipynb" for kind in ("source", "running", "failed"))
+    failed.unlink(missing_ok=True)
+    jupytext.write(jupytext.read(notebook), source)
+    print(f"{name}: {running}", file=sys.stderr)
+    started = time.time()
+    try:
+        with tempfile.TemporaryDirectory(prefix="kernel-") as sockets:  # of this kernel alone: others may run beside it
+            config = Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/ipc"}})
+            papermill.execute_notebook(
+                source, running, parameters, kernel_name="python3", language="python", cwd=str(notebook.parent.resolve()),
+                progress_bar=True, stdout_file=sys.stdout, stderr_file=sys.stderr, config=config,
+            )  # fmt: skip
+    except papermill.PapermillExecutionError as error:
+        os.replace(running, failed)
+        sys.exit(f"{error}\n{name} failed; its cells up to the error are in {failed}")
+    finally:
+        source.unlink(missing_ok=True)
+    _write_provenance(name, parameters, figures, started)
+    _write_dependencies(notebook, build)
+    os.replace(running, build / f"{name}.ipynb")
+
+
+def _write_provenance(name, parameters, figures, started):
+    mine = sorted(file for file in figures.glob(f"{name[:2]}_*") if file.is_file())
+    for file in mine:
+        if file.stat().st_mtime < started:
+            file.unlink()
+    record = run_record(name, parameters) | {
+        "started": datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
+        "wall_seconds": round(time.time() - started, 1),
+        "peak_memory_gib": round(_peak_memory_bytes() / 2**30, 2),
+        "tables": {file.name: digest(file) for file in mine if file.suffix == ".csv" and file.exists()},
+    }
+    path = figures / "provenance" / f"{name}.json"
+    write_atomically(path, lambda file: file.write_text(json.dumps(record, indent=1) + "\n"))
+
+
+def _peak_memory_bytes():
+    """Largest resident memory of one process that this one has waited for: the kernel, or a worker of it."""
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _write_dependencies(notebook, build):
+    """What of lib/ the notebook uses, as a make rule that the next `make` includes."""
+    files = [os.path.relpath(file) for file in lib_files(notebook)]
+    rule = f"{build / notebook.stem}.ipynb: {' '.join(files)}\n" + "".join(f"{file}:\n" for file in files)
+    write_atomically(build / "dependencies" / f"{notebook.stem}.d", lambda file: file.write_text(rule))
+
+
+def main():
+    parser = argparse.ArgumentParser(prog="python -m lib.run.runner", description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    resolving = commands.add_parser("resolve", help="check and write the parameters of every notebook")
+    resolving.add_argument("--profile", required=True)
+    resolving.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE")
+    running = commands.add_parser("run", help="execute one notebook")
+    running.add_argument("notebook")
+    for command in (resolving, running):
+        command.add_argument("--build", required=True)
+        command.add_argument("--figures", required=True)
+    given = parser.parse_args()
+    if given.command == "run":
+        run_notebook(given.notebook, given.build, given.figures)
+        return
+    try:
+        resolve_parameters(given.profile, given.build, given.figures, given.set)
+    except ValueError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

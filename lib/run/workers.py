@@ -1,0 +1,111 @@
+"""Work on many items (scans, lesions): computed in this process one by one, or on a Dask cluster.
+
+python -m lib.run.workers tcp://127.0.0.1:8786    how many workers this scheduler has
+"""
+
+import reprlib
+import sys
+import threading
+import uuid
+from contextlib import contextmanager
+from functools import partial
+
+from tqdm import tqdm
+
+from lib.provenance import ROOT, digest
+from lib.threads import one_thread
+
+CODE = digest(*sorted((ROOT / "lib").rglob("*.py")))  # as it was when this process started
+TOGETHER = 8  # lesions of a scan, at most, in one item
+DEATHS = 20  # of workers that an item survives; each counts for every item that the worker was about to compute
+SHORT = reprlib.Repr()
+SHORT.maxdict, SHORT.maxtuple, SHORT.maxstring, SHORT.maxother = 10, 10, 60, 60
+_one_at_a_time = threading.RLock()  # a network is changed while it is explained (hooks, frozen weights)
+
+
+def compute_each(function, items, *, scheduler="", desc):
+    """[function(item) for item in items], computed in this process or on a Dask cluster; desc labels the progress bar.
+
+    scheduler: address such as "tcp://127.0.0.1:8786"; "" for this process. Function and items are sent to the workers:
+    give names and paths of scans and networks (`lib.kept` reads them), not their contents. Every number is computed
+    with one thread, so that results do not depend on where they were computed. The items of a worker that dies are given
+    to others. An error of the function is raised with a note that names the item; it, or an interrupt, drops those
+    not yet begun. Raises OSError if no scheduler answers, RuntimeError if a worker runs other code than this process.
+    """
+    items, compute = list(items), partial(_compute, function, CODE)
+    results = [None] * len(items)
+    if not scheduler:
+        for number, item in enumerate(tqdm(items, desc=desc, mininterval=2)):
+            with _naming(item):
+                results[number] = compute(item)
+        return results
+    from distributed import as_completed
+
+    with _connected(scheduler) as client:
+        run = uuid.uuid4().hex
+        futures = client.map(compute, items, key=[f"{desc}-{run}-{number:06d}" for number in range(len(items))])
+        numbers = {future: number for number, future in enumerate(futures)}
+        del futures  # a result is dropped by the cluster when it is here
+        for future in tqdm(as_completed(list(numbers), loop=client.loop), total=len(items), desc=desc, mininterval=2):
+            number = numbers.pop(future)
+            with _naming(items[number]):
+                results[number] = future.result()
+    return results
+
+
+def group_by_scan(lesions, scans):
+    """Items for which a scan is read and prepared once: [(row of the scans table, [row of a lesion in it, ...]), ...].
+
+    lesions: dicts with a scan.  scans: {scan: dict}.  An item has at most `TOGETHER` lesions; all keep their order, if those of
+    a scan follow one another.
+    """
+    found = {}
+    for lesion in lesions:
+        found.setdefault(lesion["scan"], []).append(lesion)
+    return [
+        (scans[name], rows[first : first + TOGETHER])
+        for name, rows in found.items()
+        for first in range(0, len(rows), TOGETHER)
+    ]
+
+
+def _compute(function, code, item):
+    if code != CODE:
+        raise RuntimeError("this worker runs other code of lib/ than the process that asks: restart the workers")
+    with _one_at_a_time, one_thread():
+        return function(item)
+
+
+@contextmanager
+def _naming(item):
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"The item was {SHORT.repr(item)}")
+        raise
+
+
+def _connected(scheduler):
+    from distributed import Client
+
+    def survive_deaths(dask_scheduler):
+        dask_scheduler.allowed_failures = max(dask_scheduler.allowed_failures, DEATHS)
+
+    client = Client(scheduler, set_as_default=False)
+    client.run_on_scheduler(survive_deaths)
+    if not client.nthreads():
+        print(f"{scheduler} has no worker yet: waiting for one")
+    return client
+
+
+def main():
+    address = sys.argv[1]
+    try:
+        with _connected(address) as client:
+            print(f"{address}: {len(client.nthreads())} workers")
+    except (OSError, ValueError) as error:
+        sys.exit(f"{address}: {error}\nstart a Dask scheduler as the README says, or leave SCHEDULER out")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""Instance Grad-CAM++ of one lesion (Spagnolo et al. 2024, eqs. 8-10)."""
+
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from lib.exact import at_voxels, find_window, frozen, like_model, measure_receptive_field, pad_far
+from lib.saliency.gradients import _check
+from lib.saliency.scores import class_logit
+
+
+def grad_cam(model, volume, lesion, *, layer="model.1.submodule.2.conv", score=class_logit, activations=None):
+    """Instance Grad-CAM++ of one lesion (eqs. 8-10), with one weight per position and no global pooling.
+
+    volume: (1, 2, X, Y, Z).  lesion: (X, Y, Z) bool.  layer: name of the module whose feature maps are weighted.
+    Activations, and their sums S that enter the weights, are those of the whole volume; gradients are taken on the
+    lesion's window. Position i of a layer of stride r lies at input voxel r * i (the centre of a stride-r convolution
+    of odd kernel) and the map is interpolated linearly between these positions.
+    activations: of `layer_activations`, which the lesions of one scan share; computed if not given.
+    Returns (X, Y, Z), not negative.
+    Raises ValueError if the lesion is empty, shapes differ or the layer does not exist.
+    """
+    voxels = _check(volume, lesion)
+    volume = like_model(model, volume)
+    shape = volume.shape[2:]
+    window, whole = find_window(model, lesion, shape), measure_receptive_field(model).padded(shape)
+    if activations is None:
+        activations = layer_activations(model, volume, layer)
+    with frozen(model), _kept(model, layer) as kept:
+        logits = at_voxels(model(window.crop(volume)), voxels, window)
+        (gradients,) = torch.autograd.grad(score(logits).sum(), kept[0])
+    stride = _stride(layer, activations, whole)
+    part = tuple(slice(a.start // step, a.stop // step) for a, step in zip(window.input, stride, strict=True))
+    total = activations.double().sum((2, 3, 4), keepdim=True).to(activations)
+    # g^2 / (2 g^2 + S g^3) = g / (2 g + S g^2), zero where the denominator is zero (eq. 19 of Chattopadhay et al.)
+    denominators = gradients * (2 + total * gradients)
+    alphas = torch.where(denominators == 0, 0, gradients / denominators)
+    cam = torch.zeros_like(activations[0, 0])
+    cam[part] = (alphas * gradients.relu() * activations[(..., *part)]).sum(1)[0].relu()
+    return _upsample(cam, stride)[tuple(slice(size) for size in shape)]
+
+
+@torch.no_grad()
+def layer_activations(model, volume, layer):
+    """Feature maps (1, K, X/r, Y/r, Z/r) of a named module for a whole volume (1, 2, X, Y, Z), padded to the strides."""
+    volume = like_model(model, volume)
+    padded = pad_far(volume, measure_receptive_field(model).padded(volume.shape[2:]))
+    with frozen(model), _kept(model, layer) as kept:
+        model(padded)
+    return kept[0]
+
+
+@contextmanager
+def _kept(model, layer):
+    """List that collects what the layer returns, each a start of gradients."""
+    modules, kept = dict(model.named_modules()), []
+    if layer not in modules:
+        raise ValueError(f"the network has no layer {layer!r}: name one of model.named_modules()")
+
+    def keep(module, inputs, output):
+        kept.append(output.detach().clone().requires_grad_(torch.is_grad_enabled()))
+        return kept[-1].clone()
+
+    hook = modules[layer].register_forward_hook(keep)
+    try:
+        yield kept
+    finally:
+        hook.remove()
+
+
+def _stride(layer, activations, whole):
+    stride = np.array(whole) // activations.shape[2:] if activations.ndim == 5 else 0
+    if not np.array_equal(stride * activations.shape[2:], whole):
+        raise ValueError(
+            f"layer {layer!r} returns {tuple(activations.shape)}: choose one that returns (1, K, X/r, Y/r, Z/r)"
+        )
+    return stride.tolist()
+
+
+def _upsample(values, stride):
+    """Linear interpolation of values whose position i lies at voxel stride * i; constant beyond the last position."""
+    values = F.pad(values[None, None], (0, 1) * 3, mode="replicate")
+    size = (np.array(stride) * (np.array(values.shape[2:]) - 1) + 1).tolist()
+    return F.interpolate(values, size=size, mode="trilinear", align_corners=True)[0, 0]

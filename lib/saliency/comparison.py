@@ -1,0 +1,82 @@
+"""Different explanations of the same lesion: how alike they are, and how much of each lies in and near the lesion."""
+
+import math
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+from captum.attr import DeepLift, IntegratedGradients, Occlusion
+from scipy import stats
+
+from lib.lesions import signed_distance
+from lib.saliency.attribution import LesionScore
+from lib.saliency.cam import grad_cam
+from lib.saliency.gradients import smoothgrad
+from lib.saliency.maps import lesion_generator
+from lib.saliency.measures import PERILESIONAL_MM
+
+
+def compare_methods(model, volume, lesion, *, n_samples, n_steps, occluded_voxels, most_cubes, layer, seed):
+    """Maps of one lesion by method, each (C, X, Y, Z) numpy: C = 2 sequences, 1 for Grad-CAM++.
+
+    volume: (1, 2, X, Y, Z).  n_samples: noisy copies.  n_steps: of integrated gradients.  occluded_voxels: edge of the
+    cube that occlusion sets to 0 in one sequence, and its step; larger where the window has more than `most_cubes` of
+    them, each of which is a pass of the network.  seed: JSON-like items that name the noise.
+    The baseline of integrated gradients, DeepLift and occlusion is 0, the mean of a z-scored scan. Guided
+    backpropagation is not among them: it has no rule for the network's PReLU.
+    """
+    target = LesionScore(model, lesion, volume.shape[2:])
+    cube = _cube(target.window.shape, occluded_voxels, most_cubes)
+    smooth = {
+        f"SmoothGrad {name}": smoothgrad(
+            model, volume, lesion, n_samples=n_samples, aggregate=name, generator=lesion_generator(*seed)
+        )
+        for name in ("max", "mean")
+    }
+    attributions = {
+        "Integrated gradients": (IntegratedGradients(target), {"n_steps": n_steps, "internal_batch_size": 4}),
+        "DeepLift": (DeepLift(target), {}),
+        "Occlusion": (
+            Occlusion(target),
+            {"sliding_window_shapes": cube, "strides": cube, "perturbations_per_eval": 4},
+        ),
+    }
+    found = smooth | {
+        name: target.attribute(method, volume, **options) for name, (method, options) in attributions.items()
+    }
+    found["Grad-CAM++"] = grad_cam(model, volume, lesion, layer=layer)[None]
+    return {name: values.cpu().numpy() for name, values in found.items()}
+
+
+def _cube(window, edge, most):
+    """Shape (1, x, y, z) of the smallest cube, of at least this edge, of which no more than `most` cover both sequences."""
+    while 2 * math.prod(math.ceil(side / edge) for side in window) > max(most, 2):
+        edge += 1
+    return (1, *(min(edge, side) for side in window))
+
+
+def correlate_methods(maps, regions):
+    """Spearman's rank correlation of every two methods over the voxels of a region: table region, method_a, method_b,
+    rho.
+
+    Of a voxel's magnitude, summed over sequences: the sign of a gradient and that of a gradient times an input are not
+    of the same thing, and Grad-CAM++ has one map for both sequences.  regions: (X, Y, Z) bool by name.
+    """
+    rows = []
+    for region, inside in regions.items():
+        magnitudes = {name: np.abs(values[:, inside]).sum(0) for name, values in maps.items()}
+        for a, b in combinations(maps, 2):
+            rows.append((region, a, b, stats.spearmanr(magnitudes[a], magnitudes[b]).statistic))
+    return pd.DataFrame(rows, columns=["region", "method_a", "method_b", "rho"])
+
+
+def measure_concentration(maps, lesion, spacing_mm):
+    """Fraction of each map's absolute values inside the lesion, and within 3 mm of it (with the lesion): table method,
+    inside, within_3mm; NaN for a map of zeros."""
+    near = signed_distance(lesion, spacing_mm) <= PERILESIONAL_MM
+    rows = []
+    for name, values in maps.items():
+        magnitude = np.abs(values.astype(float)).sum(0)
+        total = magnitude.sum() or np.nan
+        rows.append((name, magnitude[lesion].sum() / total, magnitude[near].sum() / total))
+    return pd.DataFrame(rows, columns=["method", "inside", "within_3mm"])

@@ -1,0 +1,149 @@
+"""Instance-level saliency of one lesion: SmoothGrad (signed maximum and average) and Grad-CAM++.
+
+Spagnolo et al. 2024, "Instance-level quantitative saliency in multiple sclerosis lesion segmentation".
+What is explained (a score of the logits at the lesion's voxels) is separate from how. All maps are computed on the
+exact input window of the lesion and equal those of the whole volume. A network without exact windows is explained on all
+of the volume it is given: give it a patch of the scan if it is used on patches (`windows.find_window` tells the reason).
+"""
+
+import math
+
+import torch
+
+from lib.exact import (
+    N_CHANNELS,
+    AdjointGradients,
+    at_voxels,
+    build_steps,
+    find_window,
+    frozen,
+    lesion_voxels,
+    like_model,
+    measure_receptive_field,
+    pad_far,
+    unsupported_reason,
+)
+from lib.saliency.scores import class_logit
+from lib.threads import in_order
+
+BATCH_VOXELS = 2**20  # of copies at once; a voxel holds 100 (adjoint) or 400 bytes a channel of the first level
+COPIES_PER_THREAD = 4  # a few small copies together are faster than one by one, more are hardly
+
+
+def smoothgrad(
+    model, volume, lesion, *, n_samples=50, noise_fraction=0.05, aggregate="max", generator, noise_range="channel",
+    score=class_logit,
+):  # fmt: skip
+    """Signed saliency of one lesion, averaged over noisy copies of the input.
+
+    volume: (1, 2, X, Y, Z) z-scored FLAIR and MPRAGE.  lesion: (X, Y, Z) bool.
+    noise_fraction: standard deviation of the noise as a fraction of each channel's range over the volume, or of
+    FLAIR's for both channels (noise_range="first", as in the authors' scripts).
+    aggregate: "max" keeps, for each input voxel, the gradient of largest magnitude over the lesion's voxels with its
+    sign (eq. 3); "mean" averages the gradients over the lesion's voxels (eq. 2).
+    generator: torch.Generator on the CPU.  score: one of the score functions above.
+    Returns (2, X, Y, Z) in score unit (logit) per unit z-score, zero outside the lesion's window.
+    Raises ValueError if the lesion is empty, shapes differ or an option is unknown.
+    """
+    maps = copy_maps(
+        model, volume, lesion, n_samples=n_samples, noise_fraction=noise_fraction, aggregate=aggregate,
+        generator=generator, noise_range=noise_range, score=score,
+    )  # fmt: skip
+    total = sum(maps)  # in the order of the copies
+    return find_window(model, lesion, volume.shape[2:]).paste(total / n_samples, volume.shape[2:])
+
+
+def copy_maps(
+    model, volume, lesion, *, n_samples, noise_fraction=0.05, aggregate="max", generator, noise_range="channel",
+    score=class_logit,
+):  # fmt: skip
+    """Yield the map of each noisy copy on the lesion's window, (2, *window.shape); arguments as of `smoothgrad`."""
+    if aggregate not in ("max", "mean"):
+        raise ValueError(f'aggregate is {aggregate!r}: choose "max" or "mean"')
+    if n_samples < 1:
+        raise ValueError(f"n_samples is {n_samples}: at least one copy is needed")
+    voxels = _check(volume, lesion)
+    volume = like_model(model, volume)
+    shape = volume.shape[2:]
+    window = find_window(model, lesion, shape)
+    sigma = noise_sigma(volume, noise_fraction, noise_range)
+    steps = None if window.reason or unsupported_reason(model) else build_steps(model)
+    at_once = max(1, BATCH_VOXELS // math.prod(window.shape))
+    in_threads = steps and volume.device.type == "cpu"
+    if in_threads:  # not as many as there are processors: the last digits depend on the size of a batch
+        at_once = min(at_once, COPIES_PER_THREAD, math.ceil(n_samples / 2))
+
+    def saliency(copies):
+        if steps:
+            gradients = AdjointGradients(steps, measure_receptive_field(model).padded(shape), copies, voxels, window)
+        else:
+            gradients = AutogradGradients(model, copies, voxels, window)
+        return _aggregate(gradients, aggregate, score)
+
+    with frozen(model):
+        batches = noisy_copies(volume, window, sigma, n_samples, generator, at_once)
+        for maps in (in_order if in_threads else map)(saliency, batches):
+            yield from maps
+
+
+def _aggregate(gradients, aggregate, score):
+    """One map a copy, (B, 2, *window.shape), from the gradients of the logits at the lesion's voxels."""
+    logits = gradients.logits.detach().requires_grad_()
+    (seeds,) = torch.autograd.grad(score(logits).sum(), logits)
+    if aggregate == "mean":
+        return gradients.of_sum(seeds / seeds.shape[2])
+    highest, lowest = gradients.zeros(), gradients.zeros()
+    for number in range(seeds.shape[2]):
+        for gradient, part in gradients.of_voxel(number, seeds[:, :, number]):
+            torch.maximum(highest[part], gradient, out=highest[part])
+            torch.minimum(lowest[part], gradient, out=lowest[part])
+    return torch.where(highest > -lowest, highest, lowest)
+
+
+class AutogradGradients:
+    """Gradients by automatic differentiation through the whole window, for any network.
+
+    logits: (B, 2, n) of the noisy copies (B, 2, *window.shape) at the n voxels of the lesion.
+    """
+
+    def __init__(self, model, copies, voxels, window):
+        self.copies = copies.requires_grad_()
+        self.logits = at_voxels(model(self.copies), voxels, window)
+
+    def zeros(self):
+        return torch.zeros_like(self.copies)
+
+    def of_sum(self, seeds):
+        """Gradient of sum(seeds * logits), seeds (B, 2, n): (B, 2, *window.shape)."""
+        return torch.autograd.grad(self.logits, self.copies, seeds, retain_graph=True)[0]
+
+    def of_voxel(self, number, seed):
+        """Gradients of sum(seed * logits of one voxel), seed (B, 2), each with its index in (B, 2, *window.shape)."""
+        yield torch.autograd.grad(self.logits[:, :, number], self.copies, seed, retain_graph=True)[0], ...
+
+
+def noise_sigma(volume, noise_fraction, noise_range="channel"):
+    """Standard deviation of the noise in each channel, (2,), from the ranges over the volume (1, 2, X, Y, Z)."""
+    values = volume[0].flatten(1)
+    ranges = values.amax(1) - values.amin(1)
+    if noise_range == "first":
+        ranges = ranges[:1].expand(len(ranges))
+    elif noise_range != "channel":
+        raise ValueError(f'noise_range is {noise_range!r}: choose "channel" or "first"')
+    return noise_fraction * ranges
+
+
+def noisy_copies(volume, window, sigma, n_samples, generator, at_once=1):
+    """Batches (B, 2, *window.shape) of noisy copies; noise is drawn copy by copy, inside the volume only."""
+    clean = volume[(..., *window.within(volume.shape[2:]))]
+    for first in range(0, n_samples, at_once):
+        noise = [torch.randn(clean.shape[1:], generator=generator) for _ in range(min(at_once, n_samples - first))]
+        copies = clean + sigma.view(-1, 1, 1, 1) * torch.stack(noise).to(clean)
+        yield pad_far(copies, window.shape)
+
+
+def _check(volume, lesion):
+    volume = torch.as_tensor(volume)
+    if volume.ndim != 5 or tuple(volume.shape[:2]) != (1, N_CHANNELS):
+        raise ValueError(f"volume has shape {tuple(volume.shape)}: give one scan as (1, {N_CHANNELS}, X, Y, Z)")
+    return lesion_voxels(lesion, volume.shape[2:])

@@ -1,0 +1,66 @@
+"""Numbers and radial profiles taken from the maps of one lesion."""
+
+import numpy as np
+import pandas as pd
+from scipy import ndimage
+
+from lib.lesions import signed_distance
+
+SEQUENCES = ["FLAIR", "MPRAGE"]
+PERILESIONAL_MM = 3.0  # width of the shell around a lesion that is called perilesional
+SHARE_LEFT = 0.05  # of the largest shell: below it saliency counts as gone
+
+
+def measure_maps(maps, lesion, brain, spacing_mm, edges_mm):
+    """Numbers of one lesion's maps, and their radial profile: two tables with a row a method and sequence (and shell).
+
+    lesion, brain: (X, Y, Z) bool. peak is the value of largest magnitude with its sign, over the whole map; mean_inside
+    averages over the lesion, mean_perilesional over the brain up to 3 mm around it, contrast is inside less perilesional.
+    The profile averages over the brain in shells of signed distance from the lesion's border (edges_mm, increasing):
+    distance_mm is the middle of the shell. reach5_mm: see `reach`, of the shells' mean magnitude.
+    """
+    margin = np.ceil(max(edges_mm[-1], PERILESIONAL_MM) / np.asarray(spacing_mm)).astype(int) + 2
+    place = ndimage.find_objects(lesion.astype(np.uint8))[0]
+    box = tuple(slice(max(side.start - m, 0), side.stop + m) for side, m in zip(place, margin, strict=True))
+    inside, tissue = lesion[box], brain[box]
+    distance = signed_distance(inside, spacing_mm)
+    around = tissue & ~inside & (distance <= PERILESIONAL_MM)
+    edges_mm = np.asarray(edges_mm, float)
+    shell = np.digitize(distance, edges_mm) - 1
+    valid = tissue & (shell >= 0) & (shell < len(edges_mm) - 1)
+    shells, shell = np.unique(shell[valid], return_inverse=True)
+    middle, outer = (edges_mm[shells] + edges_mm[shells + 1]) / 2, edges_mm[shells + 1]
+    numbers, profiles = [], []
+    for method, sequence, values in _channels(maps):
+        near, names = values[box], {"method": method, "sequence": sequence}
+        mean, magnitude = (np.bincount(shell, of[valid]) / np.bincount(shell) for of in (near, np.abs(near)))
+        found = _peaks(values) | {"mean_inside": float(near[inside].mean())}
+        found["mean_perilesional"] = float(near[around].mean()) if around.any() else np.nan
+        found["contrast"] = found["mean_inside"] - found["mean_perilesional"]
+        numbers.append(names | found | {"reach5_mm": reach_mm(outer, magnitude)})
+        profiles.append(pd.DataFrame({"distance_mm": middle, "value": mean}).assign(**names))
+    return pd.DataFrame(numbers), pd.concat(profiles, ignore_index=True)
+
+
+def reach_mm(outer_mm, magnitude):
+    """Smallest radius around the border beyond which the magnitude stays below 5 % of its largest value, in mm.
+
+    outer_mm: (shells,), increasing, the outer radius of each shell (negative: inside the lesion); magnitude: (shells,).
+    NaN where the last shell is not below, as the reach is beyond it, and for a map of zeros.
+    """
+    last = np.flatnonzero(magnitude >= SHARE_LEFT * magnitude.max())[-1]
+    return max(float(outer_mm[last]), 0.0) if last < len(magnitude) - 1 else np.nan
+
+
+def _peaks(values):
+    high, low = float(values.max()), float(values.min())
+    signed = high if high >= -low else low
+    return {"peak": signed, "peak_positive": max(high, 0.0), "peak_negative": min(low, 0.0)}
+
+
+def _channels(maps):
+    """(method, sequence, (X, Y, Z)) of each channel; a Grad-CAM++ map is of both sequences."""
+    for method, saliency in maps.items():
+        names = SEQUENCES if len(saliency) == 2 else ["both"]
+        for name, values in zip(names, saliency, strict=True):
+            yield method, name, values

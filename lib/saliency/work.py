@@ -1,0 +1,80 @@
+"""Finding and explaining lesions of one scan: items of work (`workers.each`), which read and write files.
+
+item: row of the scans table and rows of lesions in that scan, as of `workers.by_scan`.
+"""
+
+from functools import cache, partial
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import ndimage
+
+from lib.exact import predict_lesion
+from lib.lesions import healthy_volumes, instance_mask, white_and_grey_matter
+from lib.network import loaded_network, loaded_scan
+from lib.saliency.cam import layer_activations
+from lib.saliency.maps import lesion_maps, map_name, numpy_generator, saved_maps
+from lib.saliency.measures import measure_maps
+from lib.scans import load_map
+
+
+def scan_instances(rows, scan, probability, predicted, annotated, *, apart_mm, seed):
+    """What is explained of one scan: its lesions, and two healthy volumes of the shape of each TP.
+
+    rows: of `lesions.lesion_table`, with scan.  probability, predicted, annotated: (X, Y, Z), the latter two label
+    images.  A healthy volume lies in white ("TN") or grey matter ("TN grey"), more than apart_mm from any labelled voxel,
+    where seed, scan and label of the TP decide; it is left out where there is no room. Returns dicts of the columns of
+    the row, kind, where (flat indices of voxels) and mean_probability.
+    """
+    marked, found = (predicted > 0) | (annotated > 0), []
+    away = ndimage.distance_transform_edt(~marked, sampling=scan.spacing_mm) > apart_mm
+    white, grey = white_and_grey_matter(scan.image, scan.brain, marked)
+    tissues = {"TN": white & away, "TN grey": grey & away}
+    for row in rows.itertuples(index=False):
+        lesion = instance_mask(row, predicted, annotated)
+        generator = numpy_generator(seed, row.scan, row.label)
+        healthy = healthy_volumes(lesion, tissues, generator) if row.kind == "TP" else {}
+        for kind, mask in ({row.kind: lesion} | healthy).items():
+            facts = {"kind": kind, "where": np.flatnonzero(mask), "mean_probability": probability[mask].mean()}
+            found.append(row._asdict() | facts)
+    return found
+
+
+def find_instances(item, *, path, apart_mm, seed):
+    """`explanation.instances` of rows of `lesions.lesion_table`; path: gives those of maps (`paths.Run.map`)."""
+    row, lesions = item
+    names = ("desc-pred_probseg", "desc-pred_dseg", "desc-manual_dseg")
+    probability, predicted, annotated = (load_map(path(row["scan"], name)) for name in names)
+    options = {"apart_mm": apart_mm, "seed": seed}
+    return scan_instances(pd.DataFrame(lesions), loaded_scan(row), probability, predicted, annotated, **options)
+
+
+def explain_instances(item, *, weights, device, folder, edges_mm, settings):
+    """Numbers and radial profiles (`explanation.measure`) of the maps of lesions, two tables that begin with their facts.
+
+    The lesions are of `find_instances`.  folder: where maps are kept, a folder a scan; those that are there are read.
+    edges_mm: of the profile.  settings: of `explanation.lesion_maps`.  Adds mean_logit over the lesion, and
+    whole_probability, the mean of its softmax.
+    """
+    row, lesions = item
+    scan, model = loaded_scan(row), loaded_network(weights, device)[0]
+    volume = torch.as_tensor(scan.image)[None]
+    activations = cache(lambda: layer_activations(model, volume, settings["layer"]))
+    tables = []
+    for lesion in lesions:
+        mask = np.zeros(scan.brain.shape, bool)
+        mask.flat[lesion["where"]] = True
+        compute = partial(_compute_maps, model, scan, mask, lesion, settings, activations)
+        maps = saved_maps(folder / row["scan"], map_name(lesion), scan.affine, mask.shape, compute)
+        logits = predict_lesion(model, volume, mask)
+        facts = {name: value for name, value in lesion.items() if name != "where"}
+        facts |= {"mean_logit": logits[:, 1].mean().item(), "whole_probability": logits.softmax(1)[:, 1].mean().item()}
+        numbers, profile = measure_maps(maps, mask, scan.brain, scan.spacing_mm, edges_mm)
+        tables.append([table.assign(**facts)[[*facts, *table]] for table in (numbers, profile)])
+    return [pd.concat(table, ignore_index=True) for table in zip(*tables, strict=True)]
+
+
+def _compute_maps(model, scan, mask, lesion, settings, activations):
+    identity = [lesion[name] for name in ("scan", "kind", "label")]
+    return lesion_maps(model, scan.image, mask, **settings, identity=identity, activations=activations())

@@ -1,0 +1,64 @@
+"""Does a saliency map depend on what the labels taught? Maps of networks trained on true and on mirrored lesion masks.
+
+The data randomisation test of Adebayo et al. 2018, "Sanity checks for saliency maps", NeurIPS. A network trained once more on
+the true masks tells how far maps differ without any change of the labels.
+"""
+
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from lib.network import PatchBatches, ScanPatches, build_network, train_network
+from lib.provenance import digest
+from lib.saliency import lesion_generator
+from lib.sanity.checks import correlate_maps, window_maps
+from lib.scans import load_lesions, save_map
+
+
+def mirror_masks(rows, folder):
+    """Rows of the scans table with their lesion masks mirrored left to right: as many lesions, as large, elsewhere.
+
+    The mirrored masks are written to the folder (NIfTI, in the orientation of the true ones).
+    """
+    mirrored = []
+    for row in rows:
+        path = Path(folder, f"{row['scan']}_desc-mirrored_mask.nii.gz")
+        save_map(load_lesions(row)[0][::-1].astype(np.uint8), row["lesions"], path)
+        mirrored.append(row | {"lesions": str(path)})
+    return mirrored
+
+
+def train_control(rows, validation_row, architecture, checkpoint, *, steps, patch_size, window, seed):
+    """Network trained for a few steps on stored scans, and its nDSC on one scan: initial weights and patches are those of the seed.
+
+    rows: of the scans table.  architecture: of `unet.build`.  checkpoint: see `training.train`.
+    """
+    sizes = {"steps": steps, "patch_size": patch_size, "scans_per_step": 2, "patches_per_scan": 1}
+    batches = PatchBatches(ScanPatches(rows, cached=len(rows)), **sizes, seed=seed)
+    made_from = [architecture, sizes, seed, [digest(Path(row[name])) for row in rows for name in ("flair", "lesions")]]
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        model = build_network(**architecture)
+        _, validation = train_network(
+            model, batches, [validation_row], checkpoint, settings=made_from, loss="dice_ce", learning_rate=1e-2,
+            weight_decay=1e-5, validate_every=steps, window=window,
+        )  # fmt: skip
+    return model.requires_grad_(False), validation[-1]["ndsc"]
+
+
+def compare_networks(reference, networks, image, lesion, where, *, n_samples, noise_fraction, seed):
+    """Rank correlation of a lesion's signed-maximum maps by several networks, of every two: networks, region, of, value.
+
+    reference: (2, *window), the map of "this run" under the noise that the seed (JSON-like items) names.  networks: {name: model}
+    of the same architecture.  image: (2, X, Y, Z) z-scored.  lesion: (X, Y, Z) bool.  where: `sanity.regions` of its window.
+    """
+    maps, options = {"this run": reference}, {"copies": [n_samples], "noise_fraction": noise_fraction}
+    for name, model in networks.items():
+        (maps[name],) = window_maps(
+            model, torch.as_tensor(image)[None], lesion, **options, generator=lesion_generator(*seed)
+        )
+    tables = [correlate_maps(maps[a], maps[b], where).assign(networks=f"{a}, {b}") for a, b in combinations(maps, 2)]
+    return pd.concat(tables)[["networks", "region", "of", "value"]]

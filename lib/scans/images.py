@@ -1,0 +1,55 @@
+"""Loading scans: images in RAS, z-scored or as stored, brain and lesions."""
+
+from dataclasses import dataclass
+
+import nibabel as nib
+import numpy as np
+
+from lib.scans.table import FILES
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """One scan in RAS. image: (2, X, Y, Z) float32, FLAIR and MPRAGE, z-scored or as stored; brain, lesions: (X, Y, Z) bool.
+
+    Two scans are equal only if they are the same object, so that a scan can be the key of a cache.
+    """
+
+    id: str
+    image: np.ndarray
+    brain: np.ndarray
+    lesions: np.ndarray
+    affine: np.ndarray
+
+    @property
+    def spacing_mm(self):
+        return tuple(float(size) for size in nib.affines.voxel_sizes(self.affine))
+
+
+def load_scan(row, normalised=True):
+    """Scan of one row of the scans table, in RAS, each channel z-scored over its own non-zero voxels (background stays 0),
+    or as it is stored."""
+    images = [nib.as_closest_canonical(nib.load(row[name])) for name in FILES]
+    raw = np.stack([image.get_fdata(dtype=np.float32) for image in images[:2]])
+    lesions = np.asanyarray(images[2].dataobj) != 0
+    return Scan(row["scan"], normalise(raw) if normalised else raw, (raw != 0).any(0), lesions, images[0].affine)
+
+
+def normalise(image):
+    """Each channel of (2, X, Y, Z) z-scored over its own non-zero voxels; background stays 0."""
+    from monai.transforms import NormalizeIntensity  # importing it takes seconds
+
+    return np.asarray(NormalizeIntensity(nonzero=True, channel_wise=True)(image))
+
+
+def load_masks(row):
+    """Lesions and brain, (X, Y, Z) bool, and affine (4, 4) of one row of the scans table, in RAS."""
+    flair, t1w = (nib.as_closest_canonical(nib.load(row[name])) for name in FILES[:2])
+    brain = (np.asanyarray(flair.dataobj) != 0) | (np.asanyarray(t1w.dataobj) != 0)
+    return load_lesions(row)[0], brain, flair.affine
+
+
+def load_lesions(row):
+    """Lesions, (X, Y, Z) bool, and affine (4, 4) of one row of the scans table, in RAS."""
+    lesions = nib.as_closest_canonical(nib.load(row["lesions"]))
+    return np.asanyarray(lesions.dataobj) != 0, lesions.affine

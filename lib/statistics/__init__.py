@@ -1,0 +1,21 @@
+"""Intervals over patients, tests, matched pairs, and the ledger of the paper's claims."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "comparisons": ["bootstrap_cliffs_delta"],
+        "correlation": ["bland_altman", "bootstrap_spearman"],
+        "intervals": [
+            "bootstrap_mean",
+            "bootstrap_patients",
+            "percentile_interval",
+            "proportion_interval",
+            "resampled_means",
+        ],
+        "kinds": ["compare_kinds", "order_kinds"],
+        "matching": ["matched_differences"],
+        "psychometric": ["check_levels", "detection_curve", "psychometric_table"],
+    },
+)

@@ -1,0 +1,15 @@
+"""Lesions inserted, removed, moved and exchanged, and the network's response to them (notebook 5)."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "changes": ["move_lesion", "remove_lesion", "swap_sequences"],
+        "effects": ["effects_table"],
+        "insertion": ["insert_lesion"],
+        "response": ["CONDITION", "response_table"],
+        "sites": ["DEEP"],
+        "work": ["change_lesions", "explain_insertions", "find_sites", "predict_changes", "predict_insertions"],
+    },
+)

@@ -1,0 +1,127 @@
+"""Response of network and saliency to lesions that were inserted or changed: one table row a condition."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+from scipy import ndimage
+
+from lib.exact import find_window, predict_lesion
+from lib.lesions import distance_to
+from lib.statistics import bootstrap_mean
+from lib.synthetic.changes import move_lesion, place_next_to_grey_matter, remove_lesion, swap_sequences
+from lib.synthetic.insertion import add_contrast, soft_ball
+
+SIGNS = {"FLAIR": (1, 0), "MPRAGE": (0, -1), "both": (1, -1)}  # lesions are bright in FLAIR and dark in MPRAGE
+CONDITION = ["site", "diameter_mm", "contrast", "sequences"]
+RESPONSES = ["detected", "score", "peak_flair", "peak_mprage"]
+SURROUNDINGS_MM = 5.0  # healthy white matter up to here is what a lesion's contrast is measured against
+
+
+def insertion_response(model, image, sites, *, diameters_mm, contrasts, spacing_mm, threshold):
+    """Insert a lesion of every diameter, contrast and choice of sequences at every site, and predict it.
+
+    image: (2, X, Y, Z) z-scored. sites: (n, 3) voxels. contrasts: z-scores, added in FLAIR, subtracted in MPRAGE, or both.
+    Returns rows site, diameter_mm, contrast, sequences, detected (any voxel of the lesion reaches the threshold), score
+    (mean probability over its voxels).
+    """
+    rows = []
+    for number, diameter in itertools.product(range(len(sites)), diameters_mm):
+        *_, mask = soft_ball((image != 0).any(axis=0), sites[number], diameter, spacing_mm)
+        window = find_window(model, mask, mask.shape).within(mask.shape)  # the rest of the scan does not matter
+        part, site = image[(slice(None), *window)], np.subtract(sites[number], [side.start for side in window])
+        share, box, mask = soft_ball((part != 0).any(axis=0), site, diameter, spacing_mm)
+        conditions, added = _conditions(contrasts)
+        images = (add_contrast(part, share, box, change) for change in added)
+        for condition, response in zip(conditions, _responses(model, images, mask, threshold), strict=True):
+            rows.append((number, diameter, *condition, *response))
+    return pd.DataFrame(rows, columns=[*CONDITION, "detected", "score"])
+
+
+def insertion_saliency(image, sites, *, diameters_mm, contrasts, spacing_mm, saliency):
+    """Saliency of the lesions of `insertion_response`: the same rows with what saliency(image, mask) returns, a dict."""
+    rows = []
+    for number, diameter in itertools.product(range(len(sites)), diameters_mm):
+        share, box, mask = soft_ball((image != 0).any(axis=0), sites[number], diameter, spacing_mm)
+        conditions, added = _conditions(contrasts)
+        found = {change: saliency(add_contrast(image, share, box, change), mask) for change in dict.fromkeys(added)}
+        for condition, change in zip(conditions, added, strict=True):
+            rows.append(dict(zip(CONDITION, (number, diameter, *condition), strict=True)) | found[change])
+    return pd.DataFrame(rows)
+
+
+def response_table(insertions, *, n_resamples, generator):
+    """Mean response to each condition over sites, with patient-bootstrap 95 % intervals.
+
+    insertions: rows of `insertion_response` with subject and surroundings, and saliency peaks where they were computed.
+    Returns rows surroundings, diameter_mm, contrast, sequences, n, n_explained (with saliency), and detected, score,
+    peak_flair and peak_mprage, each with low_ and high_.
+    """
+    conditions, rows = ["surroundings", "diameter_mm", "contrast", "sequences"], []
+    for keys, sites in insertions.groupby(conditions, sort=False):
+        found = bootstrap_mean(sites, RESPONSES, n_resamples=n_resamples, generator=generator)
+        row = dict(zip(conditions, keys, strict=True)) | {"n": len(sites), "n_explained": sites["peak_flair"].count()}
+        for name, *numbers in zip(RESPONSES, *found, strict=True):
+            row |= dict(zip((name, f"low_{name}", f"high_{name}"), numbers, strict=True))
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def changed_images(image, lesion, white, grey, spacing_mm, generator):
+    """One lesion unchanged, without its contrast in FLAIR, MPRAGE or both, with the contrasts of both exchanged, and moved
+    next to grey matter.
+
+    lesion, white, grey: (X, Y, Z) bool. Returns {change: (image, mask)}; "moved to grey matter" is missing where there is
+    no place for it. Raises ValueError if there is no white matter nearby to fill from.
+    """
+    changed = {"none": (image, lesion)}
+    for name, removed in (("FLAIR removed", [0]), ("MPRAGE removed", [1]), ("both removed", [0, 1])):
+        changed[name] = (remove_lesion(image, lesion, white, removed, spacing_mm, generator), lesion)
+    changed["sequences swapped"] = (swap_sequences(image, lesion, white, spacing_mm), lesion)
+    offset = place_next_to_grey_matter(lesion, white, grey, generator)
+    if offset is not None:
+        changed["moved to grey matter"] = move_lesion(image, lesion, offset, white, spacing_mm, generator)
+    return changed
+
+
+def change_response(model, changed, *, threshold, saliency):
+    """Predict and explain a lesion after each change of `changed_images`: rows change, detected, score and what
+    saliency(image, mask) returns, a dict."""
+    rows = []
+    for name, (image, mask) in changed.items():
+        ((detected, score),) = _responses(model, [image], mask, threshold)
+        rows.append({"change": name, "detected": detected, "score": score} | saliency(image, mask))
+    return pd.DataFrame(rows)
+
+
+def contrast_table(image, labels, white, spacing_mm):
+    """Contrast of every lesion of a label image (X, Y, Z): rows label, flair, mprage (`lesion_contrast`)."""
+    margin = np.ceil(SURROUNDINGS_MM / np.asarray(spacing_mm)).astype(int) + 1
+    rows = []
+    for label, place in enumerate(ndimage.find_objects(labels), start=1):
+        box = tuple(slice(max(side.start - m, 0), side.stop + m) for side, m in zip(place, margin, strict=True))
+        rows.append(
+            (label, *contrast_to_white_matter(image[(slice(None), *box)], labels[box] == label, white[box], spacing_mm))
+        )
+    return pd.DataFrame(rows, columns=["label", "flair", "mprage"])
+
+
+def contrast_to_white_matter(image, lesion, white, spacing_mm):
+    """Mean z-score of a lesion less that of the white matter within 5 mm, in FLAIR and MPRAGE: (2,); NaN without any."""
+    near = distance_to(lesion, spacing_mm) <= SURROUNDINGS_MM
+    around = white & near & ~lesion
+    if not around.any():
+        return np.full(2, np.nan)
+    return np.array([channel[lesion].mean() - channel[around].mean() for channel in image])
+
+
+def _conditions(contrasts):
+    """Every contrast in every choice of sequences: list of (contrast, sequences), and of what (FLAIR, MPRAGE) gain."""
+    conditions = [(contrast, sequences) for sequences in SIGNS for contrast in contrasts]
+    return conditions, [tuple(contrast * sign for sign in SIGNS[sequences]) for contrast, sequences in conditions]
+
+
+def _responses(model, images, mask, threshold):
+    """Whether any voxel of the mask reaches the threshold, and their mean probability, in each of the images."""
+    probability = predict_lesion(model, images, mask).softmax(1)[:, 1].cpu().numpy()
+    return [(bool((p >= threshold).any()), float(p.mean())) for p in probability]

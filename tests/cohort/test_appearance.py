@@ -1,0 +1,145 @@
+"""Appearances: what they add, what they keep, and patches that look like the scan they are cut from. On a 3 mm grid."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from lib.cohort.anatomy import make_anatomy
+from lib.cohort.appearance import FAINT_IN_MPRAGE, INGREDIENTS, draw_appearance, lesion_contrasts, render, render_patch
+from lib.cohort.painting import LESION, draw_blobs
+from lib.cohort.subject import Subject
+
+SPACING_MM = 3.0
+
+
+@pytest.fixture(scope="module")
+def subjects():
+    made = []
+    for seed in range(4):
+        anatomy = make_anatomy(SPACING_MM, np.random.default_rng([5, seed]))
+        made.append(Subject.compose(anatomy, draw_blobs(anatomy, np.random.default_rng(seed))))
+    return made
+
+
+def plain(subject, rng):
+    """An appearance without anything that spreads over neighbours, noise, bias field or gamma."""
+    drawn = draw_appearance(subject, rng, without=["distractors"])
+    zero = np.zeros(2)
+    return replace(
+        drawn,
+        regional=0.0,
+        below=zero,
+        noise=zero,
+        noise_mm=zero,
+        bias=zero,
+        gamma=np.ones(2),
+        blur_mm=zero,
+        slice_mm=zero,
+        shift_mm=np.zeros(3),
+    )
+
+
+def test_lesion_contrasts_are_negatively_correlated_and_the_mprage_grows_with_size():
+    rng = np.random.default_rng(0)
+    volumes_mm3 = np.exp(rng.normal(3.27, 1.37, 4000))
+    flair, mprage = lesion_contrasts(volumes_mm3, 0.4, 0.4, rng).T
+    assert -0.8 < np.corrcoef(flair, mprage)[0, 1] < -0.3
+    assert abs(np.corrcoef(np.log(volumes_mm3), flair)[0, 1]) < 0.1  # the image's is left to partial volume
+    assert np.corrcoef(np.log(volumes_mm3), mprage)[0, 1] < -0.1
+    assert (flair > 0).all() and (mprage <= 0).all()
+    near = np.abs(np.log(volumes_mm3 / 22)) < 0.3
+    expected = 0.4 * (1 - 0.8 * FAINT_IN_MPRAGE)  # those lesions show 20 % of it on average
+    assert -mprage[near].mean() / flair[near].mean() == pytest.approx(expected, rel=0.1)
+
+
+def test_a_contrast_agent_makes_its_share_of_lesions_bright_in_mprage():
+    mprage = lesion_contrasts(np.full(4000, 50.0), 0.4, 0.4, np.random.default_rng(0), enhancing=0.3)[:, 1]
+    assert (mprage > 0).mean() == pytest.approx(0.3, abs=0.03) and mprage.max() <= 0.3
+
+
+def test_the_ratio_of_both_contrasts_varies_and_is_recorded():
+    rng = np.random.default_rng(0)
+    lesions = SimpleNamespace(family=np.full(60, LESION), volume_mm3=rng.lognormal(2.8, 1.25, 60))
+    drawn = [draw_appearance(lesions, rng) for _ in range(200)]
+    ratios = np.array([one.t1_ratio for one in drawn])
+    assert ratios.min() < 0.15 and ratios.max() > 0.75
+    actual = np.array([-one.contrast[:, 1].sum() / one.contrast[:, 0].sum() for one in drawn])
+    plain_scans = np.array([not one.vessels.any() for one in drawn])  # no contrast agent
+    assert np.corrcoef(ratios[plain_scans], actual[plain_scans])[0, 1] > 0.9
+
+
+def test_a_lesion_adds_its_contrast_and_nothing_else(subjects):
+    factors = []
+    for subject in subjects:
+        look = plain(subject, np.random.default_rng(1))
+        without = replace(look, contrast=np.zeros_like(look.contrast))
+        images = [render(subject, one, np.random.default_rng(2)) for one in (look, without)]
+        maps = subject.maps()
+        outside = maps.alpha == 0
+        np.testing.assert_array_equal(images[0][:, outside], images[1][:, outside])
+        inside = (maps.alpha > 0.9) & subject.lesions
+        added = (images[0] - images[1])[:, inside]
+        factors.append((added / look.contrast[maps.label[inside]].T)[0])
+    assert np.median(np.concatenate(factors)) == pytest.approx(1, abs=0.15)  # a lesion is uneven inside
+
+
+def test_lesions_are_bright_on_flair_and_dark_on_mprage(subjects):
+    ratios = []
+    for subject in subjects:
+        maps, mask = subject.maps(), subject.lesions
+        around = ndimage.binary_dilation(mask, iterations=3) & (maps.alpha == 0) & (maps.white > 0.9)
+        for seed in range(6):
+            rng = np.random.default_rng(seed)
+            images = render(subject, draw_appearance(subject, rng), rng)
+            ratios.append(images[:, mask].mean(axis=1) / images[:, around].mean(axis=1))
+    flair, mprage = np.mean(ratios, axis=0)
+    assert 1.3 < flair < 1.6  # median over all lesion voxels of three scans 1.37 to 1.55 (data/README.md)
+    assert 0.7 < mprage < 0.98
+
+
+def test_a_patch_looks_like_the_whole_scan_it_is_cut_from(subjects):
+    for seed, subject in enumerate(subjects):
+        look = plain(subject, np.random.default_rng(seed))
+        whole = render(subject, look, np.random.default_rng(3))
+        inside = whole[0] != 0
+        scores = (whole - whole[:, inside].mean(1)[:, None, None, None]) / whole[:, inside].std(1)[:, None, None, None]
+        start, size = (-3, 10, 8), (24, 20, 16)
+        patch = render_patch(subject, start, size, look, np.random.default_rng(3))
+        part = scores[:, 0:21, 10:30, 8:24]
+        assert not patch[:, :3].any()
+        both = (patch[0, 3:] != 0) & inside[0:21, 10:30, 8:24]
+        for one, other in zip(patch[:, 3:][:, both], part[:, both], strict=True):
+            assert np.corrcoef(one, other)[0, 1] > 0.9  # smooth fields are drawn anew for a patch
+            assert one.mean() == pytest.approx(other.mean(), abs=0.15)
+            assert one.std() == pytest.approx(other.std(), rel=0.15)
+
+
+def test_background_is_zero_and_brain_is_not(subjects):
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        images = render(subjects[0], draw_appearance(subjects[0], rng), rng)
+        np.testing.assert_array_equal(images[0] != 0, images[1] != 0)
+        assert not images[:, subjects[0].maps().coverage == 0].any()
+        assert (images[:, subjects[0].maps().coverage > 0.9] > 0).all()
+
+
+def test_an_ingredient_left_out_does_not_vary(subjects):
+    drawn = [draw_appearance(subjects[0], np.random.default_rng(seed), without=INGREDIENTS) for seed in range(2)]
+    for name in ("grey", "fluid", "gamma", "bias", "noise", "t1_ratio", "cut"):
+        np.testing.assert_array_equal(*(getattr(one, name) for one in drawn))
+    assert not drawn[0].choroid.any() and not drawn[0].vessels.any() and not drawn[0].residue
+    assert not drawn[0].contrast[subjects[0].family != LESION].any()
+    with pytest.raises(ValueError, match="'bias'"):
+        draw_appearance(subjects[0], np.random.default_rng(0), without=["bias"])
+
+
+def test_same_generator_same_image(subjects):
+    def image(seed):
+        rng = np.random.default_rng(seed)
+        return render_patch(subjects[1], (5, 5, 5), (16, 16, 16), draw_appearance(subjects[1], rng), rng)
+
+    np.testing.assert_array_equal(image(0), image(0))
+    assert not np.array_equal(image(0), image(1))

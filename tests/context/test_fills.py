@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+from scipy.ndimage import gaussian_filter
+
+from lib.context.fills import BLUR_MM, air_level, blurred_tissue, check_names, fill_images
+
+SHAPE = (40, 36, 30)
+ISOTROPIC = (1.0, 1.0, 1.0)
+
+
+def stored(mean=(100.0, 400.0), sd=(20.0, 60.0), seed=0):
+    """A scan as it is stored, background 0, and z-scored over its brain."""
+    brain = np.pad(np.ones([n - 8 for n in SHAPE], bool), 4)
+    noise = np.random.default_rng(seed).normal(size=(2, *SHAPE)).clip(-3, 3)
+    raw = np.where(brain, np.reshape(mean, (2, 1, 1, 1)) + np.reshape(sd, (2, 1, 1, 1)) * noise, 0)
+    image = np.zeros_like(raw)
+    for scores, values in zip(image, raw, strict=True):
+        scores[brain] = (values[brain] - values[brain].mean()) / values[brain].std()
+    return image.astype(np.float32), raw, brain
+
+
+def test_air_is_the_z_score_of_the_stored_intensity_0():
+    image, raw, brain = stored()
+    expected = [-values[brain].mean() / values[brain].std() for values in raw]
+    np.testing.assert_allclose(air_level(image, raw), expected)
+    raw[0][np.unravel_index(np.where(brain, raw[0], np.inf).argmin(), SHAPE)] = -1  # ringing: one voxel below 0
+    assert air_level(image, raw)[0] == pytest.approx(expected[0], rel=0.01)
+
+
+def test_air_of_a_scan_stored_without_its_mean_is_the_darkest_of_the_brain():
+    image, raw, brain = stored(mean=(0.5, 400.0))
+    level = air_level(image, raw)
+    assert level[0] == image[0].min() and level[1] == pytest.approx(-400 / 60, rel=0.02)
+
+
+def test_fills_replace_the_brain_alone():
+    image, raw, brain = stored()
+    made = fill_images(["mean", "air", "blurred"], image, raw, np.zeros_like(brain), ISOTROPIC)
+    assert list(made) == ["mean", "air", "blurred"] and made["mean"] == 0
+    for name in ("air", "blurred"):
+        assert made[name].shape == image.shape and made[name].dtype == image.dtype
+        assert (made[name][:, ~brain] == 0).all()
+    np.testing.assert_allclose(
+        made["air"][:, brain], np.repeat(air_level(image, raw)[:, None], brain.sum(), 1), rtol=1e-6
+    )
+
+
+def test_blur_is_the_normalised_convolution_of_the_healthy_brain():
+    image, _, brain = stored()
+    lesions = np.zeros_like(brain)
+    lesions[12:15, 12:15, 12:15] = True
+    found, healthy = blurred_tissue(image, lesions, (1.0, 2.0, 1.0)), brain & ~lesions
+    sd = BLUR_MM / np.array([1.0, 2.0, 1.0])
+    sums = gaussian_filter(np.where(healthy, image[1], 0).astype(float), sd, mode="constant", truncate=5)
+    weights = gaussian_filter(healthy.astype(float), sd, mode="constant", truncate=5)
+    np.testing.assert_allclose(found[1][brain], (sums / weights)[brain], atol=0.01)
+
+
+def test_blur_keeps_a_flat_brain_and_loses_a_lesion():
+    image, _, brain = stored()
+    flat = np.where(brain, np.float32(0.7), np.float32(0)) * np.ones((2, 1, 1, 1), np.float32)
+    lesion = np.zeros_like(brain)
+    lesion[18:21, 16:19, 14:17] = True
+    flat[0, lesion] += 3
+    marked = blurred_tissue(flat, lesion, ISOTROPIC)
+    np.testing.assert_allclose(marked[:, brain], 0.7, rtol=1e-4)
+    assert blurred_tissue(flat, lesion & False, ISOTROPIC)[0][brain].max() < 0.75
+
+
+def test_unknown_fill_is_refused():
+    check_names(["mean", "air", "blurred"])
+    with pytest.raises(ValueError, match="fill water: choose from mean, air, blurred"):
+        check_names(["water"])

@@ -1,0 +1,119 @@
+import numpy as np
+import pytest
+import torch
+from literal import block, random_unet, relative_error
+from torch import nn
+
+from lib.exact.receptive_field import frozen, measure_receptive_field
+from lib.exact.windows import Window, find_window, predict_lesion, whole_logits
+
+
+def test_reach_of_one_convolution_is_its_half_width():
+    model = nn.Conv3d(2, 2, (3, 5, 1), padding=(1, 2, 0))
+    reach = measure_receptive_field(model)
+    assert (reach.strides, reach.below, reach.above, reach.reason) == ((1, 1, 1), (1, 2, 0), (1, 2, 0), "")
+
+
+def test_strides_of_each_axis_are_found():
+    assert measure_receptive_field(random_unet(strides=((2, 2, 1), 2))).strides == (4, 4, 2)
+
+
+def test_window_of_the_papers_family_is_the_receptive_field_on_the_stride_grid():
+    lesion = block((96, 96, 96), (41, 44, 47), (1, 1, 1))
+    window = find_window(random_unet(), lesion, lesion.shape)
+    # 8 voxels below an aligned cut and 7 above are inexact: floor((41 - 8) / 4) * 4 to ceil((42 + 7) / 4) * 4
+    assert window == Window((slice(32, 52), slice(36, 52), slice(36, 56)))
+
+
+def test_window_depends_on_the_architecture_not_on_the_weights():
+    model = random_unet()
+    lesion = block((64, 64, 64), (30, 30, 30))
+    before = find_window(model, lesion, lesion.shape)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.zero_()
+    assert find_window(model, lesion, lesion.shape) == before == find_window(random_unet(), lesion, lesion.shape)
+
+
+def test_changed_architecture_is_measured_again():
+    model = nn.Sequential(nn.Conv3d(2, 2, 3, padding=1))
+    assert measure_receptive_field(model).below == (1, 1, 1)
+    model.append(nn.Conv3d(2, 2, 5, padding=2))
+    assert measure_receptive_field(model).below == (3, 3, 3)
+
+
+class Pooled(nn.Module):
+    def forward(self, x):
+        return x - x.mean((2, 3, 4), keepdim=True)
+
+
+class SwallowsNaN(nn.Module):
+    def forward(self, x):
+        return x - torch.nan_to_num(x).mean((2, 3, 4), keepdim=True)
+
+
+@pytest.mark.parametrize("model", [random_unet(norm="instance"), Pooled(), SwallowsNaN()])
+def test_network_that_looks_everywhere_is_never_cropped(model):
+    lesion = block((42, 40, 40), (20, 20, 20))
+    window = find_window(model, lesion, lesion.shape)
+    assert window.reason
+    assert window.within(lesion.shape) == (slice(0, 42), slice(0, 40), slice(0, 40))
+
+
+@pytest.mark.parametrize("shape", [(64, 56, 48), (61, 54, 47)])
+@pytest.mark.parametrize("place", ["low border", "middle", "high border"])
+def test_lesion_logits_equal_those_of_the_whole_volume(shape, place):
+    model = random_unet()
+    size = np.array((3, 2, 4))
+    first = {"low border": 0 * size, "middle": np.array((29, 26, 22)), "high border": shape - size}[place]
+    lesion = block(shape, first)
+    volumes = torch.randn(2, 2, *shape, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad(), frozen(model):
+        expected = whole_logits(model, volumes)[:, :, torch.from_numpy(lesion)]
+    assert np.prod(find_window(model, lesion, shape).shape) < 0.6 * np.prod(shape)
+    assert relative_error(predict_lesion(model, volumes, lesion), expected) < 1e-5
+    assert relative_error(predict_lesion(model, iter(volumes), torch.from_numpy(lesion)), expected) < 1e-5
+
+
+def test_whole_logits_of_odd_sizes_are_those_of_the_padded_volume():
+    model = random_unet().eval()
+    volume = torch.randn(1, 2, 21, 18, 23, generator=torch.Generator().manual_seed(1))
+    padded = torch.zeros(1, 2, 24, 20, 24)
+    padded[..., :21, :18, :23] = volume
+    with torch.no_grad():
+        torch.testing.assert_close(whole_logits(model, volume), model(padded)[..., :21, :18, :23], rtol=0, atol=0)
+
+
+def test_crop_and_paste_are_inverse_inside_the_volume():
+    volume = torch.randn(2, 9, 10, 11, generator=torch.Generator().manual_seed(0))
+    window = Window((slice(4, 12), slice(0, 8), slice(4, 12)))
+    cropped = window.crop(volume)
+    assert cropped.shape[1:] == window.shape
+    assert not cropped[:, 5:].any()
+    pasted = window.paste(cropped, (9, 10, 11))
+    inside = window.within((9, 10, 11))
+    assert torch.equal(pasted[(..., *inside)], volume[(..., *inside)])
+    assert pasted.count_nonzero() == volume[(..., *inside)].count_nonzero()
+
+
+def test_measuring_leaves_the_model_as_it_was():
+    model = random_unet().train()
+    model.model[0].eval()
+    model.model[2].requires_grad_(False)
+    modes = [module.training for module in model.modules()]
+    flags = [parameter.requires_grad for parameter in model.parameters()]
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    predict_lesion(model, torch.zeros(1, 2, 24, 24, 24), block((24, 24, 24), (9, 9, 9)))
+    assert [module.training for module in model.modules()] == modes
+    assert [parameter.requires_grad for parameter in model.parameters()] == flags
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+
+
+def test_errors_name_the_shapes():
+    model = random_unet()
+    with pytest.raises(ValueError, match="empty"):
+        find_window(model, np.zeros((8, 8, 8), bool), (8, 8, 8))
+    with pytest.raises(ValueError, match=r"\(8, 8, 8\).*\(8, 8, 9\)"):
+        find_window(model, np.ones((8, 8, 8), bool), (8, 8, 9))
+    with pytest.raises(ValueError, match=r"\(2, 8, 8, 9\)"):
+        predict_lesion(model, torch.zeros(1, 2, 8, 8, 9), np.ones((8, 8, 8), bool))

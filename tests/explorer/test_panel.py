@@ -1,0 +1,130 @@
+"""The panel of notebook 00_explore, in an event loop as a kernel has one: choices, their results, and what goes wrong."""
+
+import asyncio
+import subprocess
+from html import unescape
+
+import nibabel as nib
+import pytest
+
+from lib.explorer.panel import Explorer
+from lib.provenance import ROOT
+from lib.run.runner import NOTEBOOKS
+
+SETTINGS = {"n_samples": 2, "noise_fraction": 0.05, "largest_radius_mm": 6}
+SOURCE = {"data": "", "weights": "", "layer": "model.1.submodule.2.conv", "device": "cpu", "seed": 0}
+
+
+def with_panel(run, use, **changes):
+    """What the coroutine function `use` returns of a panel in a running event loop, as in a kernel."""
+
+    async def session():
+        return await use(Explorer(run, **SETTINGS, **SOURCE | changes))
+
+    return asyncio.run(session())
+
+
+async def settled(panel):
+    """Wait until the panel has done what was asked for. Returns what it says."""
+    while not panel._task.done():
+        await asyncio.sleep(0.01)
+    return panel.message.value
+
+
+def test_the_first_lesion_is_explained_and_another_choice_explains_that(explored_run):
+    async def use(panel):
+        await settled(panel)
+        first, context = panel.explained, panel.context
+        assert first.lesion["kind"] == "TP"
+        assert "saliency FLAIR" in panel.place.value  # at the crosshair, which is in its middle
+        assert first.lesion["volume_mm3"] <= 50
+        assert context["radius_mm"].tolist() == [0, 1, 2, 3, 4, 5, 6]
+        other = next(index for _, index in panel.lesion.options if panel.opened.lesions.loc[index, "kind"] == "FN")
+        panel.lesion.value = other
+        assert "explained in" in await settled(panel)
+        assert panel.explained.lesion.name == other
+        panel.method.value = "grad_cam"
+        await settled(panel)
+        assert list(panel.explained.maps) == ["both"]
+        assert bytes(panel.curves.value[:4]) == b"\x89PNG"
+        panel.scan.value = "sub-002"
+        await settled(panel)
+        return panel
+
+    panel = with_panel(explored_run, use)
+    assert panel.explained.opened.row["scan"] == "sub-002"
+    assert len(panel.viewer.widget.volumes) == 1
+
+
+def test_a_choice_takes_the_place_of_what_is_being_computed(explored_run):
+    async def use(panel):
+        await settled(panel)
+        panel.n_samples.value = 1000
+        while panel.progress.value == 0:
+            await asyncio.sleep(0.001)
+        long, panel.n_samples.value = panel._task, 3
+        await settled(panel)
+        return long, panel
+
+    long, panel = with_panel(explored_run, use)
+    assert long.cancelled()
+    assert panel.explained.settings.n_samples == 3
+
+
+def test_a_click_chooses_the_lesion_under_it(explored_run):
+    async def use(panel):
+        await settled(panel)
+        before = panel.lesion.value
+        _, other = panel.lesion.options[-1]
+        place = nib.affines.apply_affine(panel.opened.scan.affine, panel.opened.middle(panel.opened.lesions.loc[other]))
+        for content in (
+            {"event": "location_change", "data": {"mm": [*place, 1.0]}},
+            {"event": "mouse_up", "data": {"is_dragging": False, "mouse_pos": [0, 0], "frac_pos": [0, 0, 0]}},
+        ):
+            panel.viewer.widget._handle_custom_msg(content, [])
+        await settled(panel)
+        return before, other, panel
+
+    before, other, panel = with_panel(explored_run, use)
+    assert before != other == panel.explained.lesion.name
+    assert "lesion probability" in panel.place.value
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data": "nowhere.tsv"}, "nowhere.tsv does not exist: give a BIDS folder or a scans table"),
+        ({"weights": "nowhere.safetensors"}, "nowhere.safetensors is missing: the weights"),
+    ],
+)
+def test_a_bad_choice_is_said_in_the_panel(explored_run, changes, message):
+    async def use(panel):
+        if panel._task:
+            await settled(panel)
+        return panel.message.value
+
+    said = with_panel(explored_run, use, **changes)
+    assert message in unescape(said)
+    assert "error" in said
+
+
+def test_a_method_that_fails_says_why_and_the_next_works(explored_run):
+    async def use(panel):
+        await settled(panel)
+        panel.method.value = "grad_cam"
+        wrong = await settled(panel)
+        panel.method.value = "smoothgrad_mean"
+        return wrong, await settled(panel)
+
+    wrong, right = with_panel(explored_run, use, layer="model.9")
+    assert "no layer 'model.9'" in unescape(wrong)
+    assert "explained in" in right
+
+
+def test_it_is_no_part_of_the_chain_for_make_and_runner_alike():
+    words = ["make", "--print-data-base", "--question", "help"]
+    printed = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False).stdout
+    line = next(line for line in printed.splitlines() if line.startswith("NOTEBOOKS := "))
+    assert line.split()[2:] == [path.stem for path in NOTEBOOKS]
+    assert "00_explore" not in line
+    assert (ROOT / "notebooks" / "00_explore.py").exists()

@@ -1,0 +1,79 @@
+"""Figures of one lesion: one colour scale, planes through the lesion, curves at their numbers."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib.explorer.pictures import PLANES, colour_scale, plot_curves, plot_lesion, plot_scale_bar
+
+SHAPE = (40, 44, 36)
+SPACING_MM = (1.0, 2.0, 1.5)
+PROFILE = pd.DataFrame(
+    {
+        "distance_mm": [-0.5, 0.5, 1.5] * 2,
+        "value": [0.3, 0.1, -0.02, -0.1, 0.0, 0.01],
+        "sequence": ["FLAIR"] * 3 + ["MPRAGE"] * 3,
+    }
+)
+CONTEXT = pd.DataFrame({"radius_mm": [0.0, 1.0, 2.0], "score": [0.2, 0.6, 0.8], "peak": [0.4, 0.9, 1.0]})
+
+
+@pytest.fixture(scope="module")
+def case():
+    mask = np.zeros(SHAPE, bool)
+    mask[20:23, 11:14, 24:27] = True
+    maps = {"FLAIR": np.zeros(SHAPE), "MPRAGE": np.zeros(SHAPE)}
+    maps["FLAIR"][21, 12, 25], maps["MPRAGE"][5, 5, 5] = -0.4, 0.1
+    image = np.random.default_rng(0).normal(50, 5, (2, *SHAPE))
+    return image, mask, SPACING_MM, "smoothgrad_max", maps
+
+
+def test_signed_maps_share_one_scale_symmetric_around_zero(case):
+    scale = colour_scale("smoothgrad_max", case[-1])
+    assert (scale.norm.vmin, scale.norm.vmax) == (-0.4, 0.4)
+    assert scale.cmap(scale.norm(0.0))[3] < 0.01  # where the map is 0 the anatomy shows
+    activation = colour_scale("grad_cam", {"both": np.array([0.0, 3.0])})
+    assert (activation.norm.vmin, activation.norm.vmax) == (0, 3)
+    nothing = colour_scale("smoothgrad_mean", {"FLAIR": np.zeros(3)})
+    assert nothing.norm.vmin < nothing.norm.vmax
+
+
+def test_planes_go_through_the_middle_of_the_lesion_at_true_proportions(case):
+    image, mask, *_, maps = case
+    fig = plot_lesion("title", *case, PROFILE, CONTEXT, 0.5)
+    panels = [ax for ax in fig.axes if len(ax.images) == 2]
+    assert len(panels) == 6
+    expected = {"axial": maps["FLAIR"][:, :, 25], "coronal": maps["FLAIR"][:, 12], "sagittal": maps["FLAIR"][21]}
+    for ax, (plane, values) in zip(panels, expected.items(), strict=False):
+        assert ax.get_title() == plane
+        np.testing.assert_array_equal(ax.images[1].get_array(), values.T)
+        axes = PLANES[plane]
+        left, right, bottom, top = ax.images[1].get_extent()
+        assert right - left == pytest.approx(SHAPE[axes[0]] * SPACING_MM[axes[0]])
+        assert top - bottom == pytest.approx(SHAPE[axes[1]] * SPACING_MM[axes[1]])
+        middle = [21 * 1.0, 12 * 2.0, 25 * 1.5]
+        assert np.mean(ax.get_xlim()) == pytest.approx(middle[axes[0]])
+        assert np.mean(ax.get_ylim()) == pytest.approx(middle[axes[1]])
+    np.testing.assert_array_equal(panels[3].images[0].get_array(), image[1][:, :, 25].T)
+
+
+def test_curves_are_drawn_at_their_numbers_with_units():
+    fig = plot_curves("smoothgrad_max", PROFILE, CONTEXT, 0.5)
+    upper, lower = fig.axes
+    assert upper.get_ylabel() == "mean saliency (logit per z-score)"
+    assert lower.get_ylabel() == "lesion probability"
+    for ax in (upper, lower):
+        assert "(mm" in ax.get_xlabel()
+    drawn = {line.get_label(): line.get_xydata() for ax in (upper, lower) for line in ax.lines}
+    np.testing.assert_array_equal(drawn["MPRAGE"], PROFILE[["distance_mm", "value"]].iloc[3:])
+    np.testing.assert_array_equal(drawn["mean over the lesion"], CONTEXT[["radius_mm", "score"]])
+    np.testing.assert_array_equal(drawn["threshold 0.50"][:, 1], [0.5, 0.5])
+
+
+def test_the_colours_carry_the_unit_of_their_method(case):
+    scale = colour_scale("smoothgrad_max", case[-1])
+    (ax,) = plot_scale_bar("smoothgrad_max", scale).axes
+    assert ax.get_xlabel() == "saliency (logit per z-score)"
+    activation = colour_scale("grad_cam", {"both": np.array([2.5e-5])})
+    (ax,) = plot_scale_bar("grad_cam", activation).axes
+    assert ax.get_xlabel() == "Grad-CAM++ ($10^{-5}$ a.u.)"

@@ -1,0 +1,134 @@
+"""Figures of the context experiment: lines, bands and marks are those of the tables, at journal width, with units."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib.figures.context import PLACES, REACHES, plot_context, plot_fills, plot_radii
+
+STEPS = np.arange(0, 6)
+VARIANTS = [("mean", "euclidean"), ("mean", "dilation"), ("air", "euclidean"), ("blurred", "euclidean")]
+
+
+def tables(plateau=3.0):
+    responses, curve, overall = [], [], []
+    for number, (fill, growth) in enumerate(VARIANTS):
+        names = {"fill": fill, "growth": growth, "step": STEPS}
+        score = STEPS / (6 + number)
+        for scan, factor in (("sub-1", 0.9), ("sub-2", 1.1)):
+            responses.append(pd.DataFrame(names | {"scan": scan, "label": 1, "score": score * factor}))
+        numbers = {"lesions": 2, "patients": 2, "fraction": STEPS / 5, "low_fraction": 0.0, "high_fraction": 1.0}
+        numbers |= {"score": score, "sd_score": 0.05, "low_score": score * 0.9, "high_score": score * 1.1}
+        curve.append(pd.DataFrame(names | numbers))
+        for name in ("fraction", "score"):
+            overall.append((fill, growth, name, plateau + number, 2.5, 4.0 + number))
+    overall = pd.DataFrame(overall, columns=["fill", "growth", "curve", "step95", "low", "high"])
+    return pd.concat(responses), pd.concat(curve), overall
+
+
+def radii():
+    generator, n = np.random.default_rng(0), 12
+    names = ["radius95_mm", "reach5_flair_mm", "reach5_mprage_mm", *PLACES]
+    lesions = pd.DataFrame(generator.uniform(5, 50, (n, len(names))), columns=names)
+    lesions = lesions.assign(subject=[f"{i % 4}" for i in range(n)], radius95_low_mm=lesions["radius95_mm"] - 1)
+    lesions["radius95_high_mm"] = lesions["radius95_mm"] + 2
+    numbers = {"lesions": n, "patients": 4, "rho": -0.25, "low": -0.5, "high": 0.125}
+    limits = {
+        "mean_difference": 1.5,
+        "difference_low": 1.0,
+        "difference_high": 2.0,
+        "limit_low": -3.0,
+        "limit_high": 6.0,
+    }
+    correlations = pd.DataFrame([{"with": name} | numbers for name in PLACES])
+    agreement = pd.DataFrame([{"with": name} | numbers | limits for name in REACHES])
+    return lesions, correlations, agreement
+
+
+FIGURES = {
+    "context": lambda: plot_context(*tables()),
+    "fills": lambda: plot_fills(*tables()[1:]),
+    "radii": lambda: plot_radii(*radii()),
+}
+
+
+@pytest.fixture(scope="module")
+def figures():
+    return {name: draw() for name, draw in FIGURES.items()}
+
+
+def lines(ax):
+    return {line.get_label(): line.get_xydata() for line in ax.get_lines()}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_fits_the_double_column(figures, name):
+    fig = figures[name]
+    assert fig.get_size_inches()[0] * 25.4 == pytest.approx(183)
+    box = fig.get_tightbbox()
+    assert box.x0 >= -0.01 and box.x1 <= 183 / 25.4 + 0.01  # nothing is cut off at the sides
+
+
+@pytest.mark.parametrize(
+    ("name", "units"),
+    [
+        (
+            "context",
+            {"perilesional tissue kept (mm)", "18-connected dilations of the lesion", "mean lesion probability"},
+        ),
+        ("fills", {"perilesional tissue kept (mm)", "95 % of the plateau (mm)"}),
+        ("radii", {"context radius (mm)", "lesion volume (mm³)", "FLAIR saliency's reach (mm)", "mean of both (mm)"}),
+    ],
+)
+def test_axes_carry_units(figures, name, units):
+    labels = {label for ax in figures[name].axes for label in (ax.get_xlabel(), ax.get_ylabel())}
+    assert units <= labels
+
+
+def test_curves_and_plateaus_in_mm_and_in_dilations(figures):
+    responses, curve, _ = tables()
+    for (left, right), growth, plateau in zip(
+        np.reshape(figures["context"].axes, (2, 2)), ("euclidean", "dilation"), (3, 4), strict=True
+    ):
+        here = curve[(curve["fill"] == "mean") & (curve["growth"] == growth)]
+        assert lines(left)["fraction, 95 % interval"][:, 1].tolist() == here["fraction"].tolist()
+        assert lines(right)["mean, 95 % interval"][:, 1].tolist() == here["score"].tolist()
+        label = f"95 % of plateau: {plateau} (2.5 to {plateau + 1})"
+        assert lines(left)[label][:, 0].tolist() == lines(right)[label][:, 0].tolist() == [plateau] * 2
+        one = responses[
+            (responses["fill"] == "mean") & (responses["growth"] == growth) & (responses["scan"] == "sub-2")
+        ]
+        assert one["score"].tolist() in [np.asarray(line.get_ydata()).tolist() for line in right.get_lines()]
+
+
+def test_without_a_plateau_none_is_marked():
+    left = plot_context(*tables(plateau=np.nan)).axes[0]
+    assert not [name for name in lines(left) if "plateau" in name]
+
+
+def test_fills_are_told_apart_in_the_curves_and_plateaus(figures):
+    fraction, score, plateau = figures["fills"].axes
+    _, curve, overall = tables()
+    for name in ("mean", "air", "blurred"):
+        here = curve[(curve["fill"] == name) & (curve["growth"] == "euclidean")]
+        assert lines(fraction)[name][:, 1].tolist() == here["fraction"].tolist()
+        assert lines(score)[name][:, 1].tolist() == here["score"].tolist()
+    drawn = [line.get_ydata().tolist() for line in plateau.get_lines()]
+    assert drawn == [[3, 3], [5, 5], [6, 6]]  # mean, air, blurred: no dilations
+    bars = [bar[:, 1].tolist() for bars in plateau.collections for bar in bars.get_segments()]
+    assert bars == [[2.5, high] for high in (4.0, 4.0, 6.0, 6.0, 7.0, 7.0)]
+
+
+def test_radii_are_drawn_against_places_and_reaches(figures):
+    lesions, _, _ = radii()
+    axes = figures["radii"].axes
+    for ax, name in zip(axes[:4], PLACES, strict=True):
+        assert ax.get_lines()[0].get_xydata().tolist() == lesions[[name, "radius95_mm"]].to_numpy().tolist()
+        assert ax.get_title("right") == "ρ −0.25 (−0.50 to 0.12)"
+        assert ax.collections[0].get_segments()[3][:, 1] == pytest.approx(
+            lesions.loc[3, ["radius95_low_mm", "radius95_high_mm"]].tolist()
+        )
+    for (scatter, difference), name in zip((axes[4:6], axes[6:8]), REACHES, strict=True):
+        assert scatter.get_lines()[1].get_xydata().tolist() == lesions[["radius95_mm", name]].to_numpy().tolist()
+        np.testing.assert_allclose(difference.get_lines()[0].get_ydata(), lesions[name] - lesions["radius95_mm"])
+        assert [line.get_ydata()[0] for line in difference.get_lines()[1:]] == [1.5, -3.0, 6.0]

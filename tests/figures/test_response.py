@@ -1,0 +1,103 @@
+"""Figures of responses: lines, bands and marks are those of the tables, at journal width, with units."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib.figures.response import plot_changes, plot_response
+
+
+def response():
+    rows = []
+    for sequences in ("FLAIR", "MPRAGE", "both"):
+        for diameter in (3.0, 6.0):
+            for contrast in (0.0, 1.0, 2.0):
+                p = diameter * contrast / (20 if sequences == "both" else 30)
+                row = {"diameter_mm": diameter, "contrast": contrast, "sequences": sequences, "n": 8, "n_explained": 4}
+                row |= {"score": p / 3, "low_score": p / 4, "high_score": p / 2}
+                row |= {"peak_flair": 5 * p, "low_peak_flair": 4 * p, "high_peak_flair": 6 * p}
+                rows.append(row | {"peak_mprage": -p, "low_peak_mprage": -2 * p, "high_peak_mprage": -p / 2})
+    return pd.DataFrame(rows)
+
+
+def changes():
+    rows = [
+        (f"sub-{i % 3}", str(i % 3), i, change, score > 0.3, score, 5 * score, -score)
+        for i in range(6)
+        for change, score in (("none", 0.8 + i / 50), ("FLAIR removed", 0.1), ("moved to grey matter", 0.5 - i / 20))
+    ]
+    columns = ["scan", "subject", "label", "change", "detected", "score", "peak_flair", "peak_mprage"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+FIGURES = {
+    "synthetic_response": lambda: plot_response(response(), {"FLAIR": 1.2, "MPRAGE": 0.7}),
+    "changes": lambda: plot_changes(changes(), np.random.default_rng(0)),
+}
+
+
+@pytest.fixture(scope="module")
+def figures():
+    return {name: draw() for name, draw in FIGURES.items()}
+
+
+def lines(ax):
+    return {line.get_label(): line.get_xydata() for line in ax.get_lines()}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_fits_the_double_column(figures, name):
+    fig = figures[name]
+    assert fig.get_size_inches()[0] * 25.4 == pytest.approx(183)
+    box = fig.get_tightbbox()
+    assert box.x0 >= -0.01 and box.x1 <= 183 / 25.4 + 0.01  # nothing is cut off at the sides
+
+
+@pytest.mark.parametrize(
+    ("name", "units"),
+    [
+        ("synthetic_response", {"contrast (z-score)", "peak saliency (logit per z-score)"}),
+        ("changes", {"detected (fraction)", "FLAIR peak saliency\n(logit per z-score)"}),
+    ],
+)
+def test_axes_carry_units(figures, name, units):
+    labels = {label for ax in figures[name].axes for label in (ax.get_xlabel(), ax.get_ylabel())}
+    assert units <= labels
+
+
+def test_response_has_a_column_a_sequence_and_a_line_a_diameter(figures):
+    table = response()
+    axes = np.array(figures["synthetic_response"].axes).reshape(2, 3)
+    for column, sequences in zip(axes.T, ("FLAIR", "MPRAGE", "both"), strict=True):
+        rows = table[(table["sequences"] == sequences) & (table["diameter_mm"] == 6)]
+        assert lines(column[0])["6 mm"] == pytest.approx(rows[["contrast", "score"]].to_numpy())
+        flair, mprage = column[1].get_lines()[2:4]  # of 6 mm
+        assert flair.get_ydata().tolist() == rows["peak_flair"].tolist()
+        assert mprage.get_ydata().tolist() == rows["peak_mprage"].tolist() and mprage.get_linestyle() == "--"
+    marks = [[x[0, 0] for name, x in lines(ax).items() if name.startswith("annotated")] for ax in axes[0]]
+    assert marks == [[1.2], [0.7], [1.2, 0.7]]
+    assert [ax.get_title() for ax in axes[:, 0]] == ["FLAIR only, n = 8", "n = 4"]
+
+
+def test_response_joins_the_contrasts_at_which_saliency_was_computed():
+    table = response()
+    table.loc[table["contrast"] == 1, "n_explained"] = 0
+    drawn = plot_response(table, {}).axes[3].get_lines()[0]
+    assert np.asarray(drawn.get_xdata()).tolist() == [0.0, 2.0]
+
+
+def test_response_without_saliency_has_no_empty_row():
+    assert len(plot_response(response().assign(n_explained=0), {}).axes) == 3
+
+
+def test_changes_pair_lesions_and_put_the_mean_inside_its_interval(figures):
+    table = changes()
+    score = figures["changes"].axes[1]
+    first = table[table["label"] == 2].set_index("change")["score"]
+    paired = [np.asarray(line.get_xdata()).tolist() for line in score.get_lines()]
+    assert first[["none", "FLAIR removed", "moved to grey matter"]].tolist() in paired
+    means = table.groupby("change")["score"].mean()
+    drawn, bars = score.get_lines()[-1].get_xdata(), score.collections[0].get_segments()
+    assert drawn == pytest.approx(means[["none", "FLAIR removed", "moved to grey matter"]])
+    low, high = bars[2][:, 0]
+    assert low < means["moved to grey matter"] < high

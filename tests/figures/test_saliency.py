@@ -1,0 +1,218 @@
+"""Figures of notebook 4: what is drawn is what the tables say, at journal width, with units."""
+
+from itertools import combinations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib.figures.saliency import MEASURES, plot_orders, plot_peaks, plot_profiles, plot_proxy
+from lib.figures.style import KINDS
+from lib.statistics.comparisons import pairwise_tests
+
+PANELS = [(method, sequence) for method in ("smoothgrad_max", "smoothgrad_mean") for sequence in ("FLAIR", "MPRAGE")]
+PANELS.append(("grad_cam", "both"))
+COUNTS = {"TP": 6, "FP": 5, "FN": 4, "TN": 6, "TN grey": 3}
+
+
+def saliency(counts, panels=PANELS):
+    rng = np.random.default_rng(3)
+    rows = [
+        (method, sequence, kind, str(i % 3), rng.normal(level, 1), 5.0 + i, (level + i) / 20)
+        for method, sequence in panels
+        for level, (kind, n) in enumerate(counts.items())
+        for i in range(n)
+    ]
+    names = ["method", "sequence", "kind", "subject", "peak", "volume_mm3", "mean_probability"]
+    return pd.DataFrame(rows, columns=names)
+
+
+def compared(table):
+    return pd.concat(
+        pairwise_tests(rows, "peak", "kind", KINDS).assign(
+            method=method, sequence=sequence, measure="peak", scaling="raw"
+        )
+        for (method, sequence), rows in table.groupby(["method", "sequence"])
+    )
+
+
+def profile():
+    distance = np.arange(-2.5, 5)
+    tables = []
+    for panel, (method, sequence) in enumerate(PANELS):
+        for k, kind in enumerate(KINDS[:3]):
+            facts = {"method": method, "sequence": sequence, "kind": kind, "lesions": 4, "patients": 2}
+            mean = np.cos(distance + k) * (panel + 1)
+            facts |= {"distance_mm": distance, "mean": mean, "low": mean - 0.1, "high": mean + 0.2}
+            tables.append(pd.DataFrame(facts))
+    return pd.concat(tables)
+
+
+def clustered():
+    generator, rows = np.random.default_rng(0), []
+    for sequence in ("FLAIR", "MPRAGE"):
+        for measure in MEASURES:
+            for scaling in ("raw", "scaled"):
+                rows += [
+                    (sequence, measure, scaling, a, b, generator.uniform(-1, 1)) for a, b in combinations(KINDS, 2)
+                ]
+    table = pd.DataFrame(rows, columns=["sequence", "measure", "scaling", "a", "b", "delta"])
+    table = table.assign(method="smoothgrad_max", delta_low=table["delta"] - 0.1, delta_high=table["delta"] + 0.1)
+    for name in ("difference", "adjusted"):
+        value = generator.normal(size=len(table))
+        table = table.assign(**{name: value, f"{name}_low": value - 0.2, f"{name}_high": value + 0.2})
+    return table
+
+
+def matched():
+    rows = [
+        ("FLAIR", name, a, b, 0.1 * i)
+        for name in ("volume", "volume and probability")
+        for i, (a, b) in enumerate(combinations(KINDS, 2))
+    ]
+    table = pd.DataFrame(rows, columns=["sequence", "matched_on", "a", "b", "difference"])
+    table.loc[table["b"] == "FN", "difference"] = np.nan  # no pair
+    return table.assign(method="smoothgrad_max", low=table["difference"] - 0.3, high=table["difference"] + 0.3)
+
+
+def peaks(panels=PANELS, **counts):
+    table = saliency(counts, panels)
+    return plot_peaks(table, compared(table))
+
+
+FIGURES = {
+    "peaks": lambda: peaks(**COUNTS),
+    "profile": lambda: plot_profiles(profile()),
+    "orders": lambda: plot_orders(clustered()),
+    "proxy": lambda: plot_proxy(saliency(COUNTS), clustered(), matched()),
+}
+
+
+@pytest.fixture(scope="module")
+def figures():
+    return {name: draw() for name, draw in FIGURES.items()}
+
+
+def lines(ax):
+    return {line.get_label(): line.get_xydata() for line in ax.get_lines()}
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_fits_the_double_column_with_legible_type(figures, name):
+    fig = figures[name]
+    assert fig.get_size_inches()[0] * 25.4 == pytest.approx(183)
+    assert fig.get_size_inches()[1] * 25.4 < 247
+    box = fig.get_tightbbox()
+    assert box.x0 >= -0.01 and box.x1 <= 183 / 25.4 + 0.01  # nothing is cut off at the sides
+    type_size = [text.get_fontsize() for text in fig.findobj(plt.Text) if text.get_text()]
+    assert min(type_size) >= 6
+
+
+@pytest.mark.parametrize(
+    ("name", "units"),
+    [
+        ("peaks", {"peak saliency (logit per z-score)", "peak saliency (a.u.)"}),
+        ("profile", {"distance from lesion border (mm)", "mean saliency (logit per z-score)"}),
+        ("proxy", {"volume (mm³)", "FLAIR peak (logit per z-score)"}),
+    ],
+)
+def test_axes_carry_units(figures, name, units):
+    labels = {label for ax in figures[name].axes for label in (ax.get_xlabel(), ax.get_ylabel())}
+    assert units <= labels
+
+
+def test_peaks_are_those_of_the_table_and_n_is_shown(figures):
+    table = saliency(COUNTS)
+    ax = figures["peaks"].axes[0]
+    here = table[(table["method"] == "smoothgrad_max") & (table["sequence"] == "FLAIR")]
+    drawn = [line.get_ydata() for line in ax.get_lines()[: len(KINDS)]]
+    for kind, values in zip(KINDS, drawn, strict=True):
+        assert sorted(values) == sorted(here.loc[here["kind"] == kind, "peak"])
+    labels = [label.get_text() for label in ax.get_xticklabels()]
+    assert labels == ["TP\n6 (3)", "FP\n5 (3)", "FN\n4 (3)", "TN\n6 (3)", "TN grey\n3 (3)"]
+
+
+def test_sequences_of_one_method_share_their_scale(figures):
+    flair, mprage = figures["peaks"].axes[:2]
+    assert flair.get_ylim() == mprage.get_ylim()
+
+
+def bars_of(fig, panel=0):
+    return [text.get_text() for text in fig.axes[panel].child_axes[0].texts]
+
+
+def test_significance_bars_show_the_given_holm_values_of_raw_peaks():
+    table = saliency({"TP": 3, "FP": 3, "FN": 3}, PANELS[4:])
+    tests = compared(table)
+    p = {("TP", "FP"): 0.00005, ("TP", "FN"): 0.02, ("FP", "FN"): 0.5}
+    tests["p_holm"] = [p.get(pair, np.nan) for pair in zip(tests["a"], tests["b"], strict=True)]
+    other = pd.concat([tests.assign(scaling="scaled", p_holm=0.001), tests.assign(measure="contrast", p_holm=0.001)])
+    assert sorted(bars_of(plot_peaks(table, pd.concat([tests, other])))) == ["*", "****", "ns"]
+
+
+def test_grey_matter_is_compared_with_white_matter_alone(figures):
+    assert len(bars_of(figures["peaks"])) == 6 + 1
+
+
+def test_drawing_significance_bars_prints_nothing(capsys):
+    peaks(PANELS[4:], TP=3, FP=3)
+    assert capsys.readouterr().out == ""
+
+
+def test_a_missing_kind_and_a_single_lesion_keep_their_places():
+    fig = peaks(PANELS[:2], TP=6, FP=1, TN=2)
+    labels = [label.get_text() for label in fig.axes[0].get_xticklabels()]
+    assert labels == ["TP\n6 (3)", "FP\n1 (1)", "FN\n0 (0)", "TN\n2 (2)", "TN grey\n0 (0)"]
+    assert len(bars_of(fig)) == 3  # no bar to the missing kind
+
+
+def test_profile_lines_and_bands_are_those_of_the_table(figures):
+    table = profile()
+    for ax, (method, sequence) in zip(figures["profile"].axes, PANELS, strict=True):
+        rows = table[(table["method"] == method) & (table["sequence"] == sequence)]
+        for kind in KINDS[:3]:
+            here = rows[rows["kind"] == kind]
+            drawn = lines(ax)[f"{kind}, 4 lesions of 2 patients"]
+            assert drawn == pytest.approx(here[["distance_mm", "mean"]].to_numpy())
+        band = ax.collections[0].get_paths()[0].vertices[:, 1]
+        first = rows[rows["kind"] == "TP"]
+        assert (band.min(), band.max()) == pytest.approx((first["low"].min(), first["high"].max()))
+
+
+def test_insets_hold_what_lies_beyond_at_a_scale_of_its_own(figures):
+    flair, *_, cam = figures["profile"].axes
+    (inset,) = flair.child_axes
+    drawn = lines(inset)["TP, 4 lesions of 2 patients"]
+    table = profile().query("method == 'smoothgrad_max' and sequence == 'FLAIR' and kind == 'TP'")
+    expected = table[table["distance_mm"] > 2]
+    assert drawn == pytest.approx(expected[["distance_mm", "mean"]].to_numpy())
+    assert not cam.child_axes
+
+
+def test_orders_show_every_delta_with_its_interval_raw_and_scaled(figures):
+    table, axes = clustered(), figures["orders"].axes
+    assert [ax.get_title() for ax in axes[::6]] == ["FLAIR\npeak", "MPRAGE\npeak"]
+    for ax, (sequence, measure) in zip(axes, [(s, m) for s in ("FLAIR", "MPRAGE") for m in MEASURES], strict=True):
+        here = table[(table["sequence"] == sequence) & (table["measure"] == measure)]
+        for scaling, bars in zip(("raw", "scaled"), ax.collections, strict=True):
+            one = here[here["scaling"] == scaling]
+            np.testing.assert_array_equal(lines(ax)[scaling][:, 0], one["delta"])
+            ends = np.array([segment[:, 0] for segment in bars.get_segments()])
+            np.testing.assert_allclose(ends, one[["delta_low", "delta_high"]])
+    assert [label.get_text() for label in axes[0].get_yticklabels()][:2] == ["TP over FP", "TP over FN"]
+
+
+def test_proxy_shows_flair_peaks_and_each_estimate_of_the_difference(figures):
+    size, probability, forest = figures["proxy"].axes
+    table = saliency(COUNTS).query("method == 'smoothgrad_max' and sequence == 'FLAIR'")
+    for kind in KINDS:
+        here = table[table["kind"] == kind]
+        np.testing.assert_array_equal(lines(size)[kind], here[["volume_mm3", "peak"]])
+        np.testing.assert_array_equal(lines(probability)[kind], here[["mean_probability", "peak"]])
+    raw = clustered().query("sequence == 'FLAIR' and measure == 'peak' and scaling == 'raw'")
+    np.testing.assert_array_equal(lines(forest)["all lesions"][:, 0], raw["difference"])
+    np.testing.assert_array_equal(lines(forest)["adjusted"][:, 0], raw["adjusted"])
+    for name in ("volume", "volume and probability"):
+        expected = matched().query(f"matched_on == '{name}'")["difference"]
+        np.testing.assert_array_equal(lines(forest)[f"pairs matched in {name}"][:, 0], expected)

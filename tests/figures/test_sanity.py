@@ -1,0 +1,88 @@
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib.figures.sanity import plot_sanity
+from lib.sanity.checks import add_means
+
+LESIONS = (("a", "a_1", 1), ("a", "a_1", 2), ("b", "b_1", 1))
+
+
+def table(by, groups, lesions=LESIONS):
+    """A table of one check: rows of `by` with values that grow from lesion to lesion, and their means."""
+    tables = [
+        pd.DataFrame([(*group, 0.1 + 0.1 * n + 0.01 * i) for i, group in enumerate(groups)], columns=[*by, "value"])
+        for n in range(len(lesions))
+    ]
+    tables = [
+        one.assign(subject=subject, scan=scan, label=label)
+        for one, (subject, scan, label) in zip(tables, lesions, strict=True)
+    ]
+    return add_means(tables, by, n_resamples=50, generator=np.random.default_rng(0))
+
+
+def tables(lesions=LESIONS):
+    where = [(region, of) for region in ("window", "within 3 mm") for of in ("magnitude", "signed")]
+    modes, depths = ("cascading", "independent"), (1, 3, 5)
+    drawn = [(mode, depth, f"conv{depth}", *rest) for mode in modes for depth in depths for rest in where]
+    stable = [(maps, *rest) for maps in ("N, two seeds", "N and 2N") for rest in where]
+    curves = [
+        (order, mode, of, fraction)
+        for order in ("SmoothGrad", "Grad-CAM++", "distance", "random")
+        for mode in ("deletion", "insertion")
+        for of in ("probability", "logit")
+        for fraction in (0.01, 0.1, 1.0)
+    ]
+    explained = [
+        (sequence, region, model)
+        for sequence in ("FLAIR", "MPRAGE", "both")
+        for region in ("window", "within 3 mm")
+        for model in ("mask", "mask + distance", "any profile")
+    ]
+    maps = [(name, of) for name in ("SmoothGrad", "shuffled", "lesion mask") for of in ("infidelity", "relative")]
+    return (
+        table(["mode", "depth", "layer", "region", "of"], drawn, lesions),
+        table(["maps", "region", "of"], stable, lesions),
+        table(["map", "of"], maps, lesions),
+        table(["order", "mode", "of", "fraction"], curves, lesions),
+        table(["sequence", "region", "model"], explained, lesions),
+    )
+
+
+def mean(table, **names):
+    rows = table[table["scan"] == "all"]
+    for column, name in names.items():
+        rows = rows[rows[column] == name]
+    return rows["value"].to_numpy()
+
+
+def lines(ax):
+    return {line.get_label(): line.get_ydata() for line in ax.lines}
+
+
+def test_every_panel_draws_the_means_of_its_table():
+    drawn, stable, unfaithful, curves, explained = tables()
+    fig = plot_sanity(drawn, stable, unfaithful, curves, explained)
+    cascading, independent, infidelity, deletion, insertion, known = fig.axes
+    letters = [ax.get_title(loc="left") for ax in fig.axes]
+    assert letters == ["a", "", "b", "c", "", "d"]
+    for ax, mode in ((cascading, "cascading"), (independent, "independent")):
+        expected = mean(drawn, mode=mode, region="within 3 mm", of="signed")
+        np.testing.assert_array_equal(lines(ax)["signed map, within 3 mm"], expected)
+    start = mean(stable, maps="N, two seeds", region="window", of="magnitude")
+    assert any(list(line.get_xdata()) == [0] and line.get_ydata() == start for line in cascading.lines)
+    for ax, mode in ((deletion, "deletion"), (insertion, "insertion")):
+        expected = mean(curves, mode=mode, order="Grad-CAM++", of="probability")
+        np.testing.assert_array_equal(lines(ax)["Grad-CAM++"], expected)
+    assert [label.get_text() for label in infidelity.get_xticklabels()] == ["SmoothGrad", "shuffled", "lesion\nmask"]
+    heights = [line.get_ydata()[0] for line in infidelity.lines if len(line.get_ydata()) == 1]
+    assert heights == pytest.approx(list(mean(unfaithful, of="relative")))
+    assert sum(len(line.get_ydata()) == 3 for line in known.lines) == 3 * 3 * 2
+    assert "3 lesions, 2 patients" in fig.get_supxlabel()
+
+
+def test_one_lesion_has_no_interval_and_none_leaves_empty_panels_that_say_so():
+    assert "1 lesions, 1 patients" in plot_sanity(*tables(LESIONS[:1])).get_supxlabel()
+    fig = plot_sanity(*tables(()))
+    assert "no lesion" in fig.get_supxlabel()
+    assert not any(line.get_label()[0] != "_" for ax in fig.axes for line in ax.lines)

@@ -1,0 +1,80 @@
+"""The numbers of a sweep's figure against the statistics they stand for, and what the figure shows of them."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib.figures.sweep import plot_sweep, sweep_numbers
+from lib.statistics.comparisons import bootstrap_cliffs_delta
+from lib.statistics.intervals import bootstrap_mean
+
+PLOT = {"x": "noise", "x_label": "noise (fraction)", "y": "peak", "y_label": "peak (logit per z-score)"}
+COMPARED = PLOT | {"compare": {"column": "kind", "pairs": [["TP", "FP"], ["FP", "FN"]]}, "panel": "method"}
+
+
+@pytest.fixture
+def table():
+    draw = np.random.default_rng(0)
+    index = pd.MultiIndex.from_product(
+        [[0.1, 0.2, 0.4], ["max", "mean"], ["TP", "FP", "FN"], range(4), range(3)],
+        names=["noise", "method", "kind", "subject", "lesion"],
+    )
+    rows = index.to_frame(index=False)
+    return rows.assign(peak=draw.normal(size=len(rows)) + (rows["kind"] == "TP"))
+
+
+def test_rows_of_patients_are_averaged_with_intervals_over_patients(table):
+    found = sweep_numbers(table, PLOT | {"panel": "method", "hue": "kind"}).set_index(["method", "noise", "kind"])
+    assert len(found) == 2 * 3 * 3
+    here = table.query("method == 'mean' and noise == 0.2 and kind == 'FN'")
+    wanted = bootstrap_mean(here, ["peak"], generator=np.random.default_rng(0))
+    row = found.loc[("mean", 0.2, "FN")]
+    np.testing.assert_allclose(row[["value", "low", "high"]].astype(float), np.ravel(wanted))
+    assert (row["lesions"], row["patients"]) == (12, 4)
+
+
+def test_kinds_are_compared_by_cliffs_delta(table):
+    table.loc[(table["noise"] == 0.2).idxmax(), "peak"] = np.nan
+    found = sweep_numbers(table, COMPARED).set_index(["method", "noise", "compared"])
+    here = table.query("method == 'max' and noise == 0.2 and kind in ['TP', 'FP']").dropna()
+    options = {"n_resamples": 2000, "generator": np.random.default_rng(0)}
+    row = found.loc[("max", 0.2, "TP over FP")]
+    assert tuple(row[["value", "low", "high"]]) == bootstrap_cliffs_delta(here, "peak", "kind", "TP", "FP", **options)
+    assert (row["lesions"], row["patients"]) == (23, 4)
+
+
+def test_rows_without_patients_keep_their_own_interval():
+    table = pd.DataFrame(
+        {"noise": [0.0, 0.1], "peak": [1.0, 2.0], "low": [0.5, 1.5], "high": [2.0, 3.0], "patients": 8}
+    )
+    found = sweep_numbers(table, PLOT)
+    pd.testing.assert_frame_equal(found[["low", "high", "patients"]], table[["low", "high", "patients"]])
+    assert found["value"].tolist() == [1.0, 2.0]
+    with pytest.raises(ValueError, match="2 rows of peak at one place"):
+        sweep_numbers(table.assign(noise=0.0), PLOT)
+    with pytest.raises(ValueError, match="no column kind in the table"):
+        sweep_numbers(table, PLOT | {"hue": "kind"})
+
+
+def test_numbers_are_drawn_along_an_axis_and_texts_below_another(table):
+    found = sweep_numbers(table, COMPARED)
+    along = plot_sweep(found, COMPARED | {"x_scale": "log"})
+    assert [ax.get_title() for ax in along.axes] == [
+        "max\nn = 24 lesions, 4 patients",
+        "mean\nn = 24 lesions, 4 patients",
+    ]
+    assert along.axes[0].get_xscale() == "log"
+    line, band = along.axes[0].lines[0], along.axes[0].collections[0]
+    assert line.get_xdata().tolist() == [0.1, 0.2, 0.4]
+    here = found.query("method == 'max' and compared == 'TP over FP'")
+    np.testing.assert_allclose(line.get_ydata(), here["value"])
+    corners = band.get_paths()[0].vertices
+    for x, low, high in here[["noise", "low", "high"]].itertuples(index=False):
+        assert {low, high} <= set(corners[corners[:, 0] == x, 1])
+
+    below = plot_sweep(found.assign(noise=found["noise"].map("noise {}".format)), COMPARED)
+    assert [label.get_text() for label in below.axes[0].get_yticklabels()] == ["noise 0.1", "noise 0.2", "noise 0.4"]
+    assert below.axes[0].yaxis_inverted()
+    line, _, (bars,) = below.axes[0].containers[0].lines
+    np.testing.assert_allclose(line.get_xdata().astype(float), here["value"])
+    np.testing.assert_allclose([segment[:, 0] for segment in bars.get_segments()], here[["low", "high"]])

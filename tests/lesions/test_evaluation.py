@@ -1,0 +1,93 @@
+"""Tables of an evaluation, against hand calculations."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import ndimage
+
+from lib.lesions.evaluation import best_threshold, detection_by_volume, metrics_table, threshold_curve, threshold_scores
+from lib.lesions.instances import label_instances, segment
+from lib.lesions.metrics import scan_metrics
+
+
+def test_threshold_curve_is_the_mean_over_scans():
+    annotation = np.zeros((10, 10, 10), bool)
+    annotation[0, 0, :4] = True
+    probability = np.zeros(annotation.shape)
+    probability[0, 0, :2] = 0.9
+    probability[0, 0, 2:4] = 0.4
+    cases = [(probability, annotation), (probability * 0, annotation * False)]  # the second is empty in both: 1
+    curve = threshold_curve(threshold_scores(*case) for case in cases)
+    dice = curve.set_index(curve["threshold"].round(2))["dice"]
+    assert dice[[0.3, 0.5, 0.8, 0.95]].tolist() == pytest.approx([1, (2 / 3 + 1) / 2, (2 / 3 + 1) / 2, (0 + 1) / 2])
+
+
+def test_scores_are_those_of_the_segmentation_at_each_threshold():
+    generator = np.random.default_rng(0)
+    probability = ndimage.gaussian_filter(generator.random((16, 17, 18)), 1)
+    probability = ((probability - probability.min()) / np.ptp(probability)) ** 2
+    annotation = probability + 0.2 * generator.random(probability.shape) > 0.55
+    annotated = label_instances(annotation)
+    scores = threshold_scores(probability, annotation)
+    curve = threshold_curve([scores])
+    for j in (2, 5, 9, 13, 16, 18):
+        threshold, outline = curve.loc[j, ["threshold", "outline"]]
+        assert outline == min(threshold, 0.5)
+        mask = segment(probability, threshold, outline)
+        expected = scan_metrics(mask, annotation) | {"tp": len(np.unique(annotated[mask & annotation]))}
+        assert scores[j].tolist() == pytest.approx(list(expected.values()))
+    assert len(np.unique(scores[9:, 0])) > 3
+
+
+def test_a_lesion_predicted_in_pieces_is_found_once():
+    annotation = np.zeros((10, 5, 5), bool)
+    annotation[1:8, 2, 2] = True
+    probability = np.where(annotation, 0.9, 0.0)
+    probability[4, 2, 2] = 0.3
+    assert threshold_scores(probability, annotation)[[3, 16], 2:].tolist() == [[1, 0, 0]] * 2
+
+
+def test_the_best_threshold_has_the_best_mean_of_dice_and_f1():
+    curve = pd.DataFrame(
+        {"threshold": [0.3, 0.9, 0.5], "outline": [0.3, 0.5, 0.5], "dice": [0.4, 0.5, 0.3]}
+        | {"ndsc": [0.9, 0.6, 0.9], "f1": [0.5, 0.45, 0.6]}
+    )
+    assert best_threshold(curve) == {"threshold": 0.9, "outline": 0.5, "dice": 0.5, "ndsc": 0.6, "f1": 0.45}
+
+
+def test_of_thresholds_as_good_to_three_decimals_the_highest_is_the_best():
+    curve = pd.DataFrame({"threshold": [0.3, 0.7, 0.9], "dice": [0.5004, 0.5, 0.5], "f1": [0.6, 0.6, 0.598]})
+    assert best_threshold(curve)["threshold"] == 0.7
+
+
+def test_f1_is_of_the_lesions_of_all_scans_and_no_lesion_is_no_error():
+    annotation = np.zeros((12, 6, 6), bool)
+    annotation[1, 1, 1] = annotation[4, 1, 1] = annotation[7, 1, 1] = True
+    probability = np.where(annotation, 0.9, 0.0)
+    probability[7, 1, 1], probability[10, 1, 1] = 0.0, 0.9  # one missed, one false
+    empty = np.zeros(annotation.shape)
+    curve = threshold_curve([threshold_scores(probability, annotation), threshold_scores(empty, empty)])
+    assert curve["f1"].iloc[[9, 18]].tolist() == pytest.approx([2 * 2 / (2 * 2 + 1 + 1), 0])
+
+
+def test_metrics_are_means_of_scans_and_rates_of_summed_counts():
+    scans = pd.DataFrame(
+        {"subject": ["a", "a", "b"], "dice": [0.2, 0.4, 0.9], "ndsc": [0.3, 0.5, 1.0]}
+        | {"tp": [1, 2, 7], "fp": [1, 0, 4], "fn": [0, 5, 0]}
+    )
+    table = metrics_table(scans, n_resamples=200, generator=np.random.default_rng(0)).set_index("metric")
+    expected = {"Dice": 0.5, "nDSC": 0.6, "F1": 20 / 30, "TPR": 10 / 15, "PPV": 10 / 15, "FDR": 5 / 15, "FNR": 5 / 15}
+    for name, value in (expected | {"TP": 10, "FP": 5, "FN": 5}).items():
+        assert table.loc[name, "value"] == pytest.approx(value)
+        assert table.loc[name, "low"] <= value <= table.loc[name, "high"]
+    assert table.loc["Dice", ["low", "high"]].tolist() == pytest.approx([0.3, 0.9])  # patient a twice, patient b twice
+    assert table[["patients", "scans"]].drop_duplicates().to_numpy().tolist() == [[2, 3]]
+
+
+def test_detection_by_volume_counts_each_bin():
+    annotated = pd.DataFrame({"volume_mm3": [1, 4, 5, 6, 30, 40], "detected": [False, True, True, True, True, False]})
+    table = detection_by_volume(annotated, [0.5, 5, 10, 20, 50])
+    assert table["annotated"].tolist() == [3, 1, 2]
+    assert table["detected"].tolist() == [2, 1, 1]
+    assert table["volume_low_mm3"].tolist() == pytest.approx([0.5, 5, 20], abs=0.01)
+    assert ((table["low"] < table["fraction"]) & (table["fraction"] <= table["high"])).all()

@@ -1,0 +1,238 @@
+"""Lesion instances against hand-made masks, closed forms and literal loops."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib.lesions.instances import (
+    annotated_table,
+    instance_mask,
+    label_instances,
+    lesion_table,
+    segment,
+    select_lesions,
+    signed_distance,
+)
+
+AFFINE = np.array([[2.0, 0, 0, -10], [0, 1.0, 0, -20], [0, 0, 3.0, -30], [0, 0, 0, 1]])
+SPACING = (2.0, 1.0, 3.0)
+
+
+def blank(shape=(12, 10, 8)):
+    return np.zeros(shape, bool)
+
+
+@pytest.fixture
+def scan():
+    """A TP of three voxels (one annotated), an FP of one, an FN of two, all apart."""
+    probability = np.zeros((12, 10, 8))
+    annotation = blank()
+    probability[2, 2, 2:5] = 0.6, 0.9, 0.3
+    annotation[2, 2, 4:6] = True
+    probability[9, 8, 6] = 0.7
+    annotation[6, 5:7, 2] = True
+    probability[6, 5, 2] = 0.2
+    return probability, annotation
+
+
+@pytest.mark.parametrize(("neighbour", "instances"), [((3, 2, 2), 1), ((3, 3, 2), 1), ((3, 3, 3), 2)])
+def test_faces_and_edges_connect_but_corners_do_not(neighbour, instances):
+    mask = blank()
+    mask[2, 2, 2] = mask[neighbour] = True
+    assert label_instances(mask).max() == instances
+
+
+def test_kinds_follow_from_one_voxel_of_overlap(scan):
+    table = lesion_table(*scan, 0.3, AFFINE)
+    assert table["kind"].tolist() == ["TP", "FP", "FN"]
+    assert table["overlap"].tolist() == [pytest.approx(1 / 3), 0, 0]
+
+
+def test_threshold_is_inclusive(scan):
+    probability, annotation = scan
+    assert lesion_table(probability, annotation, 0.3, AFFINE)["voxels"].tolist() == [3, 1, 2]
+    assert lesion_table(probability, annotation, 0.31, AFFINE)["kind"].tolist() == ["FP", "FP", "FN", "FN"]
+
+
+def test_a_lesion_that_reaches_the_threshold_is_outlined_below_it(scan):
+    probability, annotation = scan
+    np.testing.assert_array_equal(segment(probability, 0.3), probability >= 0.3)
+    outlined = segment(probability, 0.8, 0.3)
+    assert np.argwhere(outlined).tolist() == [[2, 2, 2], [2, 2, 3], [2, 2, 4]]  # the FP reaches 0.7 only
+    assert not segment(probability, 0.95, 0.1).any()
+    assert lesion_table(probability, annotation, 0.8, AFFINE, 0.3)["kind"].tolist() == ["TP", "FN"]
+    assert annotated_table(probability, annotation, 0.8, AFFINE, 0.3)["detected"].tolist() == [True, False]
+    with pytest.raises(ValueError, match="outline 0.5 is above the threshold 0.4"):
+        segment(probability, 0.4, 0.5)
+
+
+def test_sizes_and_places_are_in_world_units(scan):
+    tp, fp, fn = lesion_table(*scan, 0.3, AFFINE).itertuples()
+    assert [row.volume_mm3 for row in (tp, fp, fn)] == [18, 6, 12]
+    assert (tp.centroid_x_mm, tp.centroid_y_mm, tp.centroid_z_mm) == pytest.approx((-6, -18, -21))
+    assert (fn.centroid_x_mm, fn.centroid_y_mm, fn.centroid_z_mm) == pytest.approx((2, -14.5, -24))
+
+
+def test_probabilities_are_those_of_the_instance(scan):
+    table = lesion_table(*scan, 0.3, AFFINE)
+    assert table["mean_probability"].tolist() == pytest.approx([0.6, 0.7, 0.1])
+    assert table["peak_probability"].tolist() == pytest.approx([0.9, 0.7, 0.2])
+
+
+def test_nearest_lesion_is_sought_in_the_map_of_the_instance(scan):
+    tp, fp, fn = lesion_table(*scan, 0.3, AFFINE)["nearest_lesion_mm"]
+    assert tp == fp == pytest.approx(np.sqrt(14**2 + 6**2 + 6**2))  # (2, 2, 4) to (9, 8, 6)
+    assert fn == pytest.approx(np.sqrt(8**2 + 3**2 + 6**2))  # (6, 5, 2) to (2, 2, 4), annotated
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("share", [0.005, 0.01, 0.07])
+def test_nearest_lesion_equals_the_pairwise_loop(seed, share):
+    mask = np.random.default_rng(seed).random((14, 12, 9)) < share
+    labels = label_instances(mask)
+    table = lesion_table(mask.astype(float), mask, 0.5, AFFINE)
+    points = [np.argwhere(labels == label) * SPACING for label in table["label"]]
+    assert len(points) > 1
+    for i, own in enumerate(points):
+        others = np.concatenate(points[:i] + points[i + 1 :])
+        nearest = min(np.linalg.norm(others - voxel, axis=1).min() for voxel in own)
+        assert table["nearest_lesion_mm"][i] == pytest.approx(nearest)
+
+
+def test_nearest_lesion_does_not_depend_on_numbering():
+    mask = blank()
+    mask[1, 0, 0] = mask[3, 0, 0] = True  # the first and the fifth instance
+    mask[2, 9, [1, 4, 7]] = True
+    nearest = lesion_table(mask * 1.0, mask, 0.5, np.eye(4))["nearest_lesion_mm"]
+    assert nearest.tolist() == [2, 3, 3, 3, 2]
+
+
+def test_lesion_inside_another_is_measured_from_its_hull():
+    mask = blank((9, 9, 9))
+    mask[1:8, 1:8, 1:8] = True
+    mask[2:7, 2:7, 2:7] = False
+    mask[4, 4, 4] = True
+    assert lesion_table(mask * 1.0, mask, 0.5, np.eye(4))["nearest_lesion_mm"].tolist() == [3, 3]
+
+
+def test_single_lesion_has_no_nearest_one():
+    mask = blank()
+    mask[3, 3, 3] = True
+    assert lesion_table(mask * 1.0, mask, 0.5, AFFINE)["nearest_lesion_mm"].isna().tolist() == [True]
+
+
+def test_empty_maps_give_a_table_that_can_be_concatenated(scan):
+    empty = lesion_table(np.zeros((12, 10, 8)), blank(), 0.5, AFFINE)
+    full = lesion_table(*scan, 0.3, AFFINE)
+    assert len(empty) == 0
+    pd.testing.assert_frame_equal(pd.concat([empty, full], ignore_index=True), full)
+
+
+def test_prediction_of_another_shape_is_refused(scan):
+    with pytest.raises(ValueError, match=r"\(12, 10, 8\).*\(12, 10, 9\)"):
+        lesion_table(scan[0], blank((12, 10, 9)), 0.3, AFFINE)
+
+
+def test_annotated_table_tells_detected_from_missed(scan):
+    table = annotated_table(*scan, 0.3, AFFINE)
+    assert table["detected"].tolist() == [True, False]
+    assert table["voxels"].tolist() == [2, 2]
+    assert table["mean_probability"].tolist() == pytest.approx([0.15, 0.1])
+
+
+def test_one_prediction_can_detect_two_lesions():
+    probability, annotation = np.zeros((12, 10, 8)), blank()
+    probability[2:8, 2, 2] = 1
+    annotation[[2, 7], 2, 2] = True
+    assert lesion_table(probability, annotation, 0.5, AFFINE)["kind"].tolist() == ["TP"]
+    assert annotated_table(probability, annotation, 0.5, AFFINE)["detected"].tolist() == [True, True]
+
+
+def test_instance_mask_finds_the_voxels_of_every_row(scan):
+    probability, annotation = scan
+    predicted, annotated = label_instances(probability >= 0.3), label_instances(annotation)
+    rows = lesion_table(probability, annotation, 0.3, AFFINE).itertuples()
+    tp, fp, fn = (np.argwhere(instance_mask(row, predicted, annotated)).tolist() for row in rows)
+    assert tp == [[2, 2, 2], [2, 2, 3], [2, 2, 4]]
+    assert fp == [[9, 8, 6]]
+    assert fn == [[6, 5, 2], [6, 6, 2]]
+
+
+def test_instance_mask_refuses_labels_of_another_scan(scan):
+    row = lesion_table(*scan, 0.3, AFFINE).iloc[1]
+    with pytest.raises(ValueError, match="FP label 2"):
+        instance_mask(row, label_instances(blank()), label_instances(blank()))
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_border_of_a_slab_is_half_way_between_voxel_centres(axis):
+    lesion = np.moveaxis(blank((9, 9, 9)), axis, 0)
+    lesion[3:6] = True
+    expected = SPACING[axis] * np.array([2.5, 1.5, 0.5, -0.5, -1.5, -0.5, 0.5, 1.5, 2.5])
+    distance = np.moveaxis(signed_distance(np.moveaxis(lesion, 0, axis), SPACING), axis, 0)
+    np.testing.assert_allclose(distance, np.broadcast_to(expected[:, None, None], (9, 9, 9)))
+
+
+def test_border_in_any_direction_is_half_a_voxel_from_the_centre():
+    lesion = blank((7, 7, 7))
+    lesion[3, 3, 3] = True
+    distance = signed_distance(lesion, SPACING)
+    for voxel in np.argwhere(~lesion):
+        away = (voxel - 3) * np.array(SPACING)
+        length = np.sqrt((away**2).sum())
+        half_voxel = np.sqrt(((away / length * SPACING) ** 2).sum()) / 2
+        assert distance[tuple(voxel)] == pytest.approx(length - half_voxel)
+
+
+def test_distance_to_a_ball_is_right_within_half_a_voxel():
+    centre = np.linalg.norm(np.indices((41, 41, 41)) - 20, axis=0)
+    error = signed_distance(centre <= 10, (1, 1, 1)) - (centre - 10)
+    assert np.abs(error).max() < 0.501
+
+
+@pytest.mark.parametrize("lesion", [np.zeros((3, 3, 3), bool), np.ones((3, 3, 3), bool)])
+def test_lesion_without_border_is_refused(lesion):
+    with pytest.raises(ValueError, match="of 27 voxels"):
+        signed_distance(lesion, (1, 1, 1))
+
+
+@pytest.fixture
+def cohort():
+    """Patients a, b and c with 50, 2 and 1 TP, and a with 3 FP; two scans a patient, index not unique."""
+    table = pd.DataFrame({"subject": ["a"] * 50 + ["b"] * 2 + ["c"] + ["a"] * 3, "kind": ["TP"] * 53 + ["FP"] * 3})
+    table["label"] = np.arange(len(table))
+    table["volume_mm3"] = 10.0
+    table.index = np.arange(len(table)) % 7
+    return table
+
+
+def select(table, n_per_kind, seed=0, low=5, high=100):
+    generator = np.random.default_rng(seed)
+    return select_lesions(table, n_per_kind=n_per_kind, min_volume_mm3=low, max_volume_mm3=high, generator=generator)
+
+
+def test_every_patient_gives_a_lesion_before_any_gives_another(cohort):
+    for seed in range(10):
+        counts = select(cohort, 6, seed).query("kind == 'TP'")["subject"].value_counts()
+        assert counts.to_dict() == {"a": 3, "b": 2, "c": 1}
+
+
+def test_fewer_lesions_than_asked_are_all_taken(cohort):
+    assert select(cohort, 6).query("kind == 'FP'")["label"].tolist() == [53, 54, 55]
+
+
+def test_seed_decides_which_lesions_and_which_patients(cohort):
+    pd.testing.assert_frame_equal(select(cohort, 6, seed=1), select(cohort, 6, seed=1))
+    assert len({tuple(select(cohort, 6, seed)["label"]) for seed in range(10)}) > 5
+    assert {select(cohort.iloc[:53], 1, seed)["subject"].item() for seed in range(30)} == {"a", "b", "c"}
+
+
+def test_lower_volume_bound_is_excluded_and_upper_included(cohort):
+    cohort["volume_mm3"] = np.arange(len(cohort)) % 4
+    assert set(select(cohort, 100, low=1, high=3)["volume_mm3"]) == {2, 3}
+
+
+def test_selecting_from_no_eligible_lesion_names_the_bounds():
+    table = pd.DataFrame({"kind": ["TP"], "subject": ["a"], "volume_mm3": [3.0]})
+    with pytest.raises(ValueError, match="none of 1 lesions has more than 5 and at most 100 mm3"):
+        select_lesions(table, n_per_kind=1, min_volume_mm3=5, max_volume_mm3=100, generator=np.random.default_rng(0))

@@ -1,0 +1,60 @@
+"""A run's files: tables with their record, figures with their metadata, folders that never hold stale results."""
+
+import json
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+from PIL import Image
+
+from lib.provenance import ROOT
+from lib.run.parameters import defaults
+from lib.run.paths import Run
+
+
+@pytest.fixture
+def run(tmp_path):
+    values = defaults(ROOT / "notebooks" / "01_data_split.py")
+    return Run("01_data_split", values | {"build": str(tmp_path / "b"), "figures": str(tmp_path / "f"), "other": 1})
+
+
+def test_a_table_comes_back_and_carries_the_parameters(run):
+    table = pd.DataFrame(
+        {"scan": ["sub-01"], "subject": ["01"], "session": [""], "value": [0.5], "none": [float("nan")]}
+    )
+    run.save_table(table, "things")
+    read = run.table("01_things")
+    pd.testing.assert_frame_equal(read, table, check_dtype=False)
+    record = json.loads((run.figures / "01_things.json").read_text())
+    assert record["parameters"]["fractions"] == run.parameters["fractions"]
+    assert "other" not in record["parameters"]
+
+
+def test_a_missing_table_names_the_notebook_to_run(run):
+    with pytest.raises(FileNotFoundError, match="03_lesions.csv is missing: run notebook number 03"):
+        run.table("03_lesions")
+
+
+def test_a_figure_carries_the_parameters_and_is_300_dpi(run):
+    figure = plt.figure(figsize=(1, 1))
+    figure.text(0.1, 0.5, "text")
+    run.save_figure(figure, "picture")
+    plt.close(figure)
+    with Image.open(run.figures / "01_picture.png") as image:
+        assert json.loads(image.text["Description"])["parameters"] == run.parameters
+        assert image.size == (300, 300)
+    pdf = (run.figures / "01_picture.pdf").read_bytes()
+    assert b"01_data_split" in pdf
+    assert b"/CIDFontType2" in pdf  # TrueType, as journals ask for; matplotlib's default is Type 3
+
+
+def test_a_folder_is_emptied_when_what_it_is_made_from_changes(run):
+    kept = run.folder("maps", {"n": 1}) / "map.txt"
+    kept.write_text("1")
+    assert (run.folder("maps", {"n": 1}) / "map.txt").exists()
+    assert not (run.folder("maps", {"n": 2}) / "map.txt").exists()
+
+
+def test_maps_are_named_as_bids_derivatives(run):
+    path = run.map("sub-01_ses-2", "desc-pred_dseg")
+    assert path.relative_to(run.build).as_posix() == "derivatives/sub-01/ses-2/anat/sub-01_ses-2_desc-pred_dseg.nii.gz"

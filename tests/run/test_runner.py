@@ -1,0 +1,96 @@
+"""The runner: parameters written only when they change, notebooks that count as done only when every cell succeeded."""
+
+import json
+import os
+import time
+
+import nbformat
+import pytest
+
+from lib.run.runner import NOTEBOOKS, resolve_parameters, run_notebook
+
+NOTEBOOK = """# %% tags=["parameters"]
+build = ""
+figures = ""
+n = 1
+
+# %%
+from pathlib import Path
+
+from lib.lesions import dice
+
+Path(figures).mkdir(exist_ok=True)
+Path(figures, "07_numbers.csv").write_text(f"n,rate\\n{n},{1 / n}\\n")
+"""
+
+
+@pytest.fixture
+def place(tmp_path):
+    notebook = tmp_path / "07_test.py"
+    notebook.write_text(NOTEBOOK)
+
+    def run(n):
+        build, figures = tmp_path / "build", tmp_path / "figures"
+        parameters = build / "parameters" / "07_test.json"
+        parameters.parent.mkdir(parents=True, exist_ok=True)
+        parameters.write_text(json.dumps({"build": str(build), "figures": str(figures), "n": n}))
+        run_notebook(notebook, build, figures)
+
+    return tmp_path, run
+
+
+def test_a_notebook_leaves_its_output_provenance_and_dependencies(place):
+    folder, run = place
+    stale = folder / "figures" / "07_stale.csv"
+    stale.parent.mkdir()
+    stale.write_text("old")
+    os.utime(stale, (time.time() - 60,) * 2)
+    run(2)
+    executed = nbformat.read(folder / "build" / "07_test.ipynb", 4)
+    assert all(cell.execution_count for cell in executed.cells if cell.cell_type == "code")
+    assert (folder / "figures" / "07_numbers.csv").read_text() == "n,rate\n2,0.5\n"
+    assert not stale.exists()
+    record = json.loads((folder / "figures" / "provenance" / "07_test.json").read_text())
+    assert record["parameters"]["n"] == 2
+    assert list(record["tables"]) == ["07_numbers.csv"]
+    assert record["wall_seconds"] > 0
+    rule = (folder / "build" / "dependencies" / "07_test.d").read_text().splitlines()[0]
+    assert "lib/lesions/metrics.py" in rule
+    assert "lib/lesions/instances.py" in rule
+    assert "lib/lesions/evaluation.py" not in rule
+
+
+def test_a_failing_notebook_is_not_taken_for_done(place, capsys):
+    folder, run = place
+    with pytest.raises(SystemExit) as stop:
+        run(0)
+    assert "ZeroDivisionError" in str(stop.value)
+    assert "07_test.failed.ipynb" in str(stop.value)
+    assert sorted(path.name for path in (folder / "build").glob("*.ipynb")) == ["07_test.failed.ipynb"]
+    assert not (folder / "figures" / "07_numbers.csv").exists()
+
+
+def test_parameters_are_rewritten_only_where_they_change(tmp_path):
+    build, figures = tmp_path / "build", tmp_path / "figures"
+    resolve_parameters("smoke", build, figures, [])
+    before = {path.name: path.stat().st_mtime_ns for path in (build / "parameters").iterdir()}
+    assert len(before) == len(NOTEBOOKS) >= 6
+    resolve_parameters("smoke", build, figures, ["06_context_radius.n_lesions=4"])
+    after = {path.name: path.stat().st_mtime_ns for path in (build / "parameters").iterdir()}
+    assert {name for name in before if before[name] != after[name]} == {"06_context_radius.json"}
+
+
+def test_where_numbers_are_computed_makes_no_notebook_run_again(tmp_path):
+    path = tmp_path / "parameters" / "03_evaluation.json"
+    resolve_parameters("smoke", tmp_path, tmp_path, [])
+    before = path.stat().st_mtime_ns
+    resolve_parameters("smoke", tmp_path, tmp_path, ["scheduler=tcp://127.0.0.1:8786"])
+    assert json.loads(path.read_text())["scheduler"] == "tcp://127.0.0.1:8786"
+    assert path.stat().st_mtime_ns == before
+    resolve_parameters("smoke", tmp_path, tmp_path, ["03_evaluation.shown_scans=1"])
+    assert path.stat().st_mtime_ns != before
+
+
+@pytest.mark.parametrize("profile", ["smoke", "demo", "paper"])
+def test_every_profile_resolves(tmp_path, profile):
+    resolve_parameters(profile, tmp_path, tmp_path, [])

@@ -1,0 +1,167 @@
+"""Sweeps: what a file says, checked before anything runs; every point collected once; failures listed, not hidden."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lib.provenance import ROOT
+from lib.run.parameters import resolve
+from lib.run.runner import NOTEBOOKS
+from lib.run.sweep import chain_of, read_sweep, resolve_points, run_sweep
+from lib.statistics.intervals import bootstrap_mean
+
+FIRST = """# %% tags=["parameters"]
+build = ""
+figures = ""
+seed = 0
+
+# %%
+from pathlib import Path
+
+Path(build, "drawn.txt").write_text(str(seed))
+"""
+SECOND = """# %% tags=["parameters"]
+build = ""
+figures = ""
+scale = 1.0
+sizes = [1]
+
+# %%
+from pathlib import Path
+
+Path(figures).mkdir(exist_ok=True)
+seed = int(Path(build, "drawn.txt").read_text())
+rows = [f"s{patient},{kind},{1 / scale + patient + seed}" for patient in range(3) for kind in ("TP", "FP")]
+Path(figures, "04_values.csv").write_text("\\n".join(["subject,kind,peak", *rows]))  # as save_table(table, "values")
+"""
+PLOT = {"x": "scale", "x_label": "scale", "y": "peak", "y_label": "peak", "hue": "kind"}
+SWEEP = {
+    "plot": PLOT,
+    "name": "tiny",
+    "question": "Does it work?",
+    "grid": {"scale": [1.0, 0.0, 4.0], "seed": [0, 7]},
+    "table": "04_values",
+    "where": "kind == 'TP'",
+}
+
+
+@pytest.fixture
+def place(tmp_path, plain_runner):
+    for name, text in (("00_first", FIRST), ("04_second", SECOND), ("05_third", FIRST.replace("seed", "other"))):
+        (tmp_path / f"{name}.py").write_text(text)
+    notebooks = sorted(tmp_path.glob("0*.py"))
+    (tmp_path / "tiny.yml").write_text("")
+
+    def run(**changes):
+        given = {name: value for name, value in (SWEEP | changes).items() if value is not None}
+        (tmp_path / "sweep.yml").write_text(json.dumps(given))
+        read, base = read_sweep(tmp_path / "sweep.yml"), resolve(notebooks, tmp_path / "tiny.yml")
+        folders = tmp_path / "build", tmp_path / "figures"
+        return run_sweep(read, base, ["00_first"], notebooks, *folders, 2)
+
+    return tmp_path / "figures" / "sweeps" / "tiny", run
+
+
+def test_a_sweep_ends_in_one_table_and_a_figure_and_lists_the_points_that_failed(place, capsys):
+    folder, run = place
+    assert run(plot=PLOT | {"hue": "seed"}) == 2
+    table = pd.read_csv(folder / "sweep.csv")
+    assert list(table) == ["point", "scale", "seed", "subject", "kind", "peak"]
+    expected = [1 / scale + patient + seed for scale in (1, 4) for seed in (0, 7) for patient in range(3)]
+    np.testing.assert_allclose(table["peak"], expected)
+    assert table["scale"].tolist() == [1.0] * 6 + [4.0] * 6
+    assert set(table["kind"]) == {"TP"}
+    said = capsys.readouterr()
+    assert said.err.count("failed: 04_second of scale 0.0, seed") == 2
+    log = said.err.rsplit("see ", 1)[1].strip()
+    assert "ZeroDivisionError" in Path(log).read_text()
+
+    plotted = pd.read_csv(folder / "plotted.csv").set_index(["scale", "seed"]).loc[(4.0, 7)]
+    here = table[(table["scale"] == 4) & (table["seed"] == 7)]
+    wanted = bootstrap_mean(here, ["peak"], generator=np.random.default_rng(0))
+    np.testing.assert_allclose(plotted[["value", "low", "high"]], np.ravel(wanted), rtol=1e-5)
+    assert plotted[["lesions", "patients"]].tolist() == [3, 3]
+    assert {"sweep.pdf", "sweep.png", "sweep.json", "plotted.json"} <= {path.name for path in folder.iterdir()}
+    record = json.loads((folder / "sweep.json").read_text())
+    assert [point["folder"] == "failed" for point in record["points"]] == [False, False, True, True, False, False]
+    assert record["parameters"]["04_second"]["scale"] == 1.0
+    assert record["parameters"]["04_second"]["build"] == str(folder.parents[2] / "build")
+
+
+def test_a_further_value_runs_only_what_is_new(place, capsys):
+    folder, run = place
+    assert run(grid={"scale": [1.0, 2.0]}) == 0
+    assert "2 points, 3 notebooks to run" in capsys.readouterr().err
+    before = (folder / "sweep.csv").read_text()
+    assert run(grid={"scale": [1.0, 2.0]}) == 0
+    assert "2 points, 0 notebooks to run" in capsys.readouterr().err
+    assert (folder / "sweep.csv").read_text() == before
+    run(grid={"scale": [1.0, 2.0, 4.0]})
+    assert "3 points, 1 notebooks to run" in capsys.readouterr().err
+    assert (folder / "sweep.csv").read_text().startswith(before)
+
+
+def test_points_change_one_thing_at_a_time_and_lists_are_named(place):
+    folder, run = place
+    points = [{}, {"sizes": [2, 3]}, {"04_second.scale": 2}]
+    assert run(grid=None, points=points, plot=PLOT | {"x": "point"}) == 0
+    table = pd.read_csv(folder / "sweep.csv").drop_duplicates("point")
+    assert table["point"].tolist() == ["none changed", "sizes [2, 3]", "scale 2"]
+    assert table["sizes"].tolist() == ["[1]", "[2, 3]", "[1]"]
+    assert table["04_second.scale"].tolist() == [1.0, 1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"grid": {"scal": [1.0]}, "plot": PLOT | {"x": "scal"}}, "no notebook has parameter 'scal'; did you mean 'scale'"),
+        ({"grid": {"scale": ["large"]}}, "04_second.scale must be of type float like 1.0, not str: 'large'"),
+        ({"grid": {"other": [1]}, "plot": PLOT | {"x": "other"}}, "04_values does not depend on other"),
+        ({"table": "04_volumes"}, "no notebook writes table '04_volumes'"),
+        ({"points": [{}]}, "either grid"),
+        ({"grid": {"scale": 1.0}}, "grid needs a list of values for each parameter"),
+        ({"grid": None, "points": [{}]}, "no parameter is varied"),
+        ({"plott": {}}, "has plott; known are name"),
+        ({"question": None}, "needs question"),
+        ({"grid": None, "points": ["scale"]}, "points need to be a list of"),
+        ({"plot": PLOT | {"x": "sizes"}}, "x is 'sizes', which is not swept"),
+        ({"plot": PLOT | {"colour": "kind"}}, "plot has colour"),
+        ({"plot": {"x": "scale"}}, "plot needs x_label, y, y_label"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_in_a_file_is_said_by_name_before_anything_runs(place, changes, complaint):
+    folder, run = place
+    with pytest.raises(ValueError, match="(?s)" + complaint.replace("'", ".").replace("(", r"\(")):
+        run(**changes)
+    assert not folder.parents[2].joinpath("build").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [({"where": "kinds == 'TP'"}, "kinds.*columns: subject, kind, peak"),
+     ({"where": "kind == 'TN'"}, "no row of 04_values is one where kind == 'TN'"),
+     ({"plot": PLOT | {"y": "height"}}, "no column height")],
+)  # fmt: skip
+def test_a_wrong_column_is_named_and_nothing_runs_again_once_it_is_right(place, changes, complaint, capsys):
+    _, run = place
+    with pytest.raises(ValueError, match=complaint):
+        run(grid={"scale": [1.0, 2.0]}, **changes)
+    capsys.readouterr()
+    assert run(grid={"scale": [1.0, 2.0]}) == 0
+    assert "0 notebooks to run" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "notebooks" / "sweeps").glob("*.yml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("profile", ["smoke", "demo", "paper"])
+def test_the_sweeps_that_come_with_the_project_resolve(path, profile):
+    read = read_sweep(path)
+    assert read.name == path.stem
+    first = ["00_cohort", "01_data_split", "02_training", "03_evaluation"]
+    chain = chain_of(read.table, first, NOTEBOOKS)
+    base = resolve(NOTEBOOKS, ROOT / "notebooks" / "params" / f"{profile}.yml")
+    resolved = resolve_points(read, base, chain)
+    changed = [parameters != base for parameters in resolved]
+    assert sum(changed) >= 3

@@ -1,0 +1,142 @@
+import numpy as np
+import pytest
+import torch
+from captum.attr import (
+    Deconvolution,
+    DeepLift,
+    GuidedBackprop,
+    IntegratedGradients,
+    NoiseTunnel,
+    Occlusion,
+    Saliency,
+)
+from literal import PLACES, SHAPE, block, generator, random_unet, relative_error, scan
+from monai.networks.nets import UNet
+from torch import nn
+
+from lib.exact.windows import whole_logits
+from lib.saliency.attribution import LesionScore
+from lib.saliency.gradients import noise_sigma, noisy_copies, smoothgrad
+from lib.saliency.scores import class_logit, probability
+
+LESION = block(SHAPE, PLACES["middle"])
+
+
+def literal_score(model, volume, score=class_logit):
+    with torch.no_grad():
+        return score(whole_logits(model, volume)[:, :, torch.from_numpy(LESION)]).mean(1)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return random_unet().eval()
+
+
+@pytest.mark.parametrize("score", [class_logit, probability])
+def test_score_on_the_window_is_that_of_the_whole_volume(model, score):
+    volumes = torch.cat([scan(), 2 * scan()])
+    target = LesionScore(model, LESION, SHAPE, score)
+    torch.testing.assert_close(target(target.window.crop(volumes)), literal_score(model, volumes, score))
+
+
+@pytest.mark.parametrize("baseline", [0.0, 0.7])
+def test_integrated_gradients_of_a_linear_network_are_weight_times_input_minus_baseline(baseline):
+    model, volume = nn.Conv3d(2, 2, 1), scan()
+    target = LesionScore(model, LESION, SHAPE)
+    actual = target.attribute(IntegratedGradients(target), volume, baselines=baseline, n_steps=3)
+    weight = model.weight[1].detach().view(2, 1, 1, 1)
+    torch.testing.assert_close(actual, weight * (volume[0] - baseline) * torch.from_numpy(LESION) / LESION.sum())
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [(IntegratedGradients, {"n_steps": 200, "internal_batch_size": 10}), (DeepLift, {})],
+)
+def test_attributions_add_up_to_the_score_above_the_baseline(model, method, options):
+    volume, target = scan(), LesionScore(model, LESION, SHAPE)
+    total = target.attribute(method(target), volume, **options).sum()
+    window = target.window.crop(volume)
+    expected = (target(window) - target(torch.zeros_like(window))).item()
+    assert total.item() == pytest.approx(expected, rel=0.01)
+
+
+def test_saliency_is_the_average_map_without_noise(model):
+    target = LesionScore(model, LESION, SHAPE)
+    actual = target.attribute(Saliency(target), scan(), abs=False)
+    expected = smoothgrad(model, scan(), LESION, n_samples=1, noise_fraction=0, aggregate="mean", generator=generator())
+    assert relative_error(actual, expected) < 1e-5
+
+
+def test_noise_tunnel_is_the_average_map(model, monkeypatch):
+    volume, target = scan(), LesionScore(model, LESION, SHAPE)
+    copies = torch.cat(list(noisy_copies(volume, target.window, noise_sigma(volume, 0.05), 3, generator())))
+    monkeypatch.setattr("torch.normal", lambda *args, **kwargs: copies - target.window.crop(volume))
+    method = NoiseTunnel(Saliency(target))
+    actual = target.attribute(method, volume, nt_type="smoothgrad", nt_samples=3, abs=False)
+    expected = smoothgrad(model, volume, LESION, n_samples=3, aggregate="mean", generator=generator())
+    assert relative_error(actual, expected) < 1e-5
+
+
+def test_occlusion_is_the_loss_of_score_of_the_whole_volume(model):
+    volume, target = scan(), LesionScore(model, LESION, SHAPE)
+    side = [length // 2 for length in target.window.shape]
+    actual = target.attribute(
+        Occlusion(target), volume, sliding_window_shapes=(1, *side), strides=(1, *side), perturbations_per_eval=8
+    )
+    part = (1, *(slice(first, first + length) for first, length in zip(target.window.start, side, strict=True)))
+    occluded = volume.clone()
+    occluded[(0, *part)] = 0
+    expected = literal_score(model, volume) - literal_score(model, occluded)
+    values = actual[part]
+    torch.testing.assert_close(values, expected.expand(values.shape), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("method", [GuidedBackprop, Deconvolution])
+def test_a_method_that_knows_only_relu_is_refused_where_it_would_return_the_plain_gradient(model, method):
+    target = LesionScore(model, LESION, SHAPE)
+    for explainer in (method(target), NoiseTunnel(method(target))):
+        with pytest.raises(ValueError, match=f"{method.__name__} has no rule for LeakyReLU"):
+            target.attribute(explainer, scan())
+
+
+def test_deep_lift_is_refused_for_a_prelu_of_several_slopes():
+    model = nn.Sequential(nn.Conv3d(2, 4, 1), nn.PReLU(4), nn.Conv3d(4, 2, 1))
+    target = LesionScore(model, LESION, SHAPE)
+    with pytest.raises(ValueError, match="DeepLift has no rule for PReLU"):
+        target.attribute(DeepLift(target), scan())
+
+
+def test_guided_backpropagation_drops_negative_gradients_at_each_relu():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv3d(2, 5, 1), nn.ReLU(), nn.Conv3d(5, 2, 1))
+    volume, target = scan(), LesionScore(model, LESION, SHAPE)
+    actual = target.attribute(GuidedBackprop(target), volume)
+    first, last = (model[i].weight.detach().flatten(1) for i in (0, 2))
+    for i, j, k in np.argwhere(LESION):
+        active = model[0](volume)[0, :, i, j, k].detach() > 0
+        expected = (last[1].relu() * active) @ first / LESION.sum()
+        torch.testing.assert_close(actual[:, i, j, k], expected)
+    assert not actual[:, ~torch.from_numpy(LESION)].any()
+
+
+def test_guided_backpropagation_drives_a_unet_of_relu():
+    torch.manual_seed(0)
+    model = UNet(3, 2, 2, (4, 8), (2,), num_res_units=0, norm="batch", act="relu")
+    target = LesionScore(model, LESION, SHAPE)
+    guided, plain = (target.attribute(method, scan()) for method in (GuidedBackprop(target), Saliency(target)))
+    assert relative_error(guided, plain) > 0.1
+
+
+def test_the_model_stays_as_it_was(model):
+    training = random_unet().train()
+    target = LesionScore(training, LESION, SHAPE)
+    target.attribute(DeepLift(target), scan())
+    assert all(module.training for module in training.modules())
+    assert all(parameter.requires_grad and parameter.grad is None for parameter in training.parameters())
+    assert not any(module._forward_hooks or module._backward_hooks for module in training.modules())
+    assert any(isinstance(module, nn.PReLU) for module in training.modules())
+
+
+def test_an_empty_lesion_is_refused(model):
+    with pytest.raises(ValueError, match="empty"):
+        LesionScore(model, np.zeros(SHAPE, bool), SHAPE)

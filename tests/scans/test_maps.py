@@ -1,0 +1,42 @@
+"""Maps written as NIfTI and read back: orientation, place and values are kept exactly."""
+
+import nibabel as nib
+import numpy as np
+import pytest
+from nibabel.affines import apply_affine
+
+from lib.scans.maps import load_cut, load_map, save_cut, save_map
+
+AFFINES = {
+    "RAS": np.diag([1.0, 1, 1, 1]),
+    "LAS": np.array([[-1.0, 0, 0, 90], [0, 1, 0, -126], [0, 0, 1, -72], [0, 0, 0, 1]]),
+    "PSR": np.array([[0, 0, 1.0, 3], [-1, 0, 0, 4], [0, 1, 0, 5], [0, 0, 0, 1]]),
+}
+
+
+@pytest.mark.parametrize("orientation", AFFINES)
+def test_a_map_lies_on_the_input_scan_whatever_its_orientation(tmp_path, orientation):
+    data = np.random.default_rng(0).random((5, 6, 7)).astype(np.float32)
+    nib.save(nib.Nifti1Image(data, AFFINES[orientation]), tmp_path / "scan.nii.gz")
+    canonical = nib.as_closest_canonical(nib.load(tmp_path / "scan.nii.gz")).get_fdata(dtype=np.float32)
+    save_map(canonical, tmp_path / "scan.nii.gz", tmp_path / "map.nii.gz")
+    written = nib.load(tmp_path / "map.nii.gz")
+    np.testing.assert_array_equal(written.get_fdata(dtype=np.float32), data)
+    np.testing.assert_array_equal(written.affine, AFFINES[orientation])
+    np.testing.assert_array_equal(load_map(tmp_path / "map.nii.gz"), canonical)
+
+
+def test_a_cut_map_comes_back_whole_and_its_affine_points_to_its_place(tmp_path):
+    whole = np.zeros((2, 9, 8, 7), np.float32)
+    whole[0, 3, 4, 5], whole[1, 5, 6, 2] = 1.5, -2.5
+    affine = np.array([[2.0, 0, 0, -10], [0, 1, 0, 7], [0, 0, 3, 1], [0, 0, 0, 1]])
+    save_cut(whole, affine, tmp_path / "cut.nii.gz")
+    stored = nib.load(tmp_path / "cut.nii.gz")
+    assert stored.shape == (3, 3, 4, 2)
+    np.testing.assert_allclose(apply_affine(stored.affine, (0, 0, 3)), apply_affine(affine, (3, 4, 5)))
+    np.testing.assert_array_equal(load_cut(tmp_path / "cut.nii.gz", affine, whole.shape[1:]), whole)
+
+
+def test_a_cut_map_of_zeros_comes_back(tmp_path):
+    save_cut(np.zeros((1, 4, 4, 4), np.float32), np.eye(4), tmp_path / "cut.nii.gz")
+    assert not load_cut(tmp_path / "cut.nii.gz", np.eye(4), (4, 4, 4)).any()

@@ -1,0 +1,193 @@
+"""The claims ledger: measures read from the tables of a run, judged by a rule that does not know them."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import mannwhitneyu
+
+from lib.provenance import ROOT
+from lib.statistics.claims import CLAIMS, NEGATIVE, POSITIVE, Measure, ledger, markdown
+
+
+def saliency(kinds, flair, mprage, inside=1.0, around=-0.5):
+    """Rows of 04_saliency: three lesions of each kind in each of four patients, with the peaks given for the kind."""
+    rows = []
+    for patient in range(4):
+        for kind in kinds:
+            for label in range(3):
+                for sequence, peak in (("FLAIR", flair[kind]), ("MPRAGE", mprage)):
+                    step = 0.01 * (label + patient)
+                    rows.append(
+                        (
+                            f"{patient}",
+                            f"sub-{patient}",
+                            f"{kind}{label}",
+                            kind,
+                            sequence,
+                            peak + step,
+                            inside + step,
+                            around - step,
+                        )
+                    )
+    names = ["subject", "scan", "label", "kind", "sequence", "peak", "mean_inside", "mean_perilesional"]
+    return pd.DataFrame(rows, columns=names).assign(method="smoothgrad_max")
+
+
+def tables(**changes):
+    """Tables of a run in which every claim of the paper holds."""
+    rates = {
+        "Dice": 0.6,
+        "nDSC": 0.71,
+        "F1": 0.7,
+        "TPR": 0.79,
+        "PPV": 0.63,
+        "FDR": 0.37,
+        "FNR": 0.2,
+        "TP": 80,
+        "FP": 40,
+        "FN": 20,
+    }
+    effects = {
+        "FLAIR - MPRAGE": 0.5,
+        "deep white matter - beside cortex": 0.4,
+        "deep white matter - beside ventricle": 0.0,
+        "FLAIR removed - MPRAGE removed": -0.6,
+        "sequences swapped - none": -1.0,
+        "moved to grey matter - none": -0.5,
+    }
+    curves = [
+        ("deep white matter", "FLAIR", 5.0, 12, 4, 2.0, 1.5, 2.5),
+        ("deep white matter", "MPRAGE", 5.0, 12, 4, np.inf, 2.7, np.inf),
+        ("deep white matter", "FLAIR", 8.0, 12, 4, 1.0, 0.5, 1.5),
+        ("beside cortex", "both", 5.0, 8, 4, 2.2, 2.0, 2.4),
+        ("beside cortex", "FLAIR", 5.0, 8, 4, 2.9, 2.5, np.inf),
+    ]
+    plateau = [
+        ("mean", "euclidean", "fraction", 7.0, 6.0, 8.0),
+        ("mean", "euclidean", "score", 13.0, 12.0, 14.0),
+        ("mean", "dilation", "fraction", 5.0, 4.0, 6.0),
+        ("air", "euclidean", "score", 20.0, 19.0, 21.0),
+    ]
+    given = {
+        "03_metrics": pd.DataFrame([(name, value, value - 0.05, value + 0.05, 4) for name, value in rates.items()],
+                                   columns=["metric", "value", "low", "high", "patients"]),
+        "03_annotated": pd.DataFrame({"scan": ["sub-1"] * 100}),
+        "04_saliency": saliency(("TP", "FP", "FN", "TN"), {"TP": 4.0, "FP": 3.0, "FN": 2.0, "TN": 1.0}, -0.5),
+        "04_ring": pd.DataFrame([("zero_crossing_mm", 1.2, 1.0, 1.4), ("ring_mm", 1.5, 1.5, 2.5), ("ring", -0.2, -0.3, -0.1)],
+                                columns=["quantity", "value", "low", "high"]).assign(
+                                    method="smoothgrad_max", sequence="FLAIR", kind="TP", lesions=12, patients=4),
+        "05_effects": pd.DataFrame([(name, value, value - 0.1, value + 0.1, 12, 4) for name, value in effects.items()],
+                                   columns=["effect", "value", "low", "high", "lesions", "patients"]),
+        "05_psychometric": pd.DataFrame(curves, columns=["surroundings", "sequences", "diameter_mm", "n", "patients",
+                                                         "contrast50", "low", "high"]),
+        "06_plateau": pd.DataFrame(plateau, columns=["fill", "growth", "curve", "step95", "low", "high"]).assign(lesions=60, patients=8),
+    }  # fmt: skip
+    return given | changes
+
+
+def verdicts(given):
+    return ledger(given.__getitem__).groupby("claim")["verdict"].first().to_dict()
+
+
+def test_a_run_in_which_everything_is_as_in_the_paper_reproduces_it():
+    assert set(verdicts(tables()).values()) == {"reproduced"}
+
+
+def test_a_run_that_contradicts_a_claim_does_not_reproduce_it():
+    reverse = saliency(("TP", "FP", "FN", "TN"), {"TP": 1.0, "FP": 2.0, "FN": 3.0, "TN": 4.0}, -9.0, inside=-1.0)
+    plateau = tables()["06_plateau"].assign(step95=2.0, low=1.0, high=3.0)
+    found = verdicts(tables(**{"04_saliency": reverse, "06_plateau": plateau}))
+    assert {claim for claim, verdict in found.items() if verdict == "not reproduced"} == {"C3", "C4", "C5", "C7"}
+
+
+def test_a_claim_without_enough_patients_or_kinds_is_inconclusive():
+    one = tables()["04_saliency"].query("scan == 'sub-0' and kind == 'TP'")
+    found = verdicts(tables(**{"04_saliency": one}))
+    assert found["C3"] == found["C4"] == found["C5"] == "inconclusive"
+    effects = tables()["05_effects"]
+    effects.loc[effects["effect"] == "moved to grey matter - none", ["value", "low", "high"]] = np.nan
+    assert verdicts(tables(**{"05_effects": effects}))["C6"] == "inconclusive"
+
+
+def test_synthetic_lesions_are_judged_by_effects_and_context_by_the_papers_fill_in_mm():
+    """What is only reported does not change the verdict: half levels, fills, dilations; nor what is not in the ledger."""
+    given, judged = tables(), {"FLAIR - MPRAGE", "deep white matter - beside cortex", "FLAIR removed - MPRAGE removed",
+                               "moved to grey matter - none"}  # fmt: skip
+    for effect in given["05_effects"]["effect"]:
+        reverse = given["05_effects"].copy()
+        rows = reverse["effect"] == effect
+        reverse.loc[rows, ["value", "low", "high"]] = -reverse.loc[rows, ["value", "high", "low"]].to_numpy()
+        expected = "not reproduced" if effect in judged else "reproduced"
+        assert verdicts(tables(**{"05_effects": reverse}))["C6"] == expected, effect
+    for row in given["06_plateau"].itertuples():
+        far = given["06_plateau"].copy()
+        far.loc[row.Index, ["step95", "low", "high"]] = (30.0, 29.0, 31.0)
+        expected = "not reproduced" if (row.fill, row.growth) == ("mean", "euclidean") else "reproduced"
+        assert verdicts(tables(**{"06_plateau": far}))["C7"] == expected
+
+
+def test_half_levels_beyond_the_range_are_said_not_to_be_reached():
+    rows = ledger(tables().__getitem__)
+    text = rows.loc[rows["measure"].str.contains("half of"), "text"].tolist()
+    assert text == [
+        "FLAIR contrast that finds half of 5 mm lesions 2.0 z-scores (1.5 to 2.5)",
+        "MPRAGE contrast that finds half of 5 mm lesions not reached (2.7 to not reached)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected", "holds"),
+    [
+        (0.1, 0.3, POSITIVE, True),
+        (-0.1, 0.3, POSITIVE, None),
+        (-0.3, -0.1, POSITIVE, False),
+        (0.0, 0.0, POSITIVE, False),
+        (-0.3, -0.1, NEGATIVE, True),
+        (6, 8, (5.5, 8.5), True),
+        (5, 7, (5.5, 8.5), None),
+        (1, 30, (5.5, 8.5), None),
+        (9, 11, (5.5, 8.5), False),
+        (np.nan, np.nan, (5.5, 8.5), None),
+        (0.1, 0.3, None, None),
+    ],
+)
+def test_the_rule(low, high, expected, holds):
+    assert Measure("m", 0.0, low, high, 1, 1, expected=expected).holds is holds
+
+
+def test_measures_say_what_the_tables_say():
+    rows = ledger(tables().__getitem__).set_index("measure")
+    assert rows.loc["TPR", "text"] == "TPR 0.79 (0.74 to 0.84)"
+    assert rows.loc["mean inside", "value"] == pytest.approx(
+        1 + 0.01 * np.mean([label + patient for label in range(3) for patient in range(4)])
+    )
+    assert rows.loc["mean inside", ["lesions", "patients"]].tolist() == [12, 4]
+    assert rows.loc["lowest shell outside (middle at 1.5 mm)", "value"] == -0.2
+    assert "larger in FLAIR in 12 of 12 lesions" in rows.loc["absolute peak, FLAIR - MPRAGE", "text"]
+    assert rows.loc["TP over FP", "value"] == 1
+    assert rows.loc["mean changes sign at", "text"] == "mean changes sign at 1.2 mm (1.0 to 1.4)"
+    steps = [0.01 * (label + patient) for label in range(3) for patient in range(4)]
+    p = mannwhitneyu(4 + np.array(steps), 3 + np.array(steps)).pvalue  # the same for each of the six pairs
+    assert f"Holm p = {6 * p:.2g}" in rows.loc["TP over FP", "test"]
+    inserted = rows.loc["share found, inserted in FLAIR only - MPRAGE only"]
+    assert inserted[["value", "lesions", "patients"]].tolist() == [0.5, 12, 4]
+    assert "detected lesions 5 dilations (4 to 6)" in rows["text"].tolist()
+    assert "mean score, rest air 20 mm (19 to 21)" in rows["text"].tolist()
+
+
+def test_a_cell_of_the_table_holds_at_most_six_numbers():
+    assert ledger(tables().__getitem__).groupby("claim").size().max() <= 6
+
+
+def test_every_row_of_the_markdown_has_its_verdict_and_file():
+    text = markdown(ledger(tables().__getitem__), "figures/demo/").splitlines()
+    assert len(text) == 2 + len(CLAIMS)
+    assert all("**reproduced**" in line and "](figures/demo/0" in line for line in text[2:])
+
+
+def test_the_readme_shows_the_committed_default_run():
+    folder = ROOT / "figures" / "demo"
+    if not (folder / "claims.csv").exists():
+        pytest.skip("needs figures/demo of `make paper`")
+    table = ledger(lambda name: pd.read_csv(folder / f"{name}.csv", dtype={"subject": str}))
+    assert markdown(table, "figures/demo/") in (ROOT / "README.md").read_text()

@@ -1,0 +1,68 @@
+"""Items of work of notebook 5: insertions and changes of one scan, which depend on scan and lesion alone."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from lesion_work import NOISE, chosen_lesions
+
+from lib.exact.windows import predict_lesion
+from lib.lesions.tissue import white_matter
+from lib.network.loaded import loaded_network, loaded_scan
+from lib.saliency.maps import peak_saliency
+from lib.scans.maps import load_map
+from lib.synthetic.insertion import insert_lesion
+from lib.synthetic.work import change_lesions
+
+
+def score(model, image, mask):
+    return predict_lesion(model, [image], mask).softmax(1)[0, 1].mean().item()
+
+
+def test_sites_lie_in_healthy_white_matter_and_contrasts_are_of_the_annotated_lesions(explored_run, work):
+    place, (row, *_) = work["find sites"]
+    sites, contrast = place(row)
+    scan, annotated, predicted = (
+        loaded_scan(row),
+        *(load_map(explored_run.map(row["scan"], f"desc-{source}_dseg")) for source in ("manual", "pred")),
+    )
+    white = white_matter(scan.image, scan.brain, (annotated > 0) | (predicted > 0))
+    assert set(sites) == {"deep white matter", "beside cortex"}
+    places = np.concatenate(list(sites.values()))
+    assert len(places)
+    assert white[tuple(places.T)].all()
+    assert contrast["label"].tolist() == list(range(1, annotated.max() + 1))
+    assert set(contrast["subject"]) == {row["subject"]}
+
+
+def test_insertions_are_predicted_and_explained_as_they_are_inserted_one_by_one(work):
+    predict, ((row, surroundings, at), *_) = work["predict insertions"]
+    found = predict((row, surroundings, at)).merge(work["explain insertions"][0]((row, surroundings, at)))
+    scan, model = loaded_scan(row), loaded_network(predict.keywords["weights"], "cpu")[0]
+    for one in found.query("site == 0").itertuples():
+        added = {"FLAIR": (1, 0), "MPRAGE": (0, -1), "both": (1, -1)}[one.sequences]
+        contrast = [one.contrast * sign for sign in added]
+        image, mask = insert_lesion(scan.image, at[0], one.diameter_mm, contrast, scan.spacing_mm)
+        assert one.score == pytest.approx(score(model, image, mask), rel=1e-5)
+        peaks = peak_saliency(model, image, mask, **NOISE, seed=[0, row["scan"]])
+        assert (one.peak_flair, one.peak_mprage) == pytest.approx(tuple(peaks.values()), rel=1e-4)
+
+
+def test_the_changes_of_a_lesion_are_the_same_among_others_and_alone(explored_run, work):
+    change, ((row, _), *_) = work["predict changes"]
+    lesions = chosen_lesions(explored_run, ["TP"], 2).query("scan == @row['scan']").to_dict("records")
+    together, alone = change((row, lesions)), pd.concat([change((row, [one])) for one in lesions[::-1]])
+    names = ["label", "change"]
+    pd.testing.assert_frame_equal(
+        together.sort_values(names, ignore_index=True), alone.sort_values(names, ignore_index=True)
+    )
+    model, images = loaded_network(change.keywords["weights"], "cpu")[0], {"path": explored_run.map, "seed": 0}
+    scores = together.set_index(names)["score"]
+    for lesion, changed in change_lesions((row, lesions), **images):
+        for name, (image, mask) in changed.items():
+            assert scores[lesion["label"], name] == pytest.approx(score(model, image, mask), rel=1e-4)
+
+
+def test_a_lesion_without_healthy_surroundings_is_left_out(work, monkeypatch):
+    change, items = work["predict changes"]
+    monkeypatch.setattr("lib.synthetic.work.has_healthy_surroundings", lambda *_: False)
+    assert change(items[0]).empty
