@@ -26,14 +26,14 @@ from functools import lru_cache, partial
 import numpy as np
 import pandas as pd
 
-from lib.figures import KINDS, plot_orders, plot_peaks, plot_profiles, plot_proxy, plot_saliency_maps
+from lib.figures import plot_orders, plot_peaks, plot_profiles, plot_proxy, plot_saliency_maps
 from lib.lesions import select_lesions
 from lib.network import loaded_network
 from lib.provenance import code_digest
 from lib.run import Run, compute_each, group_by_scan
 from lib.saliency import explain_instances, find_instances, map_name, mean_profile, rings, saved_maps
 from lib.scans import load_scan
-from lib.statistics import compare_kinds, matched_differences, order_kinds
+from lib.statistics import KINDS, compare_kinds, matched_differences, order_kinds
 
 # %% tags=["parameters"]
 build = "build/demo"  # intermediate files of this run

@@ -25,7 +25,8 @@ from lib.explorer.pictures import colour_scale, plot_curves, plot_lesion, plot_s
 from lib.explorer.session import PAUSE_S, Exploration, Settings
 from lib.explorer.texts import HEADER, lesion_options, numbers_html, place_html
 from lib.explorer.viewer import Viewer
-from lib.figures import KIND_COLOURS, METHOD_LABELS, SEQUENCES
+from lib.figures import KIND_COLOURS, METHOD_LABELS
+from lib.scans import SEQUENCES
 
 FIRST_MM3 = 50  # the first lesion shown is the largest TP up to this volume, which is explained within seconds
 CSS = "<style>.explore select[size], .explore pre {font: 12px monospace} .explore pre {margin: 0 6px}</style>"

@@ -26,8 +26,8 @@ from lib.network import (
 )
 from lib.provenance import ROOT, code_digest, digest, run_record, write_atomically
 from lib.run import save_figure
-from lib.saliency import SEQUENCES, copy_maps, grad_cam, layer_activations, lesion_generator, measure_maps
-from lib.scans import Scan, check_scans, find_scans, load_map, load_scan, normalise, save_map
+from lib.saliency import copy_maps, grad_cam, layer_activations, lesion_generator, measure_maps
+from lib.scans import SEQUENCES, Scan, check_scans, find_scans, load_map, load_scan, normalise, save_map
 from lib.threads import one_thread
 
 SHIPPED_WEIGHTS = "weights/unet.safetensors"

@@ -2,8 +2,10 @@
 
 from nibabel.affines import apply_affine
 
-from lib.figures import KINDS, METHOD_UNITS, SEQUENCES
+from lib.figures import METHOD_UNITS
 from lib.saliency import PERILESIONAL_MM
+from lib.scans import SEQUENCES
+from lib.statistics import KINDS
 
 HEADER = "kind  label     mm³  prob.      x     y     z mm"
 ROW = "{kind:<4} {label:>6} {volume_mm3:>7.0f} {mean_probability:>6.2f} {centroid_x_mm:>6.0f} {centroid_y_mm:>5.0f} {centroid_z_mm:>5.0f}"

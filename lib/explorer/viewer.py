@@ -9,7 +9,8 @@ from ipyniivue import DragMode, MultiplanarType, NiiVue, ShowRender, Volume
 from matplotlib.colors import to_rgb
 from scipy import ndimage
 
-from lib.figures import ANNOTATION_COLOUR, KIND_COLOURS, SEQUENCES
+from lib.figures import ANNOTATION_COLOUR, KIND_COLOURS
+from lib.scans import SEQUENCES
 
 HEIGHT_PX = 430
 MARGIN = 4  # voxels shown around the brain

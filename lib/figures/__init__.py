@@ -11,7 +11,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "methods": ["plot_convergence", "plot_methods"],
         "panels": [
             "ANNOTATION_COLOUR",
-            "SEQUENCES",
             "draw_outline",
             "draw_plane",
             "plot_examples",
@@ -27,7 +26,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "style": [
             "ACTIVATION_MAP",
             "DOUBLE_COLUMN_MM",
-            "KINDS",
             "KIND_COLOURS",
             "SALIENCY_MAP",
             "SEQUENCE_COLOURS",

@@ -9,8 +9,9 @@ from matplotlib.patches import Ellipse
 from nibabel.affines import voxel_sizes
 
 from lib.cohort import OF_LESIONS, PLACES, QUANTILES, border_profile
-from lib.figures.panels import SEQUENCES, draw_anatomy, mark_sides, prepare_field
+from lib.figures.panels import draw_anatomy, mark_sides, prepare_field
 from lib.figures.style import DOUBLE_COLUMN_MM, GROUP_COLOURS, label_panels, new_figure, styled
+from lib.scans import SEQUENCES
 
 OUTLINE_COLOUR = "#ffb000"
 SHORT = dict(zip(PLACES, ("periv.", "deep", "juxtac.", "infrat."), strict=True))

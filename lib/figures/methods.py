@@ -6,7 +6,6 @@ from matplotlib.colors import Normalize
 from matplotlib.ticker import PercentFormatter
 
 from lib.figures.panels import (
-    SEQUENCES,
     draw_anatomy,
     draw_outline,
     draw_plane,
@@ -16,6 +15,7 @@ from lib.figures.panels import (
     write_on,
 )
 from lib.figures.style import DOUBLE_COLUMN_MM, SALIENCY_MAP, label_panels, new_figure, styled
+from lib.scans import SEQUENCES
 
 FIELD_MM = 36
 

@@ -21,8 +21,8 @@ from lib.figures.style import (
     styled,
 )
 from lib.lesions import label_instances
+from lib.scans import SEQUENCES
 
-SEQUENCES = ("FLAIR", "MPRAGE")
 ANNOTATION_COLOUR = "white"
 FIELD_MM = 60
 EDGE = [withStroke(linewidth=1.3, foreground="black", alpha=0.6)]  # keeps type and contours legible on any grey

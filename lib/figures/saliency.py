@@ -10,13 +10,13 @@ from matplotlib.ticker import MultipleLocator
 from lib.figures.style import (
     DOUBLE_COLUMN_MM,
     KIND_COLOURS,
-    KINDS,
     draw_band,
     label_axis,
     label_panels,
     new_figure,
     styled,
 )
+from lib.statistics import KINDS
 
 METHOD_LABELS = {"smoothgrad_max": "SmoothGrad max", "smoothgrad_mean": "SmoothGrad mean", "grad_cam": "Grad-CAM++"}
 METHOD_UNITS = {"smoothgrad_max": "logit per z-score", "smoothgrad_mean": "logit per z-score", "grad_cam": "a.u."}

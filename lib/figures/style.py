@@ -9,7 +9,6 @@ from matplotlib.colors import LinearSegmentedColormap
 MM_PER_INCH = 25.4
 SINGLE_COLUMN_MM = 89
 DOUBLE_COLUMN_MM = 183
-KINDS = ("TP", "FP", "FN", "TN", "TN grey")  # TN: in white matter
 KIND_COLOURS = {"TP": "#0f8fd3", "FP": "#f0a000", "FN": "#cc3311", "TN": "#4a4a4a", "TN grey": "#a8a8a8"}
 SEQUENCE_COLOURS = {"FLAIR": "#004488", "MPRAGE": "#bb5566"}
 GROUP_COLOURS = ("#0077bb", "#ee7733")  # the cohort that is described, scans beside it

@@ -8,9 +8,9 @@ from safetensors.torch import load_model, save_model
 
 from lib.network.architectures import build_network
 from lib.provenance import digest, write_atomically
+from lib.scans import SEQUENCES
 
 NORMALISATION = "z-score over the non-zero voxels of each channel; background 0"
-CHANNEL_ORDER = ["FLAIR", "MPRAGE"]
 
 
 def save_weights(model, path, **description):
@@ -20,7 +20,7 @@ def save_weights(model, path, **description):
     """
     path = Path(path)
     write_atomically(path, lambda file: save_model(model, str(file)))
-    _write_description(path, {"channels": CHANNEL_ORDER, "normalisation": NORMALISATION, **description})
+    _write_description(path, {"channels": SEQUENCES, "normalisation": NORMALISATION, **description})
 
 
 def record_thresholds(path, threshold, outline):
@@ -62,8 +62,8 @@ def load_weights(path, device="cpu"):
         if not file.exists():
             raise ValueError(f"{file} is missing: the {what}; train first, or give the file of a finished training")
     description = json.loads(path.with_suffix(".json").read_text())
-    if description["channels"] != CHANNEL_ORDER:
-        raise ValueError(f"{path}: trained on {description['channels']}, but scans are given as {CHANNEL_ORDER}")
+    if description["channels"] != list(SEQUENCES):
+        raise ValueError(f"{path}: trained on {description['channels']}, but scans are given as {list(SEQUENCES)}")
     model = build_network(**description["architecture"])
     if path.suffix == ".safetensors":
         load_model(model, path)  # tensors that a network shares are kept once

@@ -5,8 +5,8 @@ import pandas as pd
 from scipy import ndimage
 
 from lib.lesions import signed_distance
+from lib.scans import SEQUENCES
 
-SEQUENCES = ["FLAIR", "MPRAGE"]
 PERILESIONAL_MM = 3.0  # width of the shell around a lesion that is called perilesional
 SHARE_LEFT = 0.05  # of the largest shell: below it saliency counts as gone
 

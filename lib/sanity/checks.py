@@ -15,7 +15,8 @@ from scipy import integrate, stats
 
 from lib.exact import find_window, like_model, predict_lesion
 from lib.lesions import signed_distance
-from lib.saliency import PERILESIONAL_MM, SEQUENCES, class_logit, copy_maps, grad_cam, lesion_generator, noise_sigma
+from lib.saliency import PERILESIONAL_MM, class_logit, copy_maps, grad_cam, lesion_generator, noise_sigma
+from lib.scans import SEQUENCES
 from lib.statistics import bootstrap_mean
 
 LESION = ["subject", "scan", "label"]  # columns that name a lesion

@@ -7,6 +7,8 @@ import numpy as np
 
 from lib.scans.table import FILES
 
+SEQUENCES = ("FLAIR", "MPRAGE")  # the channels of an image, in their order
+
 
 @dataclass(frozen=True, eq=False)
 class Scan:

@@ -5,6 +5,7 @@ import pandas as pd
 
 from lib.statistics.comparisons import clustered_tests, pairwise_tests
 
+KINDS = ("TP", "FP", "FN", "TN", "TN grey")  # TN: in white matter
 MEASURES = ("peak", "peak_positive", "peak_negative", "mean_inside", "mean_perilesional", "contrast")
 NAMES = ["method", "sequence", "measure", "scaling"]
 

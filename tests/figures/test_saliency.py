@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from lib.figures.saliency import MEASURES, plot_orders, plot_peaks, plot_profiles, plot_proxy
-from lib.figures.style import KINDS
 from lib.statistics.comparisons import pairwise_tests
+from lib.statistics.kinds import KINDS
 
 PANELS = [(method, sequence) for method in ("smoothgrad_max", "smoothgrad_mean") for sequence in ("FLAIR", "MPRAGE")]
 PANELS.append(("grad_cam", "both"))
