@@ -34,7 +34,7 @@ EXECUTED  := $(or $(ONLY),$(CHAIN))
 EXECUTED  := $(EXECUTED:%=$(BUILD)/%.ipynb)
 
 .DELETE_ON_ERROR:
-.PHONY: help env paper chain sweep report pretrain test lint bench lab clean
+.PHONY: help env lock paper chain sweep report book pretrain test lint bench lab clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
@@ -46,13 +46,18 @@ help: ## this list
 	@echo "make pretrain takes REAL=<scans of patients to test on>; make sweep takes all of these but ONLY, and SWEEP=<file>;"
 	@echo "make report takes PROFILE, DATA and OUT"
 
-env: $(STAMP) ## build the environment if it is missing or older than pyproject.toml
-.venv/.complete: pyproject.toml
+env: $(STAMP) ## build the environment if it is missing or older than pyproject.toml and requirements.lock
+.venv/.complete: pyproject.toml requirements.lock
 	@python3 -c 'import sys; sys.exit("Python 3.11 or newer is needed, this is " + sys.version if sys.version_info < (3, 11) else 0)'
 	python3 -m venv .venv
 	.venv/bin/python -m pip install --quiet --upgrade pip
-	.venv/bin/python -m pip install --quiet --editable '.[dev]'
+	.venv/bin/python -m pip install --quiet --constraint requirements.lock --editable '.[dev]'
 	touch $@
+
+lock: $(STAMP) ## pin every package anew, for all platforms, after a change of pyproject.toml
+	$(PYTHON) -m pip install --quiet uv
+	$(PYTHON) -m uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --extra dev --no-annotate --upgrade \
+	  --custom-compile-command 'make lock' --output-file requirements.lock pyproject.toml
 
 SETTINGS = $(if $(DATA),data=$(abspath $(DATA))) $(if $(WEIGHTS),weights=$(abspath $(WEIGHTS))) $(if $(DEVICE),device=$(DEVICE)) \
   $(if $(SCHEDULER),scheduler=$(SCHEDULER)) $(SET)
@@ -91,6 +96,10 @@ sweep: $(STAMP) ## run notebooks over values of their parameters: SWEEP=notebook
 report: $(STAMP) ## what `make paper` found in one HTML file and, with Chromium, a PDF, beside its figures
 	@$(PYTHON) -m lib.run.report $(BUILD) $(FIGURES)
 
+book: $(STAMP) ## executed notebooks of the default run, without the paths of this machine, into content/ for the book of myst.yml
+	$(PYTHON) -m jupyter nbconvert --to notebook --log-level WARN --output-dir content $(NOTEBOOKS:%=$(OUT)/build/demo/%.ipynb) \
+	  --ClearMetadataPreprocessor.enabled=True --ClearMetadataPreprocessor.preserve_nb_metadata_mask=kernelspec
+
 pretrain: $(STAMP) ## an hour on two cores: train the weights that come with the project, test them, write weights/
 	@$(MAKE) --no-print-directory paper PROFILE=pretrain DATA= WEIGHTS= ONLY=03_evaluation
 	$(if $(REAL),@$(MAKE) --no-print-directory paper PROFILE=pretrain DATA=$(REAL) ONLY=03_evaluation WEIGHTS=$(OUT)/build/pretrain/weights/unet.safetensors)
@@ -100,9 +109,10 @@ pretrain: $(STAMP) ## an hour on two cores: train the weights that come with the
 test: $(STAMP) ## unit tests, and the whole chain in the smoke profile
 	$(PYTHON) -m pytest --numprocesses 2 --dist loadfile
 
-lint: $(STAMP) ## ruff: style and format
+lint: $(STAMP) ## ruff: style and format; import-linter: rooms of lib/ import only what lies below them
 	$(PYTHON) -m ruff check .
 	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -c 'from importlinter.cli import lint_imports_command as lint; lint()' --no-cache
 
 bench: $(STAMP) ## the explainers against the literal loop (time, memory), two workers against one
 	$(PYTHON) benchmarks/bench_workers.py

@@ -218,8 +218,6 @@ def test_true_negatives_have_the_shape_of_their_true_positive_and_touch_no_lesio
 
 def test_context_ends_at_the_prediction_with_all_tissue(paper, table, scans):
     """At the largest radius everything the network sees is shown: the score is that of the unmasked scan."""
-    pass
-
     context = table("06_context")
     row = context.sort_values("radius_mm").iloc[-1]
     scan, labels = load_scan(scans[row["scan"]]), load_map(map_path(paper, row["scan"], "desc-pred_dseg"))

@@ -1,9 +1,13 @@
-"""One look for every figure: journal column widths, type sizes and colour-blind-safe palettes."""
+"""One look for every figure: journal column widths, type sizes (journal.mplstyle) and colour-blind-safe palettes."""
 
 import math
 from functools import wraps
+from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
+import seaborn.objects as so
+from matplotlib import rc_params_from_file
 from matplotlib.colors import LinearSegmentedColormap
 
 MM_PER_INCH = 25.4
@@ -14,48 +18,10 @@ SEQUENCE_COLOURS = {"FLAIR": "#004488", "MPRAGE": "#bb5566"}
 GROUP_COLOURS = ("#0077bb", "#ee7733")  # the cohort that is described, scans beside it
 SPLIT_COLOURS = {"train": "#77aadd", "validation": "#ddaa33", "test": "#882255"}
 # Blue below zero, orange above; opacity grows with magnitude, so that anatomy shows where the map is near zero.
-SALIENCY_MAP = LinearSegmentedColormap.from_list(
-    "saliency",
-    [
-        (0.0, (0.35, 0.85, 1.0, 1.0)),
-        (0.25, (0.0, 0.45, 0.95, 0.95)),
-        (0.5, (0.5, 0.5, 0.5, 0.0)),
-        (0.75, (0.9, 0.3, 0.0, 0.95)),
-        (1.0, (1.0, 0.85, 0.2, 1.0)),
-    ],
-)
-ACTIVATION_MAP = LinearSegmentedColormap.from_list(
-    "activation",
-    [(0.0, (0.5, 0.5, 0.5, 0.0)), (0.5, (0.9, 0.3, 0.0, 0.95)), (1.0, (1.0, 0.85, 0.2, 1.0))],
-)
-STYLE = {
-    "font.size": 7,
-    "axes.titlesize": 7,
-    "axes.labelsize": 7,
-    "xtick.labelsize": 6,
-    "ytick.labelsize": 6,
-    "legend.fontsize": 6,
-    "figure.titlesize": 7,
-    "axes.linewidth": 0.6,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "xtick.minor.width": 0.4,
-    "ytick.minor.width": 0.4,
-    "xtick.major.size": 2.5,
-    "ytick.major.size": 2.5,
-    "xtick.minor.size": 1.5,
-    "ytick.minor.size": 1.5,
-    "lines.linewidth": 1.0,
-    "lines.markersize": 3,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "legend.edgecolor": "none",
-    "legend.framealpha": 0.85,
-    "legend.title_fontsize": 6,
-    "image.interpolation": "nearest",
-    "savefig.dpi": 300,
-    "pdf.fonttype": 42,
-}
+BELOW, ABOVE = [(0.35, 0.85, 1.0, 1.0), (0.0, 0.45, 0.95, 0.95)], [(0.9, 0.3, 0.0, 0.95), (1.0, 0.85, 0.2, 1.0)]
+SALIENCY_MAP = LinearSegmentedColormap.from_list("saliency", [*BELOW, (0.5, 0.5, 0.5, 0.0), *ABOVE])
+ACTIVATION_MAP = LinearSegmentedColormap.from_list("activation", [(0.5, 0.5, 0.5, 0.0), *ABOVE])
+STYLE = rc_params_from_file(Path(__file__).with_name("journal.mplstyle"), use_default_template=False)
 
 
 def styled(draw):
@@ -78,10 +44,27 @@ def new_figure(width_mm, height_mm, layout="constrained"):
     return fig
 
 
+def new_panels(height_mm, *shape, layout="constrained", **options):
+    """Figure of double-column width and its axes, as `Figure.subplots` gives them."""
+    fig = new_figure(DOUBLE_COLUMN_MM, height_mm, layout)
+    return fig, fig.subplots(*shape, **options)
+
+
 def label_panels(axes):
     """Bold letters a, b, c ... at the upper left of the axes, in their order."""
-    for letter, ax in zip("abcdefghijklmnop", axes, strict=False):
+    for letter, ax in zip("abcdefghijklmnop", np.ravel(axes), strict=False):
         ax.set_title(letter, loc="left", fontsize=8, fontweight="bold")
+
+
+def new_chart(table, **variables):
+    """`seaborn.objects.Plot` in the style that matplotlib has now."""
+    return so.Plot(table, **variables).theme({name: plt.rcParams[name] for name in so.Plot.config.theme})
+
+
+def move_legend(fig, **style):
+    """Draw the legend that a chart left beside the figure anew, with these arguments of `Figure.legend`."""
+    legend = fig.get_figure(root=True).legends.pop()
+    fig.legend(legend.legend_handles, [text.get_text() for text in legend.texts], **style)
 
 
 def draw_band(ax, table, x, y, low, high, **style):
