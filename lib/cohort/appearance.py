@@ -17,7 +17,7 @@ BIAS_MM = 30.0, 70.0  # length of the bias field, shortest and longest
 FAINT_IN_MPRAGE = 0.2  # share of lesions of which the MPRAGE shows less than half of what it would
 DARKEST = 0.55  # the most that a lesion takes from the MPRAGE: it stays brighter than fluid
 COARSE_MM = 4.0  # grid on which mean and standard deviation of a whole scan are taken for a patch of it
-# Added (FLAIR, MPRAGE) of the families of lib/painting.py that are not lesions, lowest and highest.
+# Added (FLAIR, MPRAGE) of the families of lib/cohort/painting.py that are not lesions, lowest and highest.
 LOOKALIKE_CONTRAST = {
     2: ((0.15, 0.0), (0.50, 0.30)),
     3: ((0.08, -0.03), (0.28, 0.05)),

@@ -16,7 +16,7 @@ INFRATENTORIAL_GROWTH = 2.5  # their lesions are larger than other focal ones
 FARTHEST_MM = 38  # from the ventricles, that confluent lesions reach
 LEAST_CONFLUENT_MM3 = 150  # who would have less has no periventricular lesions but focal ones
 LESION = 1  # family of the blobs that are annotated
-# The others: mean number a brain, log-volume mean and SD (mm3), elongation. Their contrasts are in lib/appearance.py.
+# The others: mean number a brain, log-volume mean and SD (mm3), elongation. Their contrasts are in lib/cohort/appearance.py.
 LOOKALIKES = {
     2: (14, 1.6, 0.5, 0.6),  # vessels
     3: (10, 2.8, 0.8, 0.25),  # spots that FLAIR alone shows
