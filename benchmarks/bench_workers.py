@@ -1,4 +1,4 @@
-"""Two Dask workers with one thread each against one, on the maps of lesions (`explanation.lesion_maps`).
+"""Two Dask workers with one thread each against one, on the maps of lesions (`saliency.lesion_maps`).
 
 Both compute the same lesions of the same random scan with the same random network after a first round in which
 libraries are imported and scan and network are made, in turns; the maps must be equal to the last digit.

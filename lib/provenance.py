@@ -11,36 +11,23 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-PACKAGES = (
-    "torch",
-    "monai",
-    "pytorch-optimizer",
-    "captum",
-    "numpy",
-    "scipy",
-    "pandas",
-    "scikit-image",
-    "statsmodels",
-    "matplotlib",
-    "nibabel",
-    "nilearn",
-)
+NETWORKS = ("torch", "monai", "pytorch-optimizer", "captum")
+NUMBERS = ("numpy", "scipy", "pandas", "scikit-image", "statsmodels", "matplotlib", "nibabel", "nilearn")
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def versions():
     """{package: version} of what the numbers depend on, and of Python itself."""
-    return {"python": platform.python_version()} | {name: metadata.version(name) for name in PACKAGES}
+    return {"python": platform.python_version()} | {name: metadata.version(name) for name in NETWORKS + NUMBERS}
 
 
 def git_commit(root=ROOT):
-    """Commit of the code, with ``-dirty`` where tracked files differ from it other than those that a run writes, figures/
-    and README.md; "unknown" outside a git checkout."""
+    """Commit of the code, ``-dirty`` where tracked files differ but for those that a run writes (figures/, README.md);
+    "unknown" outside a git checkout."""
 
     def git(*words):
-        return subprocess.run(
-            ["git", "-C", str(root), *words], capture_output=True, text=True, check=False
-        ).stdout.strip()
+        done = subprocess.run(["git", "-C", str(root), *words], capture_output=True, text=True, check=False)
+        return done.stdout.strip()
 
     changed = git("status", "--porcelain", "--untracked-files=no", "--", ".", ":!figures", ":!README.md")
     commit = git("rev-parse", "--verify", "--quiet", "HEAD")
@@ -53,7 +40,7 @@ def run_record(notebook, parameters):
 
 
 def digest(*items):
-    """Short hash of JSON-serialisable items and of the bytes of files given as Path: the same digest, the same inputs."""
+    """Short hash of JSON-serialisable items and of the bytes of files given as Path: same digest, same inputs."""
     total = hashlib.sha256()
     for item in items:
         total.update(item.read_bytes() if isinstance(item, Path) else json.dumps(item, sort_keys=True).encode())
@@ -61,8 +48,8 @@ def digest(*items):
 
 
 def lib_files(source):
-    """Files of ``lib`` that a Python file imports, directly or through other files of ``lib``: of a room, those that define
-    the names that are imported."""
+    """Files of ``lib`` that a Python file imports, directly or through other files of ``lib``: of a room, those that
+    define the names that are imported."""
     found, waiting = set(), [Path(source)]
     while waiting:
         imports = [node for node in ast.walk(ast.parse(waiting.pop().read_text())) if isinstance(node, ast.ImportFrom)]

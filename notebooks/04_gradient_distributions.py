@@ -167,7 +167,7 @@ run.save_figure(plot_peaks(saliency, tests), "peaks")
 # %% [markdown]
 # **Figure.** Cliff's delta of every pair of kinds (1: every value of the first is larger), with patient-bootstrap 95 % intervals, in every measure of the
 # signed-maximum map. Filled: as measured. Open: after each scan was divided by one number, how strong its FLAIR peaks are for their kinds
-# (`kinds.scale_scans`), so that a patient whose maps are strong altogether does not decide. Signed values: above 0 in FLAIR is towards a lesion if
+# (`statistics.scale_scans`), so that a patient whose maps are strong altogether does not decide. Signed values: above 0 in FLAIR is towards a lesion if
 # it gets brighter, below 0 in MPRAGE if it gets darker. Bears on C5.
 
 # %%

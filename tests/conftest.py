@@ -1,28 +1,16 @@
 """Fixtures shared by the tests."""
 
 import os
-import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from lib.run import stages
 from lib.run.report import find_chromium
 
 torch.set_num_threads(1)  # the tests' networks are small: more threads only wait for one another
 
 PATIENCE_MS = 300_000  # with a browser on a busy machine
-RUNNER = """
-import json, sys
-from pathlib import Path
-
-notebook, build = Path(sys.argv[1]), Path(sys.argv[3])
-_, head, cell = notebook.read_text().split("# %%")
-parameters = json.loads((build / "parameters" / f"{notebook.stem}.json").read_text())
-exec(cell, parameters)
-(build / f"{notebook.stem}.ipynb").touch()
-"""
 
 
 @pytest.fixture(scope="session")
@@ -32,14 +20,6 @@ def real_scans():
     if not folder.is_dir():
         pytest.skip(f"needs real scans: no folder {folder}; set REAL_SCANS to one that holds open_ms_data")
     return folder
-
-
-@pytest.fixture
-def plain_runner(tmp_path, monkeypatch):
-    """Runs the cell after the parameters as plain Python: no kernel to wait for."""
-    path = tmp_path / "runner.py"
-    path.write_text(RUNNER)
-    monkeypatch.setattr(stages, "RUNNER", (sys.executable, str(path)))
 
 
 @pytest.fixture(scope="session")
@@ -90,7 +70,7 @@ def _only_files(route, outside):
 
 @pytest.fixture(scope="session")
 def explored_run(tmp_path_factory):
-    """The `paths.Run` of a tiny run as notebooks 1 to 3 leave it."""
+    """The `run.Run` of a tiny run as notebooks 1 to 3 leave it."""
     from tiny_run import make_run
 
     return make_run(tmp_path_factory.mktemp("explored"))

@@ -160,4 +160,6 @@ def test_the_example_of_a_sweep_is_one(tmp_path):
     (source,) = code_blocks("notebooks/README.md", "yaml")
     (tmp_path / "seed.yml").write_text(source)
     sweep = read_sweep(tmp_path / "seed.yml")
-    resolve(NOTEBOOKS, ROOT / "notebooks" / "params" / "demo.yml", [f"{name}=1" for name in sweep.swept])
+    resolve(
+        NOTEBOOKS, ROOT / "notebooks" / "params" / "demo.yml", [f"{name}=1" for point in sweep.points for name in point]
+    )

@@ -22,7 +22,7 @@ THRESHOLD_QUANTILE = 0.995  # of the probability in the first brain: an untraine
 
 
 def make_run(folder):
-    """Two synthetic scans of 3 mm, an untrained network, its maps and lesion table.  Returns the `paths.Run` of 00_explore."""
+    """Two synthetic scans of 3 mm, an untrained network, its maps and lesion table.  Returns the `run.Run` of 00_explore."""
     places = {"build": str(folder / "build"), "figures": str(folder / "figures")}
     run = Run("00_explore", defaults(ROOT / "notebooks" / "00_explore.py") | places)
     make_cohort(run.cohort, n_subjects=2, n_two_sessions=0, seed=3, spacing_mm=3.0, workers=1)

@@ -14,9 +14,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "measure_cohort",
             "nearest_positions",
         ],
+        "painting": ["visible"],
         "phantom": ["make_cohort", "maps_file"],
         "reference": ["OF_LESIONS", "QUANTILES", "load_reference", "reference_distances"],
         "subject": ["Subject", "crop"],
-        "visibility": ["visible"],
     },
 )

@@ -4,83 +4,25 @@ White matter is 1. What is drawn varies around the figures measured on real scan
 network that has to segment under any of these appearances does not depend on one of them.
 """
 
-from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
+from scipy import ndimage
 
-from lib.cohort.acquisition import acquire
 from lib.cohort.noise import SmoothNoise, smooth_noise
-from lib.cohort.painting import LESION
+from lib.cohort.painting import LESION, LOOKALIKES
 
 INGREDIENTS = ("tissue", "lesions", "distractors", "acquisition")
-BIAS_MM = 30.0, 70.0  # length of the bias field, shortest and longest
 FAINT_IN_MPRAGE = 0.2  # share of lesions of which the MPRAGE shows less than half of what it would
 DARKEST = 0.55  # the most that a lesion takes from the MPRAGE: it stays brighter than fluid
 COARSE_MM = 4.0  # grid on which mean and standard deviation of a whole scan are taken for a patch of it
-# Added (FLAIR, MPRAGE) of the families of lib/cohort/painting.py that are not lesions, lowest and highest.
-LOOKALIKE_CONTRAST = {
-    2: ((0.15, 0.0), (0.50, 0.30)),
-    3: ((0.08, -0.03), (0.28, 0.05)),
-    4: ((-0.20, -0.35), (0.0, -0.10)),
-    5: ((0.10, -0.15), (0.28, -0.03)),
-    6: ((0.05, -0.12), (0.45, 0.03)),
-}
-
-
-@dataclass(frozen=True)
-class Appearance:
-    """One way in which a subject looks; pairs are (FLAIR, MPRAGE), lengths mm, the rest in units of white matter.
-
-    grey, deep, fluid, outside: level of cortex, deep grey matter, fluid, and of what is left outside the brain.
-    limbic: what FLAIR shows cingulate, insular and medial temporal cortex brighter.
-    texture: standard deviation inside white matter.  patches, spots: variation of the cortex, and its bright places.
-    regional: standard deviation of grey matter in FLAIR over centimetres.
-    below: added to brainstem and cerebellum, in FLAIR unevenly.  haze: of white matter near the ventricles.  lining, lining_mm: of the
-    ventricle wall.  choroid: level of the plexus.  pulsation, vessels: bright places, added to the fluid.
-    contrast: (n + 1, 2), added by each blob where it fills a voxel.
-    lesion_contrast, t1_ratio: of FLAIR at a lesion's core, and size of the MPRAGE's contrast relative to it for one of 22 mm3.
-    gamma, bias, noise: of the intensities.  bias_mm, noise_mm, blur_mm: Gaussian.  slice_mm, slice_axis: thickness, 0 for 3D.
-    shift_mm: of FLAIR against MPRAGE.  cut, ragged, residue: border of the skull stripping, its roughness, leftovers.
-    """
-
-    grey: np.ndarray
-    deep: np.ndarray
-    limbic: float
-    fluid: np.ndarray
-    outside: np.ndarray
-    texture: np.ndarray
-    patches: np.ndarray
-    regional: float
-    spots: float
-    haze: float
-    lining: float
-    lining_mm: float
-    choroid: np.ndarray
-    below: np.ndarray
-    pulsation: float
-    vessels: np.ndarray
-    contrast: np.ndarray
-    lesion_contrast: float
-    t1_ratio: float
-    gamma: np.ndarray
-    bias: np.ndarray
-    bias_mm: float
-    noise: np.ndarray
-    noise_mm: np.ndarray
-    blur_mm: np.ndarray
-    slice_mm: np.ndarray
-    slice_axis: int
-    shift_mm: np.ndarray
-    cut: float
-    ragged: float
-    residue: bool
 
 
 def draw_appearance(blobs, rng, without=()):
-    """Draw an Appearance of a subject with these blobs.
+    """Draw how a subject with these blobs looks: a namespace of the names below, for `render` and `render_patch`.
 
-    without: ingredients (INGREDIENTS) that are not varied: the middle of their range, no distractor at all.
-    Raises ValueError if one of them is unknown.
+    Pairs are (FLAIR, MPRAGE).  without: ingredients (INGREDIENTS) that are not varied: the middle of their range, no
+    distractor at all. Raises ValueError if one of them is unknown.
     """
     if unknown := set(without) - set(INGREDIENTS):
         raise ValueError(f"ingredients {sorted(unknown)} are unknown: choose of {INGREDIENTS}")
@@ -99,53 +41,52 @@ def draw_appearance(blobs, rng, without=()):
     lesion_contrast, t1_ratio = span("lesions", 0.38, 0.90), span("lesions", 0.0, 0.8)
     vessels = maybe("distractors", 0.35, (0.0, 0.1), (0.6, 1.3))
     enhancing = span("lesions", 0.0, 0.4) if vessels.any() else 0.0
-    contrast[blobs.family == LESION] = lesion_contrasts(
-        blobs.volume_mm3[blobs.family == LESION], lesion_contrast, t1_ratio, rng, enhancing
-    )
-    for family, (low, high) in LOOKALIKE_CONTRAST.items():
+    volumes_mm3 = blobs.volume_mm3[blobs.family == LESION]
+    contrast[blobs.family == LESION] = lesion_contrasts(volumes_mm3, lesion_contrast, t1_ratio, rng, enhancing)
+    for family, (*_, low, high) in LOOKALIKES.items():
         drawn = rng.uniform(low, high, (int((blobs.family == family).sum()), 2))
         contrast[blobs.family == family] = drawn * ("distractors" not in without)
-    return Appearance(
-        grey=grey,
-        deep=1 + (grey - 1) * span("tissue", (-0.4, 0.3), (1.15, 1.0)),
-        limbic=maybe("distractors", 0.9, 0.0, 0.32),
-        fluid=span("tissue", (0.02, 0.03), (0.45, 0.38)),
-        outside=span("tissue", (0.1, 0.1), (1.0, 1.2)),
-        texture=span("tissue", (0.01, 0.005), (0.06, 0.03)),
-        patches=span("tissue", (0.02, 0.01), (0.07, 0.03)),
-        regional=float(span("tissue", 0.0, 0.10)),
-        spots=maybe("distractors", 0.9, 0.05, 0.35),
-        haze=maybe("distractors", 0.8, 0.0, 0.35),
-        lining=maybe("distractors", 0.95, 0.05, 0.80),
+    return SimpleNamespace(
+        grey=grey,  # level of the cortex
+        deep=1 + (grey - 1) * span("tissue", (-0.4, 0.3), (1.15, 1.0)),  # level of deep grey matter
+        limbic=maybe("distractors", 0.9, 0.0, 0.32),  # FLAIR, brighter cingulate, insular and medial temporal cortex
+        fluid=span("tissue", (0.02, 0.03), (0.45, 0.38)),  # level
+        outside=span("tissue", (0.1, 0.1), (1.0, 1.2)),  # level of what is left outside the brain
+        texture=span("tissue", (0.01, 0.005), (0.06, 0.03)),  # standard deviation inside white matter
+        patches=span("tissue", (0.02, 0.01), (0.07, 0.03)),  # variation of the cortex
+        regional=float(span("tissue", 0.0, 0.10)),  # standard deviation of grey matter in FLAIR over centimetres
+        spots=maybe("distractors", 0.9, 0.05, 0.35),  # bright places of the cortex in FLAIR
+        haze=maybe("distractors", 0.8, 0.0, 0.35),  # added to white matter near the ventricles
+        lining=maybe("distractors", 0.95, 0.05, 0.80),  # added at the wall of the ventricles
         lining_mm=span("distractors", 0.6, 1.6),
-        choroid=maybe("distractors", 0.95, (0.6, 0.5), (1.9, 1.3)),
-        below=span("tissue", (-0.1, -0.1), (0.4, 0.1)),
-        pulsation=maybe("distractors", 0.5, 0.1, 0.8),
-        vessels=vessels,
-        contrast=contrast.astype(np.float32),
-        lesion_contrast=float(lesion_contrast),
-        t1_ratio=float(t1_ratio),
+        choroid=maybe("distractors", 0.95, (0.6, 0.5), (1.9, 1.3)),  # level of the plexus
+        below=span("tissue", (-0.1, -0.1), (0.4, 0.1)),  # added to brainstem and cerebellum, in FLAIR unevenly
+        pulsation=maybe("distractors", 0.5, 0.1, 0.8),  # bright places, added to the fluid in FLAIR
+        vessels=vessels,  # bright places, added to the fluid
+        contrast=contrast.astype(np.float32),  # (n + 1, 2), added by each blob where it fills a voxel
+        lesion_contrast=float(lesion_contrast),  # FLAIR at a lesion's core
+        t1_ratio=float(t1_ratio),  # the MPRAGE's contrast relative to it, for a lesion of 22 mm3
         gamma=span("acquisition", (0.8, 0.8), (1.25, 1.25)),
-        bias=span("acquisition", (0.0, 0.0), (0.09, 0.09)),
-        bias_mm=float(span("acquisition", *BIAS_MM)),
-        noise=span("acquisition", (0.01, 0.006), (0.08, 0.05)),
-        noise_mm=maybe("acquisition", 0.5, (0.3, 0.3), (0.8, 0.8)),
+        bias=span("acquisition", (0.0, 0.0), (0.09, 0.09)),  # standard deviation of the bias field's logarithm
+        bias_mm=float(span("acquisition", 30.0, 70.0)),  # length of that field
+        noise=span("acquisition", (0.01, 0.006), (0.08, 0.05)),  # standard deviation
+        noise_mm=maybe("acquisition", 0.5, (0.3, 0.3), (0.8, 0.8)),  # standard deviation of the Gaussian, as blur_mm
         blur_mm=maybe("acquisition", 0.7, (0.2, 0.2), (0.8, 0.6)),
-        slice_mm=np.array([maybe("acquisition", 0.4, 2.0, 5.0), maybe("acquisition", 0.1, 1.5, 3.0)]),
+        slice_mm=np.array([maybe("acquisition", 0.4, 2.0, 5.0), maybe("acquisition", 0.1, 1.5, 3.0)]),  # 0 for 3D
         slice_axis=int(rng.choice(3, p=[0.2, 0.05, 0.75])),
-        shift_mm=maybe("acquisition", 0.5, (-0.7,) * 3, (0.7,) * 3),
-        cut=float(span("acquisition", 0.25, 0.6)),
-        ragged=0.06,
-        residue=bool(maybe("distractors", 0.5, 1, 1)),
+        shift_mm=maybe("acquisition", 0.5, (-0.7,) * 3, (0.7,) * 3),  # of FLAIR against MPRAGE
+        cut=float(span("acquisition", 0.25, 0.6)),  # share of brain down to which the skull stripping leaves a voxel
+        ragged=0.06,  # roughness of that border
+        residue=bool(maybe("distractors", 0.5, 1, 1)),  # leftovers outside it
     )
 
 
 def lesion_contrasts(volumes_mm3, flair, t1_ratio, rng, enhancing=0.0):
     """Draw added FLAIR and MPRAGE (n, 2) of lesions: negatively correlated, the MPRAGE stronger in large ones.
 
-    flair: at the core, on average.  t1_ratio: the MPRAGE's part of that for a lesion of 22 mm3; one lesion in five has less than half
-    of it.  enhancing: share of lesions that a contrast agent makes bright in MPRAGE. What an image shows of a small lesion is less, in
-    both: its partial volume does that.
+    flair: at the core, on average.  t1_ratio: the MPRAGE's part of that for a lesion of 22 mm3; one lesion in five has
+    less than half of it.  enhancing: share of lesions that a contrast agent makes bright in MPRAGE. Small lesions have
+    no less of both here: in the image they do, by their partial volume.
     """
     size = np.log(np.maximum(volumes_mm3, 1) / 22).clip(-1.5, 4)
     bright, dark = rng.standard_normal((2, len(size)))
@@ -177,20 +118,18 @@ def render_patch(subject, start, size, appearance, rng):
     here = [np.arange(first, first + n) for first, n in zip(start, size, strict=True)]
     image, support = _signals(subject.maps(start, size), appearance, bias, here, rng)
     image = acquire(image, subject.spacing_mm, appearance, rng)
-    channels = (slice(None), None, None, None)
-    return (((image - mean[channels]) / np.sqrt(variance)[channels]) * support).astype(np.float32)
+    return (((image.T - mean) / np.sqrt(variance)).T * support).astype(np.float32)  # .T: channels last
 
 
 def _signals(maps, look, bias, axes, rng):
-    """Images without noise (2, X, Y, Z) with their bias field, and where the skull stripping leaves them, (X, Y, Z) bool."""
-
+    """Images (2, X, Y, Z) with bias field, without noise, and where the skull stripping leaves them, (X, Y, Z) bool."""
     shape = maps.label.shape
 
     def noise(length_mm):
         return smooth_noise(shape, max(length_mm / maps.spacing_mm, 0.8), rng)
 
     patch, rough = noise(5), noise(12)
-    spots = look.spots * np.clip(patch - 1, 0, 1)
+    cortex = look.spots * np.clip(patch - 1, 0, 1) + look.limbic * maps.limbic + look.regional * rough  # in FLAIR alone
     lining = look.lining * np.exp(-((maps.ventricle_mm / look.lining_mm) ** 2)) * np.clip(noise(7) + 0.5, 0, 2)
     lining += look.haze * np.exp(-np.maximum(maps.ventricle_mm, 0) / 6) * np.clip(rough + 0.7, 0, 2)
     small = noise(2)
@@ -202,13 +141,10 @@ def _signals(maps, look, bias, axes, rng):
 
     image = np.empty((2, *shape), np.float32)
     white_factors = (1 + look.texture[0] * rough + lining, 1 + look.texture[1] * rough - 0.3 * lining)
-    fluid_extra = (pulsation, 0.0)
     for channel, sign in enumerate((1, 0)):
         level = look.grey[channel] + (look.deep[channel] - look.grey[channel]) * maps.deep
-        level = (
-            level + look.patches[channel] * patch + sign * (spots + look.limbic * maps.limbic + look.regional * rough)
-        )
-        fluid = look.fluid[channel] + fluid_extra[channel] + look.vessels[channel] * vessels
+        level = level + look.patches[channel] * patch + sign * cortex
+        fluid = look.fluid[channel] + sign * pulsation + look.vessels[channel] * vessels
         value = maps.white * white_factors[channel] + maps.grey * level + maps.fluid * fluid
         value += look.below[channel] * (1 + 0.4 * sign * rough) * maps.below * (maps.white + maps.grey)
         value += (look.choroid[channel] - value) * plexus
@@ -217,6 +153,60 @@ def _signals(maps, look, bias, axes, rng):
         log = np.log(np.maximum(value, 0.02)) * np.float32(look.gamma[channel])
         image[channel] = np.exp(log + np.float32(look.bias[channel]) * bias[channel].at(axes))
     support = maps.coverage + look.ragged * rough > look.cut
-    if look.residue:
-        support |= (maps.coverage > 0.05) & (patch > 1.3)
+    support |= look.residue & (maps.coverage > 0.05) & (patch > 1.3)
     return image, support
+
+
+def acquire(image, spacing_mm, look, rng):
+    """Images (2, X, Y, Z) as acquired, and put on one grid: shifted, blurred, in slices, with Rician noise, in place.
+
+    look: shift_mm, blur_mm, slice_mm, slice_axis, noise and noise_mm of `draw_appearance`. All but noise is linear and
+    separable: one matrix along each axis.
+    """
+    for channel, values in enumerate(image):
+        shift = look.shift_mm / spacing_mm if channel == 0 else np.zeros(3)
+        blur = look.blur_mm[channel] / spacing_mm
+        scanner = [_blurring(n, blur) @ _shifting(n, by) for n, by in zip(values.shape, shift, strict=True)]
+        thickness = look.slice_mm[channel] / spacing_mm
+        sliced = thickness > 1
+        if sliced:
+            average, interpolate = _slices(values.shape[look.slice_axis], thickness)
+            scanner[look.slice_axis] = average @ scanner[look.slice_axis]
+        values = _separable(values, scanner) if sliced or blur or shift.any() else values
+        noise = look.noise[channel] * rng.standard_normal((2, *values.shape), dtype=np.float32)
+        length = look.noise_mm[channel] / spacing_mm
+        if length and not sliced:
+            gain = np.linalg.norm(_blurring(31, length)[15])  # of the SD of white noise, along one axis
+            correlation = [_blurring(n, length) / gain for n in values.shape]
+            noise = [_separable(part, correlation) for part in noise]
+        values = np.sqrt((values + noise[0]) ** 2 + noise[1] ** 2)
+        if sliced:
+            values = np.moveaxis(np.tensordot(values, interpolate, axes=(look.slice_axis, 1)), -1, look.slice_axis)
+        image[channel] = values
+    return image
+
+
+def _separable(volume, matrices):
+    """Volume (X, Y, Z) with a matrix applied along each of its axes."""
+    for matrix in matrices:
+        volume = np.tensordot(volume, matrix, axes=(0, 1))  # the axis returns as the last one
+    return volume
+
+
+def _blurring(n, length):
+    """Matrix (n, n) that blurs n voxels by a Gaussian of `length` voxels, which may be 0."""
+    identity = np.eye(n, dtype=np.float32)
+    return ndimage.gaussian_filter1d(identity, length, axis=0, truncate=3) if length else identity
+
+
+def _shifting(n, by):
+    """Matrix (n, n) that moves n voxels by a fraction of voxels, interpolating linearly."""
+    return ndimage.shift(np.eye(n, dtype=np.float32), (by, 0), order=1, mode="nearest")
+
+
+def _slices(n, thickness):
+    """Matrices that average n voxels into slices of a thickness (voxels), (S, n), and interpolate back, (n, S)."""
+    distance = np.abs(np.arange(n)[:, None] - np.arange(0, n + thickness, thickness))  # from the middles of slices
+    profile = np.clip((thickness + 1) / 2 - distance, 0, 1)
+    average = (profile / profile.sum(axis=0).clip(1e-6)).T
+    return average.astype(np.float32), np.clip(1 - distance / thickness, 0, 1).astype(np.float32)

@@ -1,20 +1,20 @@
 """Describing a cohort: where its lesions lie, how large they are, how they contrast, and how noisy its images are.
 
-Real and synthetic scans are measured by the same functions, so that their numbers can be compared. Volumes are RAS with
-axes (X, Y, Z); places are those of the ICBM-152 template in world coordinates, for scans that are in MNI space.
+Real and synthetic scans are measured alike. Volumes are RAS (X, Y, Z); places are those of the ICBM-152 template in
+world coordinates, for scans that are in MNI space.
 """
 
 from functools import cache
 
 import numpy as np
 import pandas as pd
-from nibabel.affines import apply_affine, voxel_sizes
-from scipy import ndimage, stats
+from nibabel.affines import apply_affine, from_matvec, voxel_sizes
+from scipy import ndimage
 from tqdm import tqdm
 
 from lib.cohort.anatomy import infratentorial, template_maps
-from lib.cohort.visibility import local_contrasts
-from lib.lesions import label_instances, signed_distance, white_matter
+from lib.cohort.painting import local_contrasts
+from lib.lesions import distance_to, label_instances, signed_distance, white_matter
 from lib.scans import load_lesions, load_scan
 
 MIN_VOLUME_MM3 = 3.0  # smaller lesions count for the load alone
@@ -35,7 +35,7 @@ def instance_volumes(lesions, affine):
 
 
 def measure_cohort(table, n_imaged=None):
-    """Measure the scans of a table: rows of `describe` of the scans and of their lesions, with column scan.
+    """Measure the scans of a table: rows of `measure_scan` of the scans and of their lesions, with column scan.
 
     The images of n_imaged scans (at least one; None: all that have any), spread over the table, are measured too.
     """
@@ -44,11 +44,9 @@ def measure_cohort(table, n_imaged=None):
     with_images = with_images[np.linspace(0, len(with_images) - 1, n).round().astype(int)]
     scans, lesions = [], []
     for index, row in tqdm(table.iterrows(), total=len(table), desc="measuring", mininterval=2):
-        if index in with_images:
-            scan = load_scan(row, normalised=False)
-            facts, found = measure_scan(scan.lesions, scan.affine, scan.image, scan.brain)
-        else:
-            facts, found = measure_scan(*load_lesions(row))
+        scan = load_scan(row, normalised=False) if index in with_images else None
+        parts = (scan.lesions, scan.affine, scan.image, scan.brain) if scan else load_lesions(row)
+        facts, found = measure_scan(*parts)
         scans.append({"scan": row["scan"]} | facts)
         lesions.append(found.assign(scan=row["scan"]))
     return pd.DataFrame(scans), pd.concat(lesions, ignore_index=True)
@@ -58,18 +56,17 @@ def measure_scan(lesions, affine, image=None, brain=None):
     """Measures of one scan: a dict of the scan, and a table of its lesions of 3 mm3 or more.
 
     lesions, brain: (X, Y, Z) bool.  image: (2, X, Y, Z) FLAIR and T1w as stored, 0 without signal; None: the mask alone
-    is measured. With images the table holds the contrasts of `lesion_contrast` and local_contrast (`visibility.local_contrasts`).
-    The dict holds load_ml, lesions (their number), count_<place> and volume_<place> (shares), and with images
-    means, SD and correlation of the contrasts (see `lesion_contrast`), t1w_to_flair (mean darkening in T1w over mean
-    brightening in FLAIR), bright_lesion (see there), noise in plane and along z (see `noise`). What cannot be measured is NaN.
+    is measured. With images the table holds `measure_contrasts` and local_contrast (`local_contrasts`).
+    The dict holds load_ml, lesions (their number), count_<place> and volume_<place> (shares), and with images means, SD
+    and correlation of the contrasts, t1w_to_flair (mean darkening in T1w over mean brightening in FLAIR),
+    `bright_lesion`, noise in plane and along z (`white_matter_noise`). What cannot be measured is NaN.
     """
     table = locate_lesions(lesions, affine)
-    total = table["volume_mm3"].sum()
+    total = table["volume_mm3"].sum() or np.nan  # without lesions shares are NaN
     scan = {"load_ml": lesions.sum() * np.prod(voxel_sizes(affine)) / 1000, "lesions": len(table)}
     for place in PLACES:
-        here = table.loc[table["place"] == place, "volume_mm3"]
-        scan[f"count_{place}"] = len(here) / len(table) if len(table) else np.nan
-        scan[f"volume_{place}"] = here.sum() / total if len(table) else np.nan
+        here = table["place"] == place
+        scan |= {f"count_{place}": here.mean(), f"volume_{place}": table["volume_mm3"][here].sum() / total}
     if image is None:
         return scan, table
     box = ndimage.find_objects((brain | lesions).astype(np.uint8))[0]
@@ -77,39 +74,37 @@ def measure_scan(lesions, affine, image=None, brain=None):
     white = white_matter(image, brain, lesions)
     table = table.merge(measure_contrasts(image, lesions, white, voxel_sizes(affine)), on="label")
     table["local_contrast"] = local_contrasts(image[0] / image[0][brain].std(), lesions, brain)[1][table["label"]]
-    bright = {"bright_lesion": bright_lesion(image[0], brain, lesions, white, voxel_sizes(affine))}
-    return scan | _contrast_summary(table) | bright | _noise_summary(image, white), table
+    for name in ("flair", "t1w"):
+        scan |= {f"{name}_mean": table[name].mean(), f"{name}_sd": table[name].std()}
+    scan["contrast_r"] = table["flair"].corr(table["t1w"]) if len(table) > 2 else np.nan
+    scan["t1w_to_flair"] = (1 - scan["t1w_mean"]) / (scan["flair_mean"] - 1)
+    scan["bright_lesion"] = bright_lesion(image[0], brain, lesions, white, voxel_sizes(affine))
+    for name, channel in zip(("flair", "t1w"), image, strict=True):
+        x, y, z = white_matter_noise(channel, white)
+        scan |= {f"{name}_noise_xy": np.sqrt((x**2 + y**2) / 2), f"{name}_noise_z": z}
+    return scan, table
 
 
 def locate_lesions(lesions, affine):
     """Lesions of 3 mm3 or more: table label, volume_mm3, ventricle_mm, cortex_mm (nearest voxel) and place.
 
-    The first rule that holds gives the place: infratentorial, most voxels in cerebellum or brainstem; periventricular, within
-    3 mm of the template's lateral ventricles; juxtacortical, within 1 mm of its cortex; deep, the rest.
+    The first rule that holds gives the place: infratentorial, most voxels in cerebellum or brainstem; periventricular,
+    within 3 mm of the template's lateral ventricles; juxtacortical, within 1 mm of its cortex; deep, the rest.
     """
     inside = label_instances(lesions)
     points = apply_affine(affine, np.argwhere(inside))
-    ventricle, cortex = template_distances(points)
-    voxels = {
-        "label": inside[inside > 0],
-        "ventricle_mm": ventricle,
-        "cortex_mm": cortex,
-        "below": infratentorial(*points.T),
-    }
-    groups = pd.DataFrame(voxels).groupby("label")
+    voxels = pd.DataFrame(template_distances(points).T, columns=["ventricle_mm", "cortex_mm"])
+    groups = voxels.assign(below=infratentorial(*points.T)).groupby(inside[inside > 0])
     table = groups[["ventricle_mm", "cortex_mm"]].min().clip(lower=0)
     table.insert(0, "volume_mm3", groups.size() * np.prod(voxel_sizes(affine)))
-    rules = [
-        groups["below"].mean() >= 0.5,
-        table["ventricle_mm"] <= PERIVENTRICULAR_MM,
-        table["cortex_mm"] <= JUXTACORTICAL_MM,
-    ]
+    at_ventricle, at_cortex = table["ventricle_mm"] <= PERIVENTRICULAR_MM, table["cortex_mm"] <= JUXTACORTICAL_MM
+    rules = [groups["below"].mean() >= 0.5, at_ventricle, at_cortex]
     table["place"] = np.select(rules, ["infratentorial", "periventricular", "juxtacortical"], "deep")
-    return table[table["volume_mm3"] >= MIN_VOLUME_MM3].reset_index()
+    return table[table["volume_mm3"] >= MIN_VOLUME_MM3].reset_index(names="label")
 
 
 def template_distances(points_mm):
-    """Distance in mm of points (n, 3) in MNI space from the template's lateral ventricles (negative inside) and cortex: (2, n)."""
+    """Distance in mm of points (n, 3) in MNI space to the template's ventricles, negative inside, and cortex (2, n)."""
     maps, origin = _template_distances()
     return np.stack([ndimage.map_coordinates(m, (points_mm - origin).T, order=1, mode="nearest") for m in maps])
 
@@ -119,19 +114,17 @@ def _template_distances():
     """Distances from the lateral ventricles and the cortex at 1 mm, (2, X, Y, Z), and the origin in mm."""
     (_, grey, _, _, ventricle_mm), origin = template_maps()
     cortex = grey > 0.5
-    nuclei = tuple(
-        slice(*(np.array(side) - start).astype(int)) for side, start in zip(NUCLEI_BOX_MM, origin, strict=True)
-    )
-    cortex[nuclei] = False
+    nuclei = np.subtract(NUCLEI_BOX_MM, origin[:, None]).astype(int)
+    cortex[tuple(slice(*side) for side in nuclei)] = False
     return np.stack([ventricle_mm, ndimage.distance_transform_edt(~cortex).astype(np.float32)]), origin
 
 
 def measure_contrasts(image, lesions, white, spacing_mm):
     """Mean FLAIR and T1w of every lesion, and both across its border, over the white matter within 5 mm (its mean = 1).
 
-    image: (2, X, Y, Z), 0 without signal. white: (X, Y, Z) bool, healthy.  Table label, flair, t1w and one column a channel and bin
-    of 1 mm of signed distance from the border, -4 to 4 mm (outside: white matter and what lies between it and lesions,
-    other lesions left out). NaN where there is no white matter or no voxel.
+    image: (2, X, Y, Z), 0 without signal. white: (X, Y, Z) bool, healthy.  Table label, flair, t1w and one column a
+    channel and bin of 1 mm of signed distance from the border, -4 to 4 mm (outside: white matter and what lies between
+    it and lesions, other lesions left out). NaN where there is no white matter or no voxel.
     """
     labels, rows = label_instances(lesions), []
     tissue = ndimage.binary_closing(white | lesions, iterations=2)
@@ -142,34 +135,30 @@ def measure_contrasts(image, lesions, white, spacing_mm):
         distance = signed_distance(lesion, spacing_mm)
         around = white[box] & (distance <= SURROUNDINGS_MM)
         level = channels[:, around].mean(axis=1) if around.any() else np.full(2, np.nan)
-        flair, t1w = channels[:, lesion].mean(axis=1) / level
         counted = (tissue[box] & (labels[box] == 0) | lesion) & (np.abs(distance) < DISTANCES_MM[-1] + 0.5)
         bins = np.floor(distance[counted] - DISTANCES_MM[0] + 0.5).astype(int)
         n, *totals = (np.bincount(bins, of, len(DISTANCES_MM)) for of in (None, *channels[:, counted]))
         profiles = np.where(n, totals / np.maximum(n, 1), np.nan) / level[:, None]
-        rows.append((label, flair, t1w, *profiles.ravel()))
-    columns = ["label", "flair", "t1w", *PROFILE["flair"], *PROFILE["t1w"]]
+        rows.append((label, *(channels[:, lesion].mean(axis=1) / level), *profiles.ravel()))
+    columns = ["label", *PROFILE, *PROFILE["flair"], *PROFILE["t1w"]]
     return pd.DataFrame(rows, columns=columns, dtype=float).astype({"label": int})
 
 
 def bright_lesion(flair, brain, lesions, white, spacing_mm):
-    """Share of lesion among the bright voxels near lesions: FLAIR at least 1.3 times that of healthy white matter, within 5 mm of a lesion.
+    """Share of lesion among voxels within 5 mm of one that are bright, in FLAIR 1.3 times healthy white matter or more.
 
-    flair, brain, lesions, white: (X, Y, Z), all but the first bool. It says how far brightness alone tells a lesion. NaN if no voxel is bright.
+    It says how far brightness alone tells a lesion; NaN if no voxel is bright. All (X, Y, Z), all but flair bool.
     """
-    if not (lesions.any() and white.any()):
-        return np.nan
-    near = brain & (ndimage.distance_transform_edt(~lesions, sampling=spacing_mm) <= SURROUNDINGS_MM)
-    bright = near & (flair >= BRIGHT * flair[white].mean())
+    level = flair[white].mean() if white.any() else np.nan
+    bright = brain & (distance_to(lesions, spacing_mm) <= SURROUNDINGS_MM) & (flair >= BRIGHT * level)
     return lesions[bright].mean() if bright.any() else np.nan
 
 
 def white_matter_noise(channel, white):
     """Noise of one channel (X, Y, Z) in white matter along x, y and z, as a share of the white-matter mean: (3,).
 
-    Along each axis the second difference, scaled so that white noise has its own SD there; robust (1.4826 times the median
-    magnitude), where all three voxels are white matter. Thick slices and interpolation make it smaller along their axis.
-    NaN where there is no such voxel.
+    Along each axis the second difference where all three voxels are white matter, NaN without any: 1.4826 times its
+    median magnitude, scaled to the SD of white noise. Thick slices and interpolation make it smaller along their axis.
     """
     found = []
     for axis in range(3):
@@ -180,33 +169,13 @@ def white_matter_noise(channel, white):
 
 
 def border_profile(table):
-    """Mean over lesions of both channels across the border: rows distance_mm, flair, t1w, lesions (that reach so far)."""
+    """Mean over lesions of both channels across the border: table distance_mm, flair, t1w, lesions (that reach it)."""
     means = {name: table[columns].mean().to_numpy() for name, columns in PROFILE.items()}
     return pd.DataFrame({"distance_mm": DISTANCES_MM} | means | {"lesions": table[PROFILE["flair"]].count().to_numpy()})
 
 
-def _contrast_summary(table):
-    flair, t1w = table["flair"], table["t1w"]
-    summary = {"flair_mean": flair.mean(), "flair_sd": flair.std(), "t1w_mean": t1w.mean(), "t1w_sd": t1w.std()}
-    r = flair.corr(t1w) if len(table) > 2 else np.nan
-    return summary | {"contrast_r": r, "t1w_to_flair": (1 - t1w.mean()) / (flair.mean() - 1)}
-
-
-def _noise_summary(image, white):
-    summary = {}
-    for name, channel in zip(("flair", "t1w"), image, strict=True):
-        x, y, z = white_matter_noise(channel, white)
-        summary |= {f"{name}_noise_xy": np.sqrt((x**2 + y**2) / 2), f"{name}_noise_z": z}
-    return summary
-
-
-def ks_distance(values, reference):
-    """Kolmogorov-Smirnov statistic between two samples or sets of quantiles; NaN if one is empty."""
-    return stats.ks_2samp(values, reference).statistic if len(values) and len(reference) else np.nan
-
-
 def nearest_positions(values, wanted):
-    """Positions of the values nearest to each wanted one in turn, none taken twice; there must be as many values as wanted."""
+    """Positions of the values nearest to each wanted one in turn, none taken twice; no fewer values than wanted."""
     values, chosen = np.asarray(values, float).copy(), []
     for target in wanted:
         chosen.append(int(np.nanargmin(np.abs(values - target))))
@@ -217,28 +186,18 @@ def nearest_positions(values, wanted):
 def frequency_map(masks, grid_mm):
     """Number of scans with a lesion in each cell of a common grid in world coordinates.
 
-    masks: iterable of (lesions, brain, affine) of each scan. Returns frequency (X, Y, Z) int, brain (X, Y, Z) bool (the cells
-    that are brain in at least half of the scans) and the affine (4, 4) of both. Scans are not registered here.
+    masks: iterable of (lesions, brain, affine) of each scan. Returns frequency (X, Y, Z) int, brain (X, Y, Z) bool
+    (cells that are brain in at least half of the scans) and the affine (4, 4) of both. Scans are not registered here.
     """
     cells = [[_cells(mask, affine, grid_mm) for mask in (lesions, brain)] for lesions, brain, affine in masks]
-    everywhere = np.concatenate([brain for _, brain in cells])
-    low = everywhere.min(0)
-    counts = np.zeros((2, *(everywhere.max(0) - low + 1)), int)
-    for scan in cells:
-        for count, places in zip(counts, scan, strict=True):
-            inside = ((places >= low) & (places - low < count.shape)).all(1)
-            count[tuple((places[inside] - low).T)] += 1
-    affine = np.diag([grid_mm, grid_mm, grid_mm, 1.0])
-    affine[:3, 3] = (low + 0.5) * grid_mm
-    return counts[0], counts[1] * 2 >= len(cells), affine
+    lesions, brains = (np.concatenate(places) for places in zip(*cells, strict=True))
+    low, high = brains.min(0), brains.max(0)
+    edges = [np.arange(first, last + 2) - 0.5 for first, last in zip(low, high, strict=True)]
+    frequency, brain = (np.histogramdd(places, edges)[0].astype(int) for places in (lesions, brains))
+    return frequency, brain * 2 >= len(cells), from_matvec(grid_mm * np.eye(3), (low + 0.5) * grid_mm)
 
 
 def _cells(mask, affine, grid_mm):
     """Distinct cells (n, 3) of the world grid that the voxels of a mask lie in."""
-    places = np.floor(apply_affine(affine, np.argwhere(mask)) / grid_mm).astype(np.int64)
-    if not len(places):
-        return places
-    low = places.min(0)
-    filled = np.zeros(np.ptp(places, axis=0) + 1, bool)
-    filled[tuple((places - low).T)] = True
-    return np.argwhere(filled) + low
+    cells = np.floor(apply_affine(affine, np.argwhere(mask)) / grid_mm).astype(np.int64)
+    return pd.DataFrame(cells).drop_duplicates().to_numpy()

@@ -1,4 +1,4 @@
-"""Lesions and what resembles them, painted into an anatomy as one map of soft blobs.
+"""Lesions and what resembles them, painted into an anatomy as one map of soft blobs, and which of them can be seen.
 
 Volumes are RAS with axes (X, Y, Z). Numbers and their sources are listed in data/README.md.
 """
@@ -9,36 +9,37 @@ import numpy as np
 from scipy import ndimage
 
 from lib.cohort.noise import smooth_noise
+from lib.lesions import label_instances
 
 EDGE = 1.4  # voxels over which a blob fades out
 BORDER = 0.4  # fraction of a voxel that is lesion where annotators draw its border
 INFRATENTORIAL_GROWTH = 2.5  # their lesions are larger than other focal ones
 FARTHEST_MM = 38  # from the ventricles, that confluent lesions reach
 LEAST_CONFLUENT_MM3 = 150  # who would have less has no periventricular lesions but focal ones
-LESION = 1  # family of the blobs that are annotated
-# The others: mean number a brain, log-volume mean and SD (mm3), elongation. Their contrasts are in lib/cohort/appearance.py.
+LEAST_CONTRAST = (
+    0.3  # of lesions that are annotated, in SD of FLAIR in the brain; measured on real ones: data/README.md
+)
+SURROUNDINGS = 2.5  # voxels, standard deviation of the Gaussian that weighs the brain around a lesion
+LESION = 1  # family of the blobs that are lesions
+# The others: mean number a brain, log-volume mean and SD (mm3), elongation; added (FLAIR, MPRAGE), lowest and highest.
 LOOKALIKES = {
-    2: (14, 1.6, 0.5, 0.6),  # vessels
-    3: (10, 2.8, 0.8, 0.25),  # spots that FLAIR alone shows
-    4: (10, 1.5, 0.4, 0.6),  # perivascular spaces
-    5: (2, 2.6, 0.6, 0.25),  # spots that only an annotator would tell from a lesion
-    6: (3, 3.6, 0.7, 0.4),  # caps of the frontal and occipital horns
+    2: (14, 1.6, 0.5, 0.6, (0.15, 0.0), (0.50, 0.30)),  # vessels
+    3: (10, 2.8, 0.8, 0.25, (0.08, -0.03), (0.28, 0.05)),  # spots that FLAIR alone shows
+    4: (10, 1.5, 0.4, 0.6, (-0.20, -0.35), (0.0, -0.10)),  # perivascular spaces
+    5: (2, 2.6, 0.6, 0.25, (0.10, -0.15), (0.28, -0.03)),  # spots that only an annotator would tell from a lesion
+    6: (3, 3.6, 0.7, 0.4, (0.05, -0.12), (0.45, 0.03)),  # caps of the frontal and occipital horns
 }
 CAPS = 6
 
 
 @dataclass(frozen=True)
 class Blobs:
-    """Lesions and look-alikes of one scan.
+    """Lesions and look-alikes of one scan."""
 
-    alpha: (X, Y, Z) float32, the fraction of a voxel that is blob.  label: (X, Y, Z) int16, 0 where there is none.
-    volume_mm3, family: (n + 1,), of each label; family is LESION or a key of LOOKALIKES; row 0 stands for none.
-    """
-
-    alpha: np.ndarray
-    label: np.ndarray
-    volume_mm3: np.ndarray
-    family: np.ndarray
+    alpha: np.ndarray  # (X, Y, Z) float32, the fraction of a voxel that is blob
+    label: np.ndarray  # (X, Y, Z) int16, 0 where there is none
+    volume_mm3: np.ndarray  # (n + 1,), of each label; row 0 stands for none
+    family: np.ndarray  # (n + 1,), LESION or a key of LOOKALIKES
 
     @property
     def lesions(self):
@@ -58,32 +59,29 @@ def site_probability(anatomy):
 
 
 def cap_probability(anatomy):
-    """Relative probability of the centre of a normal periventricular cap, (X, Y, Z): white matter within 3 mm of the lateral ventricles, at
-    most 6 mm behind their foremost or before their hindmost voxel."""
+    """Relative probability of the centre of a normal periventricular cap, (X, Y, Z): white matter within 3 mm of the
+    lateral ventricles, at most 6 mm behind their foremost or before their hindmost voxel."""
     wall = (anatomy.ventricle_mm > 0) & (anatomy.ventricle_mm < 3) & (anatomy.white > 0.5)
     along_mm = np.arange(wall.shape[1])[:, None] * anatomy.spacing_mm
     reached_mm = along_mm[wall.any(axis=(0, 2))]
     return wall & ((along_mm > reached_mm.max() - 6) | (along_mm < reached_mm.min() + 6))
 
 
-def draw_sites(weight, n, rng):
-    """Draw n voxels (n, 3) with replacement in proportion to weight (X, Y, Z)."""
+def draw_ellipsoids(weight, n, elongation, rng):
+    """Draw n voxels (n, 3) with replacement in proportion to weight (X, Y, Z), and orthogonal axes (n, 3, 3) stretched
+    log-normally by `elongation`, volume kept."""
     cumulative = np.cumsum(weight, dtype=np.float64)
     flat = np.searchsorted(cumulative, rng.uniform(0, cumulative[-1], n), side="right")
-    return np.stack(np.unravel_index(flat, weight.shape), axis=1)
-
-
-def draw_axes(n, elongation, rng):
-    """Draw n ellipsoids (n, 3, 3): orthogonal axes stretched log-normally by `elongation`, volume kept."""
     rotation, _ = np.linalg.qr(rng.standard_normal((n, 3, 3)))
     stretch = elongation * rng.standard_normal((n, 3))
-    return np.exp(stretch - stretch.mean(axis=1, keepdims=True))[:, :, None] * rotation
+    axes = np.exp(stretch - stretch.mean(axis=1, keepdims=True))[:, :, None] * rotation
+    return np.stack(np.unravel_index(flat, weight.shape), axis=1), axes
 
 
 def paint(anatomy, alpha, label, first, sites, voxels, axes, irregularity):
     """Paint soft, dented ellipsoids with labels from `first` on into alpha and label (in place), confined to tissue.
 
-    sites (n, 3) in voxels; voxels (n,) is each volume within BORDER, 0 for none; axes (n, 3, 3) as from draw_axes;
+    sites (n, 3) in voxels; voxels (n,) is each volume within BORDER, 0 for none; axes (n, 3, 3) of `draw_ellipsoids`;
     irregularity (X, Y, Z), a unit-variance field that dents the borders.
     """
     for k, radius in enumerate(np.cbrt(np.asarray(voxels) * 3 / (4 * np.pi))):
@@ -102,26 +100,22 @@ def paint(anatomy, alpha, label, first, sites, voxels, axes, irregularity):
 def confluent(anatomy, voxels, patches, spread_mm):
     """Paint periventricular lesions of a total volume: alpha (X, Y, Z) of bands and caps along the ventricle wall.
 
-    patches: (X, Y, Z) unit-variance field; lesions are where it is high, the nearer to the ventricle the likelier, over
-    spread_mm.
+    patches: (X, Y, Z) unit-variance field; lesions are where it is high and, over spread_mm, the ventricle near.
     """
-    allowed = (anatomy.white > 0.5) & (np.abs(anatomy.ventricle_mm - FARTHEST_MM / 2) < FARTHEST_MM / 2 + 1)
-    allowed &= ~anatomy.infratentorial
+    from_middle_mm = np.abs(anatomy.ventricle_mm - FARTHEST_MM / 2)
     score = patches - np.maximum(anatomy.ventricle_mm, 0) / spread_mm
-    inside = score[allowed]
+    inside = score[(anatomy.white > 0.5) & (from_middle_mm < FARTHEST_MM / 2 + 1) & ~anatomy.infratentorial]
     n = min(int(voxels), inside.size - 1)
     if n == 0:
         return np.zeros_like(score)
     threshold = np.partition(inside, -n)[-n]
     slope = 0.25 * anatomy.spacing_mm  # typical gradient of the score, per voxel
     alpha = np.clip(BORDER + (score - threshold) / (slope * EDGE), 0, 1) * np.clip(1.5 * anatomy.white, 0, 1)
-    near = np.abs(anatomy.ventricle_mm - FARTHEST_MM / 2) < FARTHEST_MM / 2 + 3
-    return (alpha * near * ~anatomy.infratentorial).astype(np.float32)
+    return (alpha * (from_middle_mm < FARTHEST_MM / 2 + 3) * ~anatomy.infratentorial).astype(np.float32)
 
 
 def draw_blobs(anatomy, rng, session=0):
-    """Draw look-alikes and lesions of one subject at session 0, or at session 1 with some lesions grown and some new
-    (same generator state).
+    """Draw `Blobs` of one subject at session 0, or at session 1 (same generator state), some lesions grown, some new.
 
     On grids coarser than 1 mm blobs keep their size in voxels and are fewer.
     """
@@ -129,7 +123,7 @@ def draw_blobs(anatomy, rng, session=0):
     irregularity = smooth_noise(shape, 1.8, rng)
     near_cortex = anatomy.brain * (anatomy.white > 0.3) * (0.3 + anatomy.grey)
     groups = []  # of one family each: weight of the sites, voxels now, volume, elongation
-    for family, (mean, size, spread, elongation) in LOOKALIKES.items():
+    for family, (mean, size, spread, elongation, *_) in LOOKALIKES.items():
         voxels = np.exp(size + spread * rng.standard_normal(rng.poisson(mean / spacing**2)))
         weight = cap_probability(anatomy) if family == CAPS else near_cortex
         groups.append((family, weight, voxels, voxels, elongation))
@@ -149,19 +143,34 @@ def draw_blobs(anatomy, rng, session=0):
     patches = np.sqrt(1 - share) * coarse + np.sqrt(share) * fine
     grown = confluent(anatomy, periventricular * (1 + rng.uniform(0, 0.15)), patches, spread_mm)
     alpha = grown if session else confluent(anatomy, periventricular, patches, spread_mm)
-    label, _ = ndimage.label(grown > 0.01)  # of the later session in both, so that they share numbers
-    label = label.astype(np.int16)
-    volumes = [0.6 * np.bincount(label.ravel())]
-    families = [np.full(len(volumes[0]), LESION)]
-    volumes[0][0] = families[0][0] = 0
-
+    label, _ = ndimage.label(grown > 0.01, output=np.int16)  # of the later session in both, so that they share numbers
+    volumes = 0.6 * np.bincount(label.ravel())
+    families = np.full(len(volumes), LESION)
+    volumes[0] = families[0] = 0
     for family, weight, now, drawn, elongation in groups:
-        first = sum(map(len, volumes))
-        sites, axes = draw_sites(weight, len(now), rng), draw_axes(len(now), elongation, rng)
-        if family == LESION:
-            larger = np.where(anatomy.infratentorial[tuple(sites.T)], INFRATENTORIAL_GROWTH, 1)
-            now, drawn = now * larger, drawn * larger
-        paint(anatomy, alpha, label, first, sites, now, axes, irregularity)
-        volumes.append(drawn)
-        families.append(np.full(len(now), family))
-    return Blobs(alpha, label, np.concatenate(volumes), np.concatenate(families))
+        sites, axes = draw_ellipsoids(weight, len(now), elongation, rng)
+        larger = np.where((family == LESION) & anatomy.infratentorial[tuple(sites.T)], INFRATENTORIAL_GROWTH, 1)
+        paint(anatomy, alpha, label, len(volumes), sites, now * larger, axes, irregularity)
+        volumes, families = np.append(volumes, drawn * larger), np.append(families, np.full(len(now), family))
+    return Blobs(alpha, label, volumes, families)
+
+
+def local_contrasts(flair, lesions, brain):
+    """Instances of a mask (`label_instances`), and how much brighter than its surroundings each is, by label: (n + 1,).
+
+    flair: (X, Y, Z), in units of its SD in the brain, such as z-scores.  lesions, brain: (X, Y, Z) bool.  It is the
+    mean over the instance of FLAIR less that of the brain around without lesions, a Gaussian-weighted mean (SD 2.5
+    voxels, to 8 voxels); -inf for label 0, which is none.
+    """
+    labels = label_instances(lesions)
+    healthy = (brain & ~lesions).astype(np.float32)
+    parts = flair * healthy, healthy
+    total, weight = (ndimage.gaussian_filter(part, SURROUNDINGS, truncate=3, mode="constant") for part in parts)
+    around = total / np.maximum(weight, 1e-3)
+    return labels, np.r_[-np.inf, ndimage.mean(flair - around, labels, np.arange(1, labels.max() + 1))]
+
+
+def visible(flair, lesions, brain):
+    """Instances, (X, Y, Z) bool, of a `local_contrasts` of 0.3 or more: those are annotated. Arguments as there."""
+    labels, contrasts = local_contrasts(flair, lesions, brain)
+    return (contrasts >= LEAST_CONTRAST)[labels]

@@ -1,37 +1,35 @@
 """The synthetic multiple sclerosis cohort: every subject made from a seed, written once as a BIDS dataset."""
 
 import gzip
-import hashlib
 import json
 import os
 import shutil
-import threading
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from _thread import start_new_thread
+from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_all_start_methods, get_context, parent_process
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-import torch
-from threadpoolctl import threadpool_limits
 from tqdm.auto import tqdm
 
 from lib.cohort.anatomy import make_anatomy
 from lib.cohort.appearance import draw_appearance, render
-from lib.cohort.painting import draw_blobs
+from lib.cohort.painting import draw_blobs, visible
 from lib.cohort.subject import Subject
-from lib.cohort.visibility import visible
+from lib.provenance import code_digest, write_atomically
+from lib.threads import one_thread
 
 NAME = "Synthetic multiple sclerosis cohort"
 WHITE_MATTER = 1000  # stored intensity of white matter: rounding to integers is far below the noise
 
 
 def make_subject(seed, subject, sessions=1, spacing_mm=1.0):
-    """Make one subject: a list, by session, of Subject, Appearance and image (2, X, Y, Z) float32.
+    """Make one subject: a list, by session, of `Subject`, its appearance and image (2, X, Y, Z) float32.
 
     The result depends on nothing but the arguments; sessions share anatomy, look-alikes and most lesions.
     """
-    with threadpool_limits(1):
+    with one_thread():
         anatomy = make_anatomy(spacing_mm, np.random.default_rng([seed, subject, 0]))
         scans = []
         for session in range(sessions):
@@ -43,34 +41,24 @@ def make_subject(seed, subject, sessions=1, spacing_mm=1.0):
 
 
 def scan_files(folder, subject, session=None):
-    """Paths of FLAIR, T1w, lesion mask and maps of a scan; subject and session count from 1, session None for a single one."""
+    """Paths of FLAIR, T1w, lesion mask and maps of a scan; subject and session count from 1, None for a single one."""
     parts = [f"sub-{subject:03d}"] + ([] if session is None else [f"ses-{session}"])
-    inside, stem = Path(*parts, "anat"), "_".join(parts)
-    derived = Path(folder, "derivatives", "lesions", inside, f"{stem}_label-lesion_mask.nii.gz")
-    maps = Path(folder, "derivatives", "maps", inside, f"{stem}_maps.npz")
-    return Path(folder, inside, f"{stem}_FLAIR.nii.gz"), Path(folder, inside, f"{stem}_T1w.nii.gz"), derived, maps
+    scan = Path(*parts, "anat", "_".join(parts))
+    raw, lesions, maps = (Path(folder, kind, scan) for kind in ("", "derivatives/lesions", "derivatives/maps"))
+    names = f"{raw}_FLAIR.nii.gz", f"{raw}_T1w.nii.gz", f"{lesions}_label-lesion_mask.nii.gz", f"{maps}_maps.npz"
+    return [Path(name) for name in names]
 
 
 def maps_file(flair):
     """The maps (`Subject.load`) beside a FLAIR image of the synthetic cohort; None if there are none: another scan."""
-    for folder in Path(flair).parents:
-        inside = Path(flair).parent.relative_to(folder)
-        path = folder / "derivatives" / "maps" / inside / Path(flair).name.replace("_FLAIR.nii.gz", "_maps.npz")
-        if path.exists():
-            return path
-    return None
-
-
-def _subject_files(folder, subject, sessions):
-    return [scan_files(folder, subject, name) for name in (range(1, sessions + 1) if sessions > 1 else [None])]
+    flair = Path(flair)
+    inside = [folder / "derivatives/maps" / flair.parent.relative_to(folder) for folder in flair.parents]
+    paths = (folder / flair.name.replace("_FLAIR.nii.gz", "_maps.npz") for folder in inside)
+    return next((path for path in paths if path.exists()), None)
 
 
 def _write(path, content):
-    """Write bytes so that the file appears complete or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{os.getpid()}")
-    partial.write_bytes(content)
-    os.replace(partial, path)
+    write_atomically(path, lambda file: file.write_bytes(content))
 
 
 def _nifti(volume, affine):
@@ -81,43 +69,20 @@ def _nifti(volume, affine):
     return gzip.compress(image.to_bytes(), compresslevel=1, mtime=0)
 
 
-def _write_subject(folder, seed, subject, sessions, spacing_mm):
-    """Write the scans of one subject (counted from 1). Returns how many."""
-    files = _subject_files(folder, subject, sessions)
-    for paths, scan in zip(files, make_subject(seed, subject, sessions, spacing_mm), strict=True):
-        made, appearance, images = scan
+def _write_subject(job):
+    """Write scans of one subject. job: `scan_files` of each session, seed, subject, spacing_mm. Returns how many."""
+    files, seed, subject, spacing_mm = job
+    scans = make_subject(seed, subject, len(files), spacing_mm)
+    for (*paths, maps), (made, appearance, images) in zip(files, scans, strict=True):
         stored = np.where(images != 0, np.rint(images * WHITE_MATTER).clip(1), 0).astype(np.int16)
         drawn = {name: np.asarray(value).tolist() for name, value in vars(appearance).items() if name != "contrast"}
-        _write(paths[3].with_suffix(".json"), json.dumps({"Appearance": drawn}, indent=1).encode())
-        made.save(paths[3])
+        _write(maps.with_suffix(".json"), json.dumps({"Appearance": drawn}, indent=1).encode())
+        made.save(maps)
         brain = stored[0] != 0
         lesions = visible(stored[0] / stored[0][brain].std(), made.lesions & brain, brain)
-        for path, volume in zip(paths, (*stored, lesions.astype(np.uint8)), strict=False):
+        for path, volume in zip(paths, (*stored, lesions.astype(np.uint8)), strict=True):
             _write(path, _nifti(volume, made.affine))
-    return sessions
-
-
-def _settings(n_subjects, n_two_sessions, seed, spacing_mm):
-    """What the scans depend on, with a digest of the code that makes them."""
-    modules = (
-        "noise",
-        "cortex",
-        "anatomy",
-        "painting",
-        "subject",
-        "appearance",
-        "acquisition",
-        "visibility",
-        "phantom",
-    )
-    code = b"".join(Path(__file__).with_name(f"{module}.py").read_bytes() for module in modules)
-    return {
-        "n_subjects": n_subjects,
-        "n_two_sessions": n_two_sessions,
-        "seed": seed,
-        "spacing_mm": float(spacing_mm),
-        "code": hashlib.sha256(code).hexdigest()[:16],
-    }
+    return len(files)
 
 
 def _prepare(folder, settings):
@@ -131,53 +96,40 @@ def _prepare(folder, settings):
             shutil.rmtree(path)
     made_by = [{"Name": "lib.cohort.make_cohort", "Parameters": settings}]
     raw = {"Name": NAME, "BIDSVersion": "1.10.0", "DatasetType": "raw", "GeneratedBy": made_by}
-    lesions = {**raw, "Name": f"{NAME}: lesion masks", "DatasetType": "derivative"}
-    maps = {**raw, "Name": f"{NAME}: maps of tissue and lesions", "DatasetType": "derivative"}
-    n, n_two = settings["n_subjects"], settings["n_two_sessions"]
-    lines = ["participant_id\tn_sessions", *(f"sub-{i + 1:03d}\t{2 if i < n_two else 1}" for i in range(n))]
     _write(description, json.dumps(raw, indent=2).encode())
-    for name, derived in (("lesions", lesions), ("maps", maps)):
+    for name, content in (("lesions", "lesion masks"), ("maps", "maps of tissue and lesions")):
+        derived = raw | {"Name": f"{NAME}: {content}", "DatasetType": "derivative"}
         _write(folder / "derivatives" / name / description.name, json.dumps(derived, indent=2).encode())
-    _write(folder / "participants.tsv", "\n".join([*lines, ""]).encode())
 
 
 def make_cohort(folder, *, n_subjects, n_two_sessions, seed, spacing_mm=1.0, workers=2):
-    """Write a cohort of FLAIR, T1w, lesion masks and maps as a BIDS dataset; the first n_two_sessions subjects have two sessions.
+    """Write a cohort of FLAIR, T1w, lesion masks and maps as BIDS; the first n_two_sessions subjects have two.
 
     Scans that are there already are kept; a cohort of other settings in the folder is replaced. The files depend on
-    neither the number of workers nor the number of subjects. On grids coarser than 1 mm lesions keep their size
-    in voxels and are fewer (3 mm: about 50 voxels a side, for quick runs).
-    Returns the number of scans written. Raises ValueError on counts or spacing out of range and on a folder with other data.
+    neither the number of workers (processes; 1: this one) nor that of subjects. On grids coarser than 1 mm lesions keep
+    their size in voxels and are fewer (3 mm: about 50 voxels a side, for quick runs). Returns how many were written.
+    Raises ValueError on counts or spacing out of range and on a folder with other data.
     """
     if not 0 <= n_two_sessions <= n_subjects or n_subjects < 1:
-        raise ValueError(
-            f"{n_two_sessions} of {n_subjects} subjects with two sessions: ask for 1 or more, 0 to all of them"
-        )
+        asked = f"{n_two_sessions} of {n_subjects} subjects with two sessions"
+        raise ValueError(f"{asked}: ask for 1 or more, 0 to all of them")
     if not 1 <= spacing_mm <= 4:
         raise ValueError(f"spacing_mm is {spacing_mm}: choose 1 to 4 mm")
     folder = Path(folder)
-    _prepare(folder, _settings(n_subjects, n_two_sessions, seed, spacing_mm))
-    jobs = []
+    settings = {"n_subjects": n_subjects, "n_two_sessions": n_two_sessions, "seed": seed}
+    _prepare(folder, settings | {"spacing_mm": float(spacing_mm), "code": code_digest(make_subject)})
+    jobs, participants = [], "participant_id\tn_sessions\n"
     for subject in range(1, n_subjects + 1):
-        sessions = 2 if subject <= n_two_sessions else 1
-        if not all(path.exists() for scan in _subject_files(folder, subject, sessions) for path in scan):
-            jobs.append((folder, seed, subject, sessions, spacing_mm))
-    finished = _in_processes(jobs, workers) if workers > 1 and jobs else (_write_subject(*job) for job in jobs)
-    return sum(tqdm(finished, total=len(jobs), desc="synthetic cohort", unit="subject"))
-
-
-def _in_processes(jobs, workers):
-    """Yield the results of _write_subject from single-threaded processes, as they come."""
+        files = [scan_files(folder, subject, name) for name in ((1, 2) if subject <= n_two_sessions else (None,))]
+        participants += f"sub-{subject:03d}\t{len(files)}\n"
+        if not all(path.exists() for paths in files for path in paths):
+            jobs.append((files, seed, subject, spacing_mm))
+    _write(folder / "participants.tsv", participants.encode())
     context = get_context("forkserver" if "forkserver" in get_all_start_methods() else "spawn")
     context.set_forkserver_preload(["lib.cohort.phantom"])  # import the libraries once, not once a worker
-    with ProcessPoolExecutor(workers, context, _start_worker) as pool:
-        for job in as_completed([pool.submit(_write_subject, *job) for job in jobs]):
-            yield job.result()
-
-
-def _start_worker():
-    torch.set_num_threads(1)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    with ProcessPoolExecutor(workers, context, start_new_thread, (_end_with_parent, ())) as pool:
+        finished = (pool.map if workers > 1 else map)(_write_subject, jobs)
+        return sum(tqdm(finished, total=len(jobs), desc="synthetic cohort", unit="subject"))
 
 
 def _end_with_parent():

@@ -1,6 +1,7 @@
-"""What a synthetic scan is made of, before any appearance: maps of tissue and lesions, compact in memory and on disk."""
+"""What a synthetic scan is made of, before any appearance: maps of tissue and lesions, small in memory and on disk."""
 
 from dataclasses import dataclass
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -12,37 +13,15 @@ NEAR_MM, STEPS_PER_MM = 12, 4  # ventricle distances are stored from -12 to 51 m
 
 
 @dataclass(frozen=True)
-class Maps:
-    """Maps of a part of a subject, (X, Y, Z) float32 each, label int: see `anatomy.Anatomy` and `painting.Blobs`."""
-
-    white: np.ndarray
-    grey: np.ndarray
-    fluid: np.ndarray
-    deep: np.ndarray
-    limbic: np.ndarray
-    below: np.ndarray
-    choroid: np.ndarray
-    coverage: np.ndarray
-    ventricle_mm: np.ndarray
-    alpha: np.ndarray
-    label: np.ndarray
-    spacing_mm: float
-
-
-@dataclass(frozen=True)
 class Subject:
-    """A synthetic scan without its appearance.
+    """A synthetic scan without its appearance."""
 
-    fractions: (8, X, Y, Z) uint8, of FRACTIONS in 255ths.  distance: (X, Y, Z) uint8, to the ventricles.
-    label: (X, Y, Z) int16.  volume_mm3, family: (n + 1,), see `painting.Blobs`.  affine: (4, 4) voxel to world, RAS.
-    """
-
-    fractions: np.ndarray
-    distance: np.ndarray
-    label: np.ndarray
+    fractions: np.ndarray  # (8, X, Y, Z) uint8, of FRACTIONS in 255ths
+    distance: np.ndarray  # (X, Y, Z) uint8, to the ventricles
+    label: np.ndarray  # (X, Y, Z) int16; it, volume_mm3 and family as in `Blobs`
     volume_mm3: np.ndarray
     family: np.ndarray
-    affine: np.ndarray
+    affine: np.ndarray  # (4, 4) voxel to world, RAS
 
     @classmethod
     def compose(cls, anatomy, blobs):
@@ -61,23 +40,26 @@ class Subject:
 
     @property
     def lesions(self):
-        """Lesions, (X, Y, Z) bool: voxels of the brain that are lesion to `painting.BORDER` or more; annotated are the `visibility.visible`."""
-        alpha, coverage = self.fractions[FRACTIONS.index("alpha")], self.fractions[FRACTIONS.index("coverage")]
-        return Blobs(alpha / np.float32(255), self.label, self.volume_mm3, self.family).lesions & (coverage > 127)
+        """Voxels of the brain, (X, Y, Z) bool, that are lesion to BORDER or more; those `visible` are annotated."""
+        alpha = self.fractions[FRACTIONS.index("alpha")] / np.float32(255)
+        return Blobs(alpha, self.label, self.volume_mm3, self.family).lesions & self.brain
 
     @property
     def brain(self):
         return self.fractions[FRACTIONS.index("coverage")] > 127
 
     def maps(self, start=(0, 0, 0), size=None, step=1):
-        """Maps of a box of `size` voxels from voxel `start` on, which may reach beyond the scan; every `step`-th voxel."""
+        """Maps of a box of `size` voxels from voxel `start` on, which may reach beyond the scan; every `step`-th voxel.
+
+        Returns a namespace: white to ventricle_mm of `Anatomy`, alpha and label of `Blobs`, spacing_mm.
+        """
         size = self.shape if size is None else size
         fractions = crop(self.fractions, start, size, step).astype(np.float32) / 255
-        part = dict(zip(FRACTIONS, fractions, strict=True))
-        fluid = (np.clip(20 * part["coverage"] - 1, 0, 1) - part["white"] - part["grey"]).clip(0)
-        distance = crop(self.distance, start, size, step).astype(np.float32) / STEPS_PER_MM - NEAR_MM
-        label = crop(self.label, start, size, step)
-        return Maps(**part, fluid=fluid, ventricle_mm=distance, label=label, spacing_mm=self.spacing_mm * step)
+        maps = SimpleNamespace(**dict(zip(FRACTIONS, fractions, strict=True)), spacing_mm=self.spacing_mm * step)
+        maps.fluid = (np.clip(20 * maps.coverage - 1, 0, 1) - maps.white - maps.grey).clip(0)
+        maps.ventricle_mm = crop(self.distance, start, size, step).astype(np.float32) / STEPS_PER_MM - NEAR_MM
+        maps.label = crop(self.label, start, size, step)
+        return maps
 
     def save(self, path):
         write_atomically(path, lambda file: np.savez_compressed(file, **vars(self)))
@@ -90,13 +72,9 @@ class Subject:
 
 def crop(volume, start, size, step=1):
     """Box of (..., X, Y, Z) of `size` voxels from `start` on, every `step`-th voxel, 0 where it reaches beyond."""
-    inside = tuple(
-        slice(max(first, 0), min(first + n, side))
-        for first, n, side in zip(start, size, volume.shape[-3:], strict=True)
-    )
-    before = [side.start - first for side, first in zip(inside, start, strict=True)]
-    after = [n - (side.stop - side.start) - low for n, side, low in zip(size, inside, before, strict=True)]
-    part = volume[(..., *inside)]
-    if any(before) or any(after):
-        part = np.pad(part, [(0, 0)] * (volume.ndim - 3) + list(zip(before, after, strict=True)))
-    return part[(..., *(slice(None, None, step),) * 3)]
+    low, high, sides = np.array(start), np.add(start, size), volume.shape[-3:]
+    part = volume[(..., *map(slice, low.clip(0), np.minimum(high, sides)))]
+    beyond = np.stack([-low, high - sides], axis=1).clip(0)
+    if beyond.any():
+        part = np.pad(part, [(0, 0)] * (volume.ndim - 3) + beyond.tolist())
+    return part[..., ::step, ::step, ::step]

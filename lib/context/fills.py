@@ -20,8 +20,7 @@ def check_names(names):
 def fill_images(names, image, stored, lesions_any, spacing_mm):
     """What replaces hidden tissue, by name: 0 for "mean" (as in Spagnolo et al. 2024), else an image (2, X, Y, Z).
 
-    names: of FILLS.  image: (2, X, Y, Z) z-scored.  stored: the same as it is stored, not normalised.
-    lesions_any: (X, Y, Z) bool.
+    names: of FILLS.  image: (2, X, Y, Z) z-scored.  stored: the same, not normalised.  lesions_any: (X, Y, Z) bool.
     """
     made = {
         "mean": lambda: 0.0,
@@ -39,24 +38,23 @@ def air_level(image, stored):
     """
     levels = []
     for scores, values in zip(image, stored, strict=True):
-        inside = values != 0
-        air = -values[inside].mean() / values[inside].std()
-        levels.append(air if (scores[inside] < air).mean() <= MOST_BELOW else scores[inside].min())
+        scores, values = scores[values != 0], values[values != 0]
+        air = -values.mean() / values.std()
+        levels.append(air if (scores < air).mean() <= MOST_BELOW else scores.min())
     return np.array(levels)
 
 
 def blurred_tissue(image, lesions_any, spacing_mm):
-    """The scan without anything small: its healthy tissue blurred by BLUR_MM (normalised convolution over the brain).
-
-    lesions_any: (X, Y, Z) bool, left out.  Returns (2, X, Y, Z), 0 in the background.
-    """
+    """The scan without anything small: its healthy tissue, without lesions_any (X, Y, Z) bool, blurred by BLUR_MM
+    (normalised convolution over the brain): (2, X, Y, Z), 0 in the background."""
     result = np.zeros_like(image)
     for values, blurred in zip(image, result, strict=True):
         box = ndimage.find_objects((values != 0).astype(np.uint8))[0]
-        inside, healthy = values[box] != 0, (values[box] != 0) & ~lesions_any[box]
+        values, inside = values[box], values[box] != 0
+        healthy = inside & ~lesions_any[box]
         sums, weights = (
             ndimage.gaussian_filter(part, BLUR_MM / np.asarray(spacing_mm), mode="constant", truncate=3)
-            for part in (np.where(healthy, values[box], 0), healthy.astype(values.dtype))
+            for part in (np.where(healthy, values, 0), healthy.astype(values.dtype))
         )
         blurred[box] = np.where(inside, sums / np.maximum(weights, 1e-3), 0)
     return result

@@ -7,12 +7,13 @@ from scipy import ndimage
 
 from lib.context.response import CURVE, context_response, surrounding_box
 from lib.saliency import reach_mm
+from lib.statistics import resampled_means
 
 SD_OF_MEDIAN = 1 / 0.6745  # standard deviation over median magnitude of Gaussian noise
 
 
 def overall_plateaus(responses, *, n_resamples, generator):
-    """Step at which the mean curves over lesions reach 95 % of their plateau (`stats.plateau_radius`).
+    """Step at which the mean curves over lesions reach 95 % of their plateau (`plateau_radius`).
 
     responses: rows of `context_response` with subject, scan, label, fill and growth. Returns rows fill, growth, curve
     ("fraction" of detected lesions or "score"), step95 (mm, or dilations) with its patient-bootstrap 95 % interval low,
@@ -22,15 +23,11 @@ def overall_plateaus(responses, *, n_resamples, generator):
     for names, here in responses.groupby(CURVE, sort=False):
         for curve, column in (("fraction", "detected"), ("score", "score")):
             lesions = here.pivot(index=["subject", "scan", "label"], columns="step", values=column).astype(float)
-            patients, steps = lesions.groupby("subject"), lesions.columns.to_numpy(float)
-            sums, counts = patients.sum().to_numpy(), patients.size().to_numpy()
-            low = high = np.nan
-            if len(counts) > 1:
-                drawn = generator.multinomial(len(counts), np.full(len(counts), 1 / len(counts)), size=n_resamples)
-                means = (drawn @ sums) / (drawn @ counts)[:, None]
-                low, high = np.quantile([plateau_radius(steps, mean) for mean in means], [0.025, 0.975])
-            step = plateau_radius(steps, lesions.mean())
-            rows.append((*names, curve, step, low, high, len(lesions), len(counts)))
+            table, steps = lesions.reset_index(), lesions.columns.to_numpy(float)
+            _, means = resampled_means(table, list(lesions), n_resamples=n_resamples, generator=generator)
+            low, high = np.quantile([plateau_radius(steps, mean) for mean in means], [0.025, 0.975])
+            step, patients = plateau_radius(steps, lesions.mean()), table["subject"].nunique()
+            rows.append((*names, curve, step, low, high, len(lesions), patients))
     return pd.DataFrame(rows, columns=[*CURVE, "curve", "step95", "low", "high", "lesions", "patients"])
 
 
@@ -44,6 +41,22 @@ def lesion_plateaus(responses):
     lesions = curves.groupby(["subject", "scan", "label", "fill"], sort=False)[["step", "score"]]
     radii = lesions.apply(lambda curve: plateau_radius(curve["step"], curve["score"])).unstack("fill")
     return radii.rename(columns=lambda fill: "radius95_mm" if fill == "mean" else f"{fill}_mm").reset_index()
+
+
+def plateau_radius(radius, response, fraction=0.95):
+    """Smallest radius from which on the response is at least fraction of its plateau; NaN if the plateau is <= 0.
+
+    radius (increasing) and response: 1-D, equal length.  The plateau is the mean response over the last quarter of
+    the radii (at least one), which count as having reached it; the result is one of the given radii.
+    Raises ValueError if lengths differ, there is none, or radii do not increase.
+    """
+    radius, response = np.asarray(radius, float), np.asarray(response, float)
+    if radius.shape != response.shape or radius.size == 0 or (np.diff(radius) <= 0).any():
+        raise ValueError(f"radius {radius} and response {response}: give increasing radii with one response each")
+    start = len(radius) - max(1, len(radius) // 4)
+    plateau = response[start:].mean()
+    below = np.flatnonzero(~(response[:start] >= fraction * plateau))
+    return float(radius[below[-1] + 1 if below.size else 0]) if plateau > 0 else np.nan
 
 
 def noisy_plateaus(model, image, lesion, radii_mm, spacing_mm, *, n_copies, generator, window=None):
@@ -69,7 +82,15 @@ def noise_sd(image):
     From the median magnitude of second differences between neighbours in the brain, which smooth anatomy hardly changes,
     along the axis where they are largest: interpolation between slices hides noise along the others.
     """
-    return np.array([max(_second_differences(channel, axis) for axis in range(3)) for channel in image])
+    sd = np.zeros((len(image), 3))
+    for channel, axis in np.ndindex(sd.shape):
+        values = np.moveaxis(image[channel], axis, 0)
+        inside = (values[:-2] != 0) & (values[1:-1] != 0) & (values[2:] != 0)
+        if inside.any():
+            second = values[:-2][inside] - 2 * values[1:-1][inside] + values[2:][inside]
+            # the variance of 1, -2, 1 is 6
+            sd[channel, axis] = SD_OF_MEDIAN * np.median(np.abs(second)) / np.sqrt(6)
+    return sd.max(axis=1)
 
 
 def saliency_reach(saliency, lesion, brain, spacing_mm, farthest_mm):
@@ -80,37 +101,8 @@ def saliency_reach(saliency, lesion, brain, spacing_mm, farthest_mm):
     """
     box = surrounding_box(lesion, farthest_mm, spacing_mm)
     distance = ndimage.distance_transform_edt(~lesion[box], sampling=spacing_mm)
-    shells, inside = np.ceil(distance).astype(int), brain[box] & (distance <= farthest_mm)
-    voxels = np.bincount(shells[inside])
-    found = []
-    for values in np.abs(saliency[(slice(None), *box)]):
-        mean = np.bincount(shells[inside], values[inside]) / np.maximum(voxels, 1)
-        found.append(reach_mm(np.arange(len(mean)), mean))
-    return np.array(found)
-
-
-def _second_differences(channel, axis):
-    values = np.moveaxis(channel, axis, 0)
-    inside = (values[:-2] != 0) & (values[1:-1] != 0) & (values[2:] != 0)
-    if not inside.any():
-        return 0.0
-    second = values[:-2][inside] - 2 * values[1:-1][inside] + values[2:][inside]
-    return SD_OF_MEDIAN * np.median(np.abs(second)) / np.sqrt(6)  # the variance of 1, -2, 1 is 6
-
-
-def plateau_radius(radius, response, fraction=0.95):
-    """Smallest radius from which on the response is at least fraction of its plateau; NaN if the plateau is <= 0.
-
-    radius (increasing) and response: 1-D, equal length.  The plateau is the mean response over the last quarter of
-    the radii (at least one), which count as having reached it; the result is one of the given radii.
-    Raises ValueError if lengths differ, there is none, or radii do not increase.
-    """
-    radius, response = np.asarray(radius, float), np.asarray(response, float)
-    if radius.shape != response.shape or radius.size == 0 or (np.diff(radius) <= 0).any():
-        raise ValueError(f"radius {radius} and response {response}: give increasing radii with one response each")
-    start = len(radius) - max(1, len(radius) // 4)
-    plateau = response[start:].mean()
-    if not plateau > 0:
-        return np.nan
-    below = np.flatnonzero(~(response[:start] >= fraction * plateau))
-    return float(radius[below[-1] + 1]) if below.size else float(radius[0])
+    inside = brain[box] & (distance <= farthest_mm)
+    shells = np.ceil(distance[inside]).astype(int)
+    voxels = np.maximum(np.bincount(shells), 1)
+    means = [np.bincount(shells, np.abs(values[box][inside])) / voxels for values in saliency]
+    return np.array([reach_mm(np.arange(len(mean)), mean) for mean in means])

@@ -13,16 +13,13 @@ from lib.statistics import bootstrap_mean
 CURVE = ["fill", "growth"]  # columns that tell the curves of one lesion apart
 
 
-def context_response(
-    model, volume, lesion, steps, spacing_mm, threshold, *, growth="euclidean", fill=0.0, window=None
-):  # fmt: skip
+def context_response(model, volume, lesion, steps, spacing_mm, threshold, *, growth="euclidean", fill=0.0, window=None):
     """Predict a lesion again with only the tissue near it; what is farther is replaced.
 
     volume: (1, 2, X, Y, Z) tensor.  lesion: (X, Y, Z) bool array.  steps: how far the tissue is kept; 0 keeps the lesion
     alone.  threshold: of the lesion probability.
     growth: "euclidean", steps are distances in mm from the nearest voxel of the lesion, centre to centre; or "dilation",
-    steps count dilations of the lesion with 18-connectivity, the protocol of Spagnolo et al. 2024. A dilation
-    goes farther along diagonals than along axes.
+    steps count dilations with 18-connectivity, the protocol of Spagnolo et al. 2024, which reach farther along diagonals.
     fill: what replaces the rest, a number (0: the mean of a z-scored scan, as in Spagnolo et al.) or an image
     (2, X, Y, Z).  window: side of the patches of a blended sliding window; None: the whole volume in one pass.
     Returns one row a step: step, radius_mm (distance of the farthest voxel kept), detected (any voxel of the
@@ -37,19 +34,16 @@ def context_response(
         raise ValueError(f'growth "{growth}" is unknown: choose "euclidean" or "dilation"')
 
     box = surrounding_box(lesion, max(steps) * (1 if growth == "euclidean" else min(spacing_mm)), spacing_mm)
-    reached = distance = ndimage.distance_transform_edt(~lesion[box], sampling=spacing_mm)
-    radii_mm = np.asarray(steps, float)
-    if growth == "dilation":
-        reached = _dilations(lesion[box], max(steps))
-        radii_mm = [distance[reached <= step].max() for step in steps]
-
+    distance = ndimage.distance_transform_edt(~lesion[box], sampling=spacing_mm)
+    reached = distance if growth == "euclidean" else _dilations(lesion[box], max(steps))
+    radii_mm = steps if growth == "euclidean" else [distance[reached <= step].max() for step in steps]
     order = np.full(lesion.shape, np.inf, np.float32)
     order[box] = reached
-    fill = torch.as_tensor(fill).to(volume).expand_as(volume)
+    images = volume[0], torch.as_tensor(fill).to(volume).expand_as(volume)[0]
 
     def shown(part):
         near = torch.from_numpy(order[part]).to(volume.device)
-        kept, rest = volume[0][(slice(None), *part)], fill[0][(slice(None), *part)]
+        kept, rest = (image[(slice(None), *part)] for image in images)
         return (torch.where(near <= step, kept, rest) for step in steps)
 
     if window is None:
@@ -58,15 +52,9 @@ def context_response(
     else:
         probability = blended_lesion(model, shown, lesion, lesion_patches(lesion, window))
     probability = probability.cpu().numpy()
-    return pd.DataFrame(
-        {
-            "step": np.asarray(steps),
-            "radius_mm": radii_mm,
-            "detected": (probability >= threshold).any(axis=1),
-            "score": probability.mean(axis=1),
-            "peak": probability.max(axis=1),
-        }
-    )
+    found = pd.DataFrame({"step": np.asarray(steps), "radius_mm": np.asarray(radii_mm, float)})
+    detected = (probability >= threshold).any(axis=1)
+    return found.assign(detected=detected, score=probability.mean(axis=1), peak=probability.max(axis=1))
 
 
 def mean_response(responses, *, n_resamples, generator):
@@ -80,30 +68,18 @@ def mean_response(responses, *, n_resamples, generator):
     for (*curve, step), here in responses.groupby([*CURVE, "step"], sort=False):
         mean, low, high = bootstrap_mean(here, ["detected", "score"], n_resamples=n_resamples, generator=generator)
         counts = (here["radius_mm"].mean(), len(here), here["subject"].nunique(), int(here["detected"].sum()))
-        fraction, score = zip(mean, low, high, strict=True)
-        rows.append((*curve, step, *counts, *fraction, score[0], here["score"].std(), *score[1:]))
-    names = [
-        *CURVE,
-        "step",
-        "radius_mm",
-        "lesions",
-        "patients",
-        "detected",
-        "fraction",
-        "low_fraction",
-        "high_fraction",
-    ]
-    return pd.DataFrame(rows, columns=[*names, "score", "sd_score", "low_score", "high_score"])
+        fraction, (score, *interval) = zip(mean, low, high, strict=True)
+        rows.append((*curve, step, *counts, *fraction, score, here["score"].std(), *interval))
+    counted = [*CURVE, "step", "radius_mm", "lesions", "patients", "detected"]
+    fractions, scores = ["fraction", "low_fraction", "high_fraction"], ["score", "sd_score", "low_score", "high_score"]
+    return pd.DataFrame(rows, columns=counted + fractions + scores)
 
 
 def surrounding_box(lesion, radius_mm, spacing_mm):
     """Slices around everything within a radius of the lesion, of dilations by as many voxels too."""
-    reach = np.ceil(radius_mm / np.min(spacing_mm)) + 1
+    reach = int(np.ceil(radius_mm / np.min(spacing_mm))) + 1
     place = ndimage.find_objects(lesion.astype(np.uint8))[0]
-    return tuple(
-        slice(int(max(axis.start - reach, 0)), int(min(axis.stop + reach, size)))
-        for axis, size in zip(place, lesion.shape, strict=True)
-    )
+    return tuple(slice(max(side.start - reach, 0), side.stop + reach) for side in place)
 
 
 def _dilations(lesion, times):

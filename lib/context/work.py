@@ -1,7 +1,7 @@
-"""What lesions of one scan owe to the tissue around them: items of work (`workers.each`), which read files.
+"""What lesions of one scan owe to the tissue around them: items of work (`run.compute_each`), which read files.
 
-item: row of the scans table and rows of predicted lesions in that scan, as of `workers.by_scan`.
-path: function of scan and description that gives the path of a map (`paths.Run.map`).
+item: row of the scans table and rows of predicted lesions in that scan, as of `run.group_by_scan`.
+path: function of scan and description that gives the path of a map (`run.Run.map`).
 """
 
 import numpy as np
@@ -20,20 +20,20 @@ FACTS = ["scan", "subject", "session", "label", "voxels"]
 
 
 def hide_surroundings(item, *, weights, device, path, variants, steps, threshold, window):
-    """`context.context_response` of lesions, one table that begins with FACTS, fill and growth.
+    """`context_response` of lesions, one table that begins with FACTS, fill and growth.
 
-    variants: (fill of `fills.FILLS`, growth) of each curve.
+    variants: (fill of `FILLS`, growth) of each curve.
     """
     row, lesions = item
     scan, predicted, model = _scan(row, path, weights, device)
     stored, marked = load_scan(row, normalised=False).image, (predicted > 0) | scan.lesions
     rest = fill_images({fill for fill, _ in variants}, scan.image, stored, marked, scan.spacing_mm)
-    volume, options, tables = torch.as_tensor(scan.image)[None], {"window": window}, []
+    volume, tables = torch.as_tensor(scan.image)[None], []
     for lesion in lesions:
         given = model, volume, predicted == lesion["label"], steps, scan.spacing_mm, threshold
         for fill, growth in variants:
             names = {name: lesion[name] for name in FACTS} | {"fill": fill, "growth": growth}
-            found = context_response(*given, growth=growth, fill=rest[fill], **options).drop(columns="peak")
+            found = context_response(*given, growth=growth, fill=rest[fill], window=window).drop(columns="peak")
             tables.append(found.assign(**names)[[*names, *found]])
     return pd.concat(tables, ignore_index=True)
 
@@ -41,14 +41,13 @@ def hide_surroundings(item, *, weights, device, path, variants, steps, threshold
 def measure_radii(item, *, weights, device, path, steps, window, n_copies, noise, seed):
     """One row a lesion: how sure its context radius is, where it lies, and how far its saliency reaches.
 
-    steps: radii in mm.  n_copies: of the scan (`plateau.noisy_plateaus`).  noise: n_samples and noise_fraction of the
-    saliency map.  Returns rows scan, label, volume_mm3, nearest_lesion_mm, surface_mm, ventricle_mm, radius95_low_mm,
+    steps: radii in mm.  n_copies: of the scan (`noisy_plateaus`).  noise: n_samples and noise_fraction of the saliency
+    map.  Returns rows scan, label, volume_mm3, nearest_lesion_mm, surface_mm, ventricle_mm, radius95_low_mm,
     radius95_high_mm (percentiles 2.5 and 97.5 over copies), reach5_flair_mm, reach5_mprage_mm.
     """
-    row, lesions = item
+    (row, lesions), rows = item, []
     scan, predicted, model = _scan(row, path, weights, device)
     distances = place_distances(scan.image, scan.brain, (predicted > 0) | scan.lesions, scan.spacing_mm)
-    rows = []
     for found in lesions:
         lesion, identity = predicted == found["label"], [seed, row["scan"], found["label"]]
         copies = {"n_copies": n_copies, "generator": numpy_generator(*identity), "window": window}

@@ -8,105 +8,113 @@ steps of the network backwards on the boxes that one voxel needs.
 import numpy as np
 import torch
 
-from lib.exact.local_convolution import Convolution, cover, inside
-from lib.exact.receptive_field import N_CHANNELS, frozen, like_model, measure_receptive_field, once_per_architecture
+from lib.exact import receptive_field
+from lib.exact.local_convolution import Convolution, cover, grid_box, inside
 from lib.exact.steps import Unsupported, build_steps
 
 LARGE = 2**18  # numbers in the gradient of one copy; from there copies are walked one by one, as caches are small
-TOLERANCE = 1e-4  # largest accepted difference to automatic differentiation, relative to the largest gradient
 
 
-class Adjoint:
-    """Forward pass on the boxes that a box of logits depends on, and gradients of those logits.
+class AdjointGradients:
+    """Gradients of the logits (B, 2, n) of noisy copies (B, 2, x, y, z) at the n voxels of a lesion.
 
-    copies: (B, 2, ...) inputs on input_box of a volume of `shape`.  logits: (B, 2, ...) on `box`.
+    steps: of the network.  shape: of the padded volume.  voxels: (n, 3), of the volume.  copies_box: where the copies lie.
     """
 
-    def __init__(self, steps, shape, copies, input_box, box):
-        self.steps, self.grids = steps, []
+    @torch.no_grad()
+    def __init__(self, steps, shape, copies, voxels, copies_box):
+        self.steps, self.copies, self.copies_box, self.voxels = steps, copies, copies_box, voxels.numpy()
+        self.box = np.stack([self.voxels.min(0), self.voxels.max(0) + 1])
+        self.at_voxels = (..., *(self.voxels - self.box[0]).T)
+        self.last, self.sizes = len(steps) - 1, []
         for step in steps:
-            size = self.grids[step.inputs[0]][1] if step.inputs else np.array(shape)
-            size = step.operation.size(size) if isinstance(step.operation, Convolution) else size
-            self.grids.append(np.stack([0 * size, size]))
-        self.boxes = self._boxes(box)
-        self.slopes = {}
-        self.logits = self._forward(copies, input_box)
+            size = self.sizes[step.inputs[0]] if step.inputs else np.array(shape)
+            self.sizes.append(step.operation.size(size) if isinstance(step.operation, Convolution) else size)
+        self.boxes, self.kept = {self.last: self.box}, {}  # of each step: where logits need it, what the way back needs
+        for number in range(self.last, 0, -1):
+            for i in steps[number].inputs:
+                box = self._input_box(number, self.boxes[number])
+                self.boxes[i] = _hull(self.boxes[i], box) if i in self.boxes else box
+        self.box_logits = self._forward()
+        self.logits = self.box_logits[self.at_voxels]
 
-    def _boxes(self, box):
-        boxes = [None] * len(self.steps)
-        boxes[-1] = box
-        for number in range(len(self.steps) - 1, 0, -1):
-            for i in self.steps[number].inputs:
-                boxes[i] = _hull(boxes[i], self._input_box(number, i, boxes[number]))
-        return boxes
+    @torch.no_grad()
+    def of_sum(self, seeds):
+        """Gradient of sum(seeds * logits), seeds (B, 2, n): (B, 2, x, y, z)."""
+        seed = torch.zeros_like(self.box_logits)
+        seed[self.at_voxels] = seeds
+        found = self._walk_back({self.last: (seed, self.box)})
+        return torch.cat([cover(*gradient, self.copies_box) for _, *gradient in found])
 
-    def _input_box(self, number, i, box):
-        operation = self.steps[number].operation
-        return np.clip(operation.input_box(box), *self.grids[i]) if isinstance(operation, Convolution) else box
+    @torch.no_grad()
+    def of_voxel(self, number, seed):
+        """Gradients of sum(seed * logits of one voxel), seed (B, 2), each with its index in (B, 2, x, y, z)."""
+        found = seed[:, :, None, None, None].clone(), self.voxels[number] + np.array([[0], [1]])
+        for copies, gradient, box in self._walk_back({self.last: found}):
+            yield gradient, (copies, *inside(box, self.copies_box))
 
-    def _forward(self, copies, input_box):
-        values = [cover(copies, input_box, self.boxes[0]).contiguous(memory_format=torch.channels_last_3d)]
+    def _input_box(self, number, box):
+        """Where a step needs its inputs for a box of its result."""
+        operation, (i, *_) = self.steps[number].operation, self.steps[number].inputs
+        return np.clip(operation.input_box(box), 0, self.sizes[i]) if isinstance(operation, Convolution) else box
+
+    def _forward(self):
+        """The logits on their box; keeps the slopes of activations and the channels of what is concatenated."""
+        first = cover(self.copies, self.copies_box, self.boxes[0])
+        values = {0: first.contiguous(memory_format=torch.channels_last_3d)}
         last_use = {i: number for number, step in enumerate(self.steps) for i in step.inputs}
         for number, step in enumerate(self.steps[1:], 1):
-            box = self.boxes[number]
-            if isinstance(step.operation, Convolution):
-                value = step.operation.forward(values[step.inputs[0]], self.boxes[step.inputs[0]], box)
+            operation, box = step.operation, self.boxes[number]
+            given = [(values[i], self.boxes[i]) for i in step.inputs]
+            if isinstance(operation, Convolution):
+                values[number] = operation.forward(*given[0], box)
+            elif isinstance(operation, torch.Tensor):
+                value = cover(*given[0], box)
+                self.kept[number] = torch.where(value > 0, 1, operation.to(value))
+                values[number] = value * self.kept[number]
             else:
-                given = [values[i][inside(box, self.boxes[i])] for i in step.inputs]
-                if step.operation == "cat":
-                    value = torch.cat(given, 1)
-                elif step.operation == "sum":
-                    value = sum(given)
-                else:
-                    self.slopes[number] = torch.where(given[0] > 0, 1, step.operation.to(given[0]))
-                    value = given[0] * self.slopes[number]
-            values.append(value)
+                given = [cover(*one, box) for one in given]
+                self.kept[number] = [value.shape[1] for value in given]
+                values[number] = torch.cat(given, 1) if operation == "cat" else sum(given)
             for i in step.inputs:
                 if last_use[i] == number:
-                    values[i] = None
-        return values[-1]
+                    del values[i]
+        return values[self.last]
 
-    def gradients(self, seed, box):
-        """Gradients at the input of sum(seed * logits on the box), seed (B, 2, ...).
+    def _walk_back(self, found, first=0):
+        """Walk back to the input from gradients at some steps, {step: (values, box)}, of the copies from the first on.
 
         Yields them in groups of copies: (slice of the copies, gradients, box of the input where they are given).
         """
-        found = [None] * len(self.steps)
-        found[-1] = seed, box
-        yield from self._walk_back(found, slice(0, len(seed)), len(self.steps) - 1)
-
-    def _walk_back(self, found, copies, start):
-        """Walk from a step back to the input, given the gradients (values, box) found so far for some copies."""
-        for number in range(start, 0, -1):
+        while number := max(found):
             step, (gradient, box) = self.steps[number], found[number]
             if len(gradient) > 1 and gradient[0].numel() > LARGE:
                 for i in range(len(gradient)):
-                    one = [given and (given[0][i : i + 1], given[1]) for given in found[: number + 1]]
-                    yield from self._walk_back(one, slice(copies.start + i, copies.start + i + 1), number)
+                    one = {place: (values[i : i + 1], box) for place, (values, box) in found.items()}
+                    yield from self._walk_back(one, first + i)
                 return
+            del found[number]
             if isinstance(step.operation, Convolution):
-                input_box = self._input_box(number, step.inputs[0], box)
+                input_box = self._input_box(number, box)
                 parts, box = [step.operation.adjoint(gradient, box, input_box)], input_box
             elif isinstance(step.operation, torch.Tensor):
-                parts = [gradient.mul_(self.slopes[number][copies][inside(box, self.boxes[number])])]
+                slopes = self.kept[number][first : first + len(gradient)]
+                parts = [gradient.mul_(slopes[inside(box, self.boxes[number])])]
             elif step.operation == "cat":
-                parts = gradient.split([self.steps[i].channels for i in step.inputs], 1)
+                parts = gradient.split(self.kept[number], 1)
             else:
                 parts = [gradient, gradient.clone()]
-            found[number] = None
             for i, part in zip(step.inputs, parts, strict=True):
-                found[i] = _add(found[i], (part, box))
-        yield copies, *found[0]
+                found[i] = _add(found[i], (part, box)) if i in found else (part, box)
+        yield slice(first, first + len(found[0][0])), *found[0]
 
 
 def _hull(a, b):
-    return b if a is None else np.stack([np.minimum(a[0], b[0]), np.maximum(a[1], b[1])])
+    return np.stack([np.minimum(a[0], b[0]), np.maximum(a[1], b[1])])
 
 
 def _add(first, second):
     """Sum of two gradients (values, box), on the hull of their boxes; reuses the memory of the larger one."""
-    if first is None:
-        return second
     hull = _hull(first[1], second[1])
     small, large = sorted((first, second), key=lambda found: np.prod(found[1][1] - found[1][0]))
     total = cover(*large, hull)
@@ -114,39 +122,7 @@ def _add(first, second):
     return total, hull
 
 
-class AdjointGradients:
-    """Gradients of the logits (B, 2, n) of noisy copies (B, 2, *window.shape) at the n voxels of a lesion."""
-
-    @torch.no_grad()
-    def __init__(self, steps, shape, copies, voxels, window):
-        self.window_box = np.transpose([(side.start, side.stop) for side in window.input])
-        self.box = np.stack([voxels.amin(0).numpy(), voxels.amax(0).numpy() + 1])
-        self.copies, self.voxels = copies, voxels.numpy()
-        self.adjoint = Adjoint(steps, shape, copies, self.window_box, self.box)
-        self.logits = self.adjoint.logits[self._at_voxels()]
-
-    def _at_voxels(self):
-        return ..., *(self.voxels - self.box[0]).T
-
-    def zeros(self):
-        return torch.zeros_like(self.copies)
-
-    @torch.no_grad()
-    def of_sum(self, seeds):
-        """Gradient of sum(seeds * logits), seeds (B, 2, n): (B, 2, *window.shape)."""
-        seed = torch.zeros_like(self.adjoint.logits)
-        seed[self._at_voxels()] = seeds
-        return torch.cat([cover(*found, self.window_box) for _, *found in self.adjoint.gradients(seed, self.box)])
-
-    @torch.no_grad()
-    def of_voxel(self, number, seed):
-        """Gradients of sum(seed * logits of one voxel), seed (B, 2), each with its index in (B, 2, *window.shape)."""
-        box = self.voxels[number] + np.array([[0], [1]])
-        for copies, gradient, input_box in self.adjoint.gradients(seed[:, :, None, None, None].clone(), box):
-            yield gradient, (copies, *inside(input_box, self.window_box))
-
-
-@once_per_architecture
+@receptive_field.once_per_architecture
 @torch.enable_grad()
 def unsupported_reason(model):
     """Why gradients of this network are not computed by the adjoint; empty if they are, as they then equal automatic
@@ -155,29 +131,18 @@ def unsupported_reason(model):
         steps = build_steps(model)
     except Unsupported as error:
         return str(error)
-    reach = measure_receptive_field(model)
-    shape = reach.padded(np.add(reach.below, reach.above) + reach.strides)
-    generator = torch.Generator().manual_seed(0)
-    probe = like_model(model, torch.randn(1, N_CHANNELS, *shape, generator=generator))
-    whole, errors = np.stack([0 * np.array(shape), shape]), []
-    with frozen(model):
+    field, errors = receptive_field.measure_receptive_field(model), []
+    shape = field.padded(np.add(field.below, field.above) + field.strides)
+    probe = receptive_field.random_probe(model, shape)
+    with receptive_field.frozen(model):
         for fraction in ((0.0, 0.5, 0.99), (0.52, 0.4, 0.45)):
-            first = (np.array(fraction) * shape).astype(int)
-            box = np.stack([first, first + 1])
+            voxel = (np.array(fraction) * shape).astype(int)
             x = probe.clone().requires_grad_()
-            logits = model(x)[inside(box, whole)]
-            (expected,) = torch.autograd.grad(logits[0, 1].sum(), x)
-            with torch.no_grad():
-                adjoint = Adjoint(steps, shape, probe, whole, box)
-                seed = torch.zeros_like(logits)
-                seed[:, 1] = 1
-                ((_, *found),) = adjoint.gradients(seed, box)
-            errors.append(_relative_error(cover(*found, whole), expected))
-            errors.append(_relative_error(adjoint.logits, logits.detach()))
-    return (
-        "" if max(errors) <= TOLERANCE else f"the adjoint differs from automatic differentiation by {max(errors):.1g}"
-    )
-
-
-def _relative_error(actual, expected):
-    return float((actual - expected).abs().max() / expected.abs().max().clamp_min(torch.finfo(expected.dtype).tiny))
+            logits = model(x)[(..., *voxel, None)]
+            expected = *torch.autograd.grad(logits[0, 1, 0], x), logits.detach()
+            adjoint = AdjointGradients(steps, shape, probe, torch.from_numpy(voxel)[None], grid_box(shape))
+            actual = adjoint.of_sum(probe.new_tensor([[[0], [1]]])), adjoint.logits
+            errors += map(receptive_field.relative_error, actual, expected)
+    if max(errors) <= receptive_field.TOLERANCE:
+        return ""
+    return f"the adjoint differs from automatic differentiation by {max(errors):.1g}"

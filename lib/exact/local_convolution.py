@@ -4,11 +4,13 @@ A box is an integer array [[x0, y0, z0], [x1, y1, z1]] of positions on one grid,
 outside the grid is zero, as in a padded convolution.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from einops import rearrange
 
 FEW_CHANNELS = 4  # up to here an adjoint is faster as one convolution to all positions between the coarse ones
 
@@ -23,13 +25,12 @@ def cover(values, values_box, box):
 
 def inside(box, outer):
     """Index of a box in values that are given on an outer box."""
-    (x0, y0, z0), (x1, y1, z1) = (box - outer[0]).tolist()
-    return ..., slice(x0, x1), slice(y0, y1), slice(z0, z1)
+    return ..., *(slice(*side) for side in (box - outer[0]).T.tolist())
 
 
-def box_of(values, start=0):
-    """The box of values (B, C, X, Y, Z) whose first position is `start`."""
-    return np.stack([np.zeros(3, int), np.array(values.shape[2:])]) + start
+def grid_box(shape):
+    """The box of all positions of a grid."""
+    return np.array([(0, 0, 0), shape])
 
 
 @dataclass
@@ -45,19 +46,17 @@ class Convolution:
     padding: np.ndarray
     output_padding: np.ndarray
     transposed: bool
-    kernel: np.ndarray = field(init=False)
 
     def __post_init__(self):
-        self.kernel = np.array(self.weight.shape[2:])
+        self.kernel, self.steps = np.array(self.weight.shape[2:]), tuple(self.stride.tolist())
         self.weight = self.weight.contiguous(memory_format=torch.channels_last_3d)
-        self.steps = tuple(self.stride.tolist())
-        if self.weight.shape[1] <= FEW_CHANNELS:
-            self.between = self._weight_between()
 
-    def rescale(self, scale, shift):
-        """Fold output * scale + shift, one number a channel, into the convolution."""
-        along = (1, -1, 1, 1, 1) if self.transposed else (-1, 1, 1, 1, 1)
-        return replace(self, weight=self.weight * scale.view(along), bias=self.bias * scale + shift)
+    def normalised(self, norm):
+        """The convolution with the batch normalisation of its output folded in."""
+        weight, bias = (norm.weight.detach(), norm.bias.detach()) if norm.affine else (1, 0)
+        scale = weight / (norm.running_var + norm.eps).sqrt()
+        weight = self.weight * scale.view((1, -1, 1, 1, 1) if self.transposed else (-1, 1, 1, 1, 1))
+        return replace(self, weight=weight, bias=self.bias * scale + (bias - norm.running_mean * scale))
 
     def size(self, size):
         """Size of the output for a size of the input."""
@@ -67,7 +66,9 @@ class Convolution:
 
     def input_box(self, box):
         """Positions of the input, within the grid or not, that outputs on a box depend on."""
-        return self._coarse_box(box) if self.transposed else self._fine_box(box)
+        if self.transposed:  # lower end: ceil((box + padding - kernel + 1) / stride)
+            return (box + self.padding - [self.kernel, (1, 1, 1)]) // self.stride + 1
+        return self._fine_box(box)
 
     def forward(self, values, values_box, box):
         """Outputs on a box from inputs that cover it."""
@@ -80,32 +81,26 @@ class Convolution:
         return apply(gradient, box, input_box)
 
     def _fine_box(self, box):
-        first = box * self.stride - self.padding
-        return np.stack([first[0], first[1] - self.stride + self.kernel])
-
-    def _coarse_box(self, box):
-        last = box + self.padding - np.stack([self.kernel, np.ones(3, int)])
-        return last // self.stride + 1  # lower end: ceil((box + padding - kernel + 1) / stride)
+        return box * self.stride - self.padding + [(0, 0, 0), self.kernel - self.stride]
 
     def _to_coarse(self, fine, fine_box, box):
         return F.conv3d(cover(fine, fine_box, self._fine_box(box)), self.weight, stride=self.steps)
 
     def _to_fine(self, coarse, coarse_box, box):
-        fine = self._between(coarse) if self.weight.shape[1] <= FEW_CHANNELS else self._transpose(coarse)
-        return cover(fine, box_of(fine, coarse_box[0] * self.stride - self.padding), box)
+        if self.weight.shape[1] <= FEW_CHANNELS:
+            positions, strides = self._between
+            fine = F.conv3d(coarse, positions, padding=[taps - 1 for taps in positions.shape[2:]])
+            fine = rearrange(fine, "b (sx sy sz fine) x y z -> b fine (x sx) (y sy) (z sz)", **strides)
+        else:
+            fine = F.conv_transpose3d(coarse, self.weight, stride=self.steps)
+        first = coarse_box[0] * self.stride - self.padding
+        return cover(fine, first + grid_box(fine.shape[2:]), box)
 
-    def _transpose(self, coarse):
-        return F.conv_transpose3d(coarse, self.weight, stride=self.steps)
-
-    def _between(self, coarse):
-        """The transposed convolution as a convolution that computes all positions between two coarse ones at once."""
-        split = F.conv3d(coarse, self.between, padding=[taps - 1 for taps in self.between.shape[2:]])
-        split = split.unflatten(1, (*self.steps, -1)).permute(0, 4, 5, 1, 6, 2, 7, 3)
-        return split.flatten(6, 7).flatten(4, 5).flatten(2, 3)
-
-    def _weight_between(self):
-        taps = -(-self.kernel // self.stride)
-        weight = cover(self.weight, box_of(self.weight), np.stack([0 * taps, taps * self.stride]))
-        (tx, ty, tz), (sx, sy, sz) = taps.tolist(), self.steps
-        weight = weight.reshape(*weight.shape[:2], tx, sx, ty, sy, tz, sz).permute(3, 5, 7, 1, 0, 2, 4, 6).flatten(0, 3)
-        return weight.flip(2, 3, 4).contiguous(memory_format=torch.channels_last_3d)
+    @cached_property
+    def _between(self):
+        """Weights that compute all positions between two coarse ones at once, as channels; the strides by axis."""
+        strides = dict(zip(("sx", "sy", "sz"), self.steps, strict=True))
+        missing = -self.kernel % self.stride
+        weight = F.pad(self.weight, [side for amount in missing[::-1].tolist() for side in (0, amount)])
+        weight = rearrange(weight, "coarse fine (x sx) (y sy) (z sz) -> (sx sy sz fine) coarse x y z", **strides)
+        return weight.flip(2, 3, 4).contiguous(memory_format=torch.channels_last_3d), strides

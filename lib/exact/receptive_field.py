@@ -1,9 +1,9 @@
 """How far a segmentation network looks: measured on the network itself and verified numerically, once per network."""
 
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import wraps
-from weakref import WeakKeyDictionary
+from functools import lru_cache, wraps
+from weakref import ref
 
 import numpy as np
 import torch
@@ -12,7 +12,10 @@ N_CHANNELS = 2  # FLAIR, MPRAGE
 STRIDES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 LARGEST_RETRIED_STRIDE = 16
 LONGEST_PROBE = 256  # voxels
-TOLERANCE = 1e-4  # largest accepted difference of window and whole logits, relative to the whole logits
+TOLERANCE = 1e-4  # largest accepted `relative_error` of what stands for the logits, or gradients, of whole volumes
+
+NO_STRIDES = "the network accepts none of the probe sizes, so its stride is unknown"
+EVERYWHERE = "a logit depends on the whole volume (normalisation over the image, attention or global pooling)"
 
 
 @dataclass(frozen=True)
@@ -44,16 +47,13 @@ class ReceptiveField:
 @contextmanager
 def frozen(model):
     """Evaluation mode and parameters without gradients; both restored at the end."""
-    modes = [(module, module.training) for module in model.modules()]
-    flags = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
-    model.eval().requires_grad_(False)
-    try:
+    with ExitStack() as before:
+        for module in model.modules():
+            before.callback(setattr, module, "training", module.training)
+        for parameter in model.parameters():
+            before.callback(parameter.requires_grad_, parameter.requires_grad)
+        model.eval().requires_grad_(False)
         yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-        for parameter, flag in flags:
-            parameter.requires_grad_(flag)
 
 
 def like_model(model, values):
@@ -61,59 +61,53 @@ def like_model(model, values):
     return torch.as_tensor(values).to(next(model.parameters(), torch.empty(0)))
 
 
+def random_probe(model, shape):
+    """Normal noise (1, 2, *shape) for a network, always the same."""
+    return like_model(model, torch.randn(1, N_CHANNELS, *shape, generator=torch.Generator().manual_seed(0)))
+
+
+def relative_error(actual, expected):
+    """Largest difference of two tensors, as a fraction of the largest expected value."""
+    return float((actual - expected).abs().max() / expected.abs().max().clamp_min(torch.finfo(expected.dtype).tiny))
+
+
 def once_per_architecture(measure):
     """Keep what a function finds out about a network for as long as the network's architecture stays the same."""
-    found = WeakKeyDictionary()
-
-    @wraps(measure)
-    def remembered(model):
-        architecture = repr(model)
-        if model not in found or found[model][0] != architecture:
-            found[model] = architecture, measure(model)
-        return found[model][1]
-
-    return remembered
+    kept = lru_cache(64)(lambda network, architecture: measure(network()))
+    return wraps(measure)(lambda model: kept(ref(model), repr(model)))
 
 
 @once_per_architecture
+@torch.no_grad()
+@torch.backends.cudnn.flags(enabled=False)  # its transforms (Winograd, FFT) may carry NaN further than the convolution
 def measure_receptive_field(model):
-    """The Reach of a network."""
-    # cuDNN may choose transforms (Winograd, FFT) in which NaN travels further than in the convolution itself
-    with frozen(model), torch.no_grad(), torch.backends.cudnn.flags(enabled=False):
-        return _measure(model)
-
-
-def _measure(model):
-    accepted = _accepted_strides(model)
-    if accepted is None:
-        return ReceptiveField((1, 1, 1), reason="the network accepts none of the probe sizes, so its stride is unknown")
-    strides = np.array(accepted)
-    while True:
-        halos = _halos(model, strides)
-        if halos is None:
-            reason = "a logit depends on the whole volume (normalisation over the image, attention or global pooling)"
-            return ReceptiveField(accepted, reason=reason)
-        below, above = np.transpose(halos).tolist()
-        reach = ReceptiveField(tuple(strides.tolist()), tuple(below), tuple(above))
-        error = _window_error(model, reach)
-        if error <= TOLERANCE:
-            return reach
-        strides = 2 * strides  # a network that resizes its maps accepts more sizes than it treats alike
-        if strides.max() > LARGEST_RETRIED_STRIDE:
-            reason = f"logits on windows differ from those of the whole volume by a fraction of {error:.1g}"
-            return ReceptiveField(accepted, reason=reason)
+    """The ReceptiveField of a network."""
+    with frozen(model):
+        accepted = _accepted_strides(model)
+        if accepted is None:
+            return ReceptiveField((1, 1, 1), reason=NO_STRIDES)
+        strides = np.array(accepted)
+        while halos := _halos(model, strides):
+            field = ReceptiveField(tuple(strides.tolist()), *zip(*halos, strict=True))
+            error = _window_error(model, field)
+            if error <= TOLERANCE:
+                return field
+            strides = 2 * strides  # a network that resizes its maps accepts more sizes than it treats alike
+            if strides.max() > LARGEST_RETRIED_STRIDE:
+                reason = f"logits on windows differ from those of the whole volume by a fraction of {error:.1g}"
+                return ReceptiveField(accepted, reason=reason)
+        return ReceptiveField(accepted, reason=EVERYWHERE)
 
 
 def _accepted_strides(model):
     """Smallest strides whose multiples the network accepts as sizes and returns unchanged; None if there are none."""
-    common = next((stride for stride in STRIDES if _accepts(model, np.full(3, 3 * stride))), None)
-    if common is None:
-        return None
-    smaller = [stride for stride in STRIDES if stride < common]
-    sizes = [[np.where(np.arange(3) == axis, 3 * stride, 3 * common) for stride in smaller] for axis in range(3)]
-    return tuple(
-        next((int(size[axis]) // 3 for size in sizes[axis] if _accepts(model, size)), common) for axis in range(3)
-    )
+
+    def smallest(along, common=0):
+        sizes = ((stride, np.where(along, 3 * stride, 3 * common)) for stride in STRIDES)
+        return next((stride for stride, size in sizes if _accepts(model, size)), None)
+
+    common = smallest(np.ones(3, bool))
+    return common and tuple(smallest(axis, common) for axis in np.eye(3, dtype=bool))
 
 
 def _accepts(model, size):
@@ -135,36 +129,32 @@ def _halos(model, strides):
 def _halo(model, strides, axis, size):
     """(below, above) along one axis: one half of a probe is NaN, how far does it travel? None if everywhere.
 
-    size: of the probe along the other axes.
-    NaN times zero is NaN: the answer does not depend on the weights.
+    size: of the probe along the other axes.  NaN times zero is NaN: the answer does not depend on the weights.
     """
-    length = 8 * int(strides[axis])
-    while length <= max(LONGEST_PROBE, 8 * strides[axis]):
-        size = np.where(np.arange(3) == axis, length, size)
-        probe = like_model(model, torch.zeros(2, N_CHANNELS, *size)).movedim(axis + 2, 0)
-        probe[: length // 2, 0] = torch.nan
-        probe[length // 2 :, 1] = torch.nan
-        low, high = model(probe.movedim(0, axis + 2)).isnan().movedim(axis + 2, 0).flatten(2).any(2).T
-        below, above = int(low[length // 2 :].sum()), int(high[: length // 2].sum())
-        if max(below, above) < length // 2:
+    half = 4 * int(strides[axis])
+    while 2 * half <= max(LONGEST_PROBE, 8 * strides[axis]):
+        probe = like_model(model, torch.zeros(2, N_CHANNELS, *np.where(np.arange(3) == axis, 2 * half, size)))
+        probe[0].narrow(axis + 1, 0, half).fill_(torch.nan)
+        probe[1].narrow(axis + 1, half, half).fill_(torch.nan)
+        low, high = model(probe).isnan().movedim(axis + 2, 1).flatten(2).any(2)
+        below, above = int(low[half:].sum()), int(high[:half].sum())
+        if max(below, above) < half:
             return below, above
-        length *= 2
+        half *= 2
     return None
 
 
-def _window_error(model, reach):
+def _window_error(model, field):
     """Largest relative difference of window and whole logits, at voxels of several alignments in the middle and at the
     borders of a random probe that is ten times stronger outside their windows."""
-    shape = reach.padded(np.add(reach.below, reach.above) + 5 * np.array(reach.strides))
-    generator = torch.Generator().manual_seed(0)
-    volume = like_model(model, torch.randn(1, N_CHANNELS, *shape, generator=generator))
-    errors = []
+    shape = field.padded(np.add(field.below, field.above) + 5 * np.array(field.strides))
+    volume, errors = random_probe(model, shape), []
     for fractions in ((0.5, 0.37, 0.6), (0.41, 0.55, 0.48), (0.0, 0.3, 0.99), (0.97, 0.02, 0.7)):
         voxel = (np.array(fractions) * shape).astype(int)
-        box = reach.box(voxel, voxel + 1, shape)
+        box = field.box(voxel, voxel + 1, shape)
         probe = 10 * volume
         probe[(..., *box)] = volume[(..., *box)]
-        whole = model(probe)[(0, slice(None), *voxel)]
-        cropped = model(probe[(..., *box)])[(0, slice(None), *(voxel - [side.start for side in box]))]
-        errors.append((cropped - whole).abs().max() / whole.abs().max().clamp_min(torch.finfo(whole.dtype).tiny))
-    return float(torch.stack(errors).max())
+        whole = model(probe)[(..., *voxel)]
+        cropped = model(probe[(..., *box)])[(..., *(voxel - [side.start for side in box]))]
+        errors.append(relative_error(cropped, whole))
+    return float(np.max(errors))  # NaN if one is

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from lib.exact.local_convolution import Convolution
-from lib.exact.receptive_field import N_CHANNELS, frozen, once_per_architecture
+from lib.exact.receptive_field import frozen, once_per_architecture
 
 SUMS = (operator.add, operator.iadd, torch.add)
 
@@ -23,11 +23,13 @@ class Unsupported(ValueError):
 
 @dataclass
 class Step:
-    """operation: a Convolution, the slope of an activation below zero (tensor), "cat", "sum" or "input"."""
+    """operation: a Convolution, the slope of an activation below zero (tensor), "cat", "sum" or "input".
+
+    inputs: numbers of the steps whose results it takes.
+    """
 
     operation: object
-    inputs: tuple[int, ...] = ()
-    channels: int = N_CHANNELS
+    inputs: tuple[int, ...]
 
 
 def build_steps(model):
@@ -41,13 +43,10 @@ def build_steps(model):
         inputs = tuple(numbers[given] for given in node.all_input_nodes)
         if not node.users and node.op != "output":
             raise Unsupported(f"the result of {node} is not used")
-        if node.op == "call_module":
-            numbers[node] = _append_module(
-                steps, modules[node.target], inputs[0], len(node.all_input_nodes[0].users) == 1
-            )
-        elif node.op != "output" or inputs != (len(steps) - 1,):
-            steps.append(_step(node, inputs, steps))
-            numbers[node] = len(steps) - 1
+        operation = _operation(node, modules[node.target] if node.op == "call_module" else None, inputs, steps)
+        if operation is not None:
+            steps.append(Step(operation, inputs))
+        numbers[node] = inputs[0] if operation is None else len(steps) - 1
     return steps
 
 
@@ -57,53 +56,42 @@ def _trace(model):
         return torch.fx.Tracer().trace(model)
 
 
-def _step(node, inputs, steps):
-    """The step of a node that is no module."""
+def _operation(node, module, inputs, steps):
+    """What a node computes, as in Step; None if nothing, or if it is folded into the step that it takes."""
+    match module:
+        case nn.Conv3d() | nn.ConvTranspose3d():
+            return _convolution(module)
+        case nn.BatchNorm3d() if module.track_running_stats and len(node.all_input_nodes[0].users) == 1:
+            given = steps[inputs[0]]
+            if not isinstance(given.operation, Convolution):
+                raise Unsupported("batch normalisation that does not follow a convolution has no adjoint")
+            given.operation = given.operation.normalised(module)
+            return None
+        case nn.PReLU() | nn.LeakyReLU() | nn.ReLU():
+            slope = getattr(module, "weight", getattr(module, "negative_slope", 0.0))
+            return torch.as_tensor(slope).detach().view(1, -1, 1, 1, 1)
+        case nn.Identity() | nn.Dropout() | nn.Dropout3d():
+            return None
+        case nn.Module():
+            raise Unsupported(f"{type(module).__name__} has no adjoint")
+    function = node.target if node.op == "call_function" else None
     if node.op == "placeholder" and not steps:
-        return Step("input")
-    if node.op == "call_function" and node.target is torch.cat and (*node.args, *node.kwargs.values())[1:] == (1,):
-        return Step("cat", inputs, sum(steps[i].channels for i in inputs))
-    if node.op == "call_function" and node.target in SUMS and len(inputs) == len(node.args) == 2 and not node.kwargs:
-        return Step("sum", inputs, steps[inputs[0]].channels)
+        return "input"
+    if node.op == "output" and inputs == (len(steps) - 1,):
+        return None
+    if function is torch.cat and (*node.args, *node.kwargs.values())[1:] == (1,):
+        return "cat"
+    if function in SUMS and len(inputs) == len(node.args) == 2 and not node.kwargs:
+        return "sum"
     raise Unsupported(f"{node.op} {node.target} has no adjoint")
 
 
-def _append_module(steps, module, given, single_use):
-    """Append the step of a module, or fold it into the given step.  Returns the number of the step of its output."""
-    match module:
-        case nn.Conv3d() | nn.ConvTranspose3d():
-            steps.append(Step(_convolution(module), (given,), module.out_channels))
-        case nn.BatchNorm3d() if module.track_running_stats and single_use:
-            steps[given].operation = _fold(steps[given].operation, module)
-            return given
-        case nn.PReLU() | nn.LeakyReLU() | nn.ReLU():
-            slope = getattr(module, "weight", getattr(module, "negative_slope", 0.0))
-            slope = torch.as_tensor(slope).detach().view(1, -1, 1, 1, 1)
-            steps.append(Step(slope, (given,), steps[given].channels))
-        case nn.Identity() | nn.Dropout() | nn.Dropout3d():
-            return given
-        case _:
-            raise Unsupported(f"{type(module).__name__} has no adjoint")
-    return len(steps) - 1
-
-
 def _convolution(module):
-    transposed = isinstance(module, nn.ConvTranspose3d)
-    kernel, stride, padding, extra = (
-        np.array(value) for value in (module.kernel_size, module.stride, module.padding, module.output_padding)
-    )
+    names, transposed = ("kernel_size", "stride", "padding", "output_padding"), isinstance(module, nn.ConvTranspose3d)
+    kernel, stride, padding, extra = (np.array(getattr(module, name)) for name in names)
     usual = module.groups == 1 and set(module.dilation) == {1} and module.padding_mode == "zeros"
     if not usual or padding.dtype.kind != "i" or (transposed and ((kernel < stride) | (extra > padding)).any()):
         raise Unsupported(f"{module} has no adjoint")
     weight = module.weight.detach()
     bias = weight.new_zeros(module.out_channels) if module.bias is None else module.bias.detach()
     return Convolution(weight, bias, stride, padding, extra, transposed)
-
-
-def _fold(convolution, norm):
-    if not isinstance(convolution, Convolution):
-        raise Unsupported("batch normalisation that does not follow a convolution has no adjoint")
-    weight = norm.weight.detach() if norm.affine else 1
-    scale = weight / (norm.running_var + norm.eps).sqrt()
-    shift = (norm.bias.detach() if norm.affine else 0) - norm.running_mean * scale
-    return convolution.rescale(scale, shift)

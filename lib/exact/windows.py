@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from itertools import islice
 
 import torch
-import torch.nn.functional as F
 
-from lib.exact.adjoint import AdjointGradients, build_steps, unsupported_reason
+from lib.exact.adjoint import AdjointGradients, unsupported_reason
+from lib.exact.local_convolution import cover, grid_box
 from lib.exact.receptive_field import N_CHANNELS, frozen, like_model, measure_receptive_field
+from lib.exact.steps import build_steps
 
 BATCH_VOXELS = 2**21  # input voxels that are predicted at once
 
@@ -36,20 +37,21 @@ class Window:
     def start(self):
         return tuple(side.start for side in self.input)
 
+    @property
+    def box(self):
+        return grid_box(self.shape) + self.start
+
     def within(self, shape):
         """Slices of the part inside a volume of this shape: the rest of the window is zero padding."""
         return tuple(slice(side.start, min(side.stop, size)) for side, size in zip(self.input, shape, strict=True))
 
     def crop(self, volumes):
         """(..., X, Y, Z) -> (..., *self.shape)."""
-        return pad_far(volumes[(..., *self.within(volumes.shape[-3:]))], self.shape)
+        return cover(volumes, grid_box(volumes.shape[-3:]), self.box)
 
     def paste(self, values, shape):
         """(..., *self.shape) -> (..., *shape), zero outside the window."""
-        full = values.new_zeros(*values.shape[:-3], *shape)
-        inside = self.within(shape)
-        full[(..., *inside)] = values[(..., *(slice(side.stop - side.start) for side in inside))]
-        return full
+        return cover(values, self.box, grid_box(shape))
 
 
 def find_window(model, lesion, shape):
@@ -57,53 +59,48 @@ def find_window(model, lesion, shape):
 
     lesion: (X, Y, Z) bool.  Returns a Window; the whole volume with a reason if windows of this network are inexact.
     """
-    voxels = lesion_voxels(lesion, shape)
-    reach = measure_receptive_field(model)
-    return Window(reach.box(voxels.amin(0).numpy(), voxels.amax(0).numpy() + 1, shape), reach.reason)
+    voxels = lesion_voxels(lesion, shape).numpy()
+    field = measure_receptive_field(model)
+    return Window(field.box(voxels.min(0), voxels.max(0) + 1, shape), field.reason)
 
 
 def whole_logits(model, volumes):
-    """Logits (B, 2, X, Y, Z) of whole volumes (B, 2, X, Y, Z).
-
-    A size that is no multiple of the network's stride is zero-padded at its far end and the logits are cropped.
-    """
-    shape = volumes.shape[2:]
-    logits = model(pad_far(volumes, measure_receptive_field(model).padded(shape)))
-    return logits[(..., *(slice(size) for size in shape))]
+    """Logits (B, 2, X, Y, Z) of whole volumes (B, 2, X, Y, Z), also of sizes that are no multiples of the network's strides:
+    they are zero-padded at the far ends."""
+    x, y, z = volumes.shape[2:]
+    return model(pad_far(volumes, measure_receptive_field(model).padded((x, y, z))))[..., :x, :y, :z]
 
 
 @torch.no_grad()
 def predict_lesion(model, volumes, lesion):
     """Logits (B, 2, n) at the n voxels of a lesion (in C order), equal to those of the whole volumes.
 
-    Computed on the lesion's window, every level of the network only where the lesion depends on it if `lib.adjoint` knows
-    the network's steps.
+    Computed on the lesion's window; every level of the network only where the lesion depends on it, if its steps are known.
     volumes: (B, 2, X, Y, Z), or an iterable of volumes (2, X, Y, Z), of which only windows are kept.
     lesion: (X, Y, Z) bool.  Raises ValueError if the lesion is empty or shapes differ.
     """
     shape = tuple(lesion.shape)
     voxels, window = lesion_voxels(lesion, shape), find_window(model, lesion, shape)
-    crops = (like_model(model, window.crop(_checked(volume, shape))) for volume in volumes)
-    size = max(1, BATCH_VOXELS // math.prod(window.shape))
     steps = None if window.reason or unsupported_reason(model) else build_steps(model)
-    logits = []
+    padded, size = measure_receptive_field(model).padded(shape), max(1, BATCH_VOXELS // math.prod(window.shape))
+
+    def crop(volume):
+        if tuple(volume.shape) != (N_CHANNELS, *shape):
+            raise ValueError(f"volume has shape {tuple(volume.shape)}: the lesion asks for {(N_CHANNELS, *shape)}")
+        return like_model(model, window.crop(torch.as_tensor(volume)))
+
+    def logits(copies):
+        if steps:
+            return AdjointGradients(steps, padded, copies, voxels, window.box).logits
+        return at_voxels(model(copies), voxels, window)
+
+    crops = map(crop, volumes)
     with frozen(model):
-        while batch := list(islice(crops, size)):
-            copies = torch.stack(batch)
-            if steps:
-                logits.append(
-                    AdjointGradients(steps, measure_receptive_field(model).padded(shape), copies, voxels, window).logits
-                )
-            else:
-                logits.append(at_voxels(model(copies), voxels, window))
-    return torch.cat(logits)
+        return torch.cat([logits(torch.stack(batch)) for batch in iter(lambda: list(islice(crops, size)), [])])
 
 
 def lesion_voxels(lesion, shape):
-    """Voxel indices (n, 3) of a lesion mask (X, Y, Z), in C order.
-
-    Raises ValueError if the mask is empty or its shape is not `shape`.
-    """
+    """Voxel indices (n, 3) of a lesion mask (X, Y, Z), in C order.  ValueError if it is empty or its shape not `shape`."""
     lesion = torch.as_tensor(lesion).cpu().bool()
     if tuple(lesion.shape) != tuple(shape):
         raise ValueError(f"lesion has shape {tuple(lesion.shape)}, the volume {tuple(shape)}: give both on one grid")
@@ -114,17 +111,9 @@ def lesion_voxels(lesion, shape):
 
 def at_voxels(logits, voxels, window):
     """(B, 2, *window.shape) -> (B, 2, n): the values at voxels (n, 3) of the volume."""
-    i, j, k = (voxels - torch.tensor(window.start)).to(logits.device).unbind(1)
-    return logits[:, :, i, j, k]
+    return logits[(..., *(voxels - torch.tensor(window.start)).to(logits.device).T)]
 
 
 def pad_far(volumes, shape):
     """Zero padding at the far ends of X, Y and Z up to `shape`."""
-    missing = [wanted - size for wanted, size in zip(shape, volumes.shape[-3:], strict=True)]
-    return F.pad(volumes, [side for amount in reversed(missing) for side in (0, amount)]) if any(missing) else volumes
-
-
-def _checked(volume, shape):
-    if tuple(volume.shape) != (N_CHANNELS, *shape):
-        raise ValueError(f"volume has shape {tuple(volume.shape)}: the lesion asks for {(N_CHANNELS, *shape)}")
-    return torch.as_tensor(volume)
+    return cover(volumes, grid_box(volumes.shape[-3:]), grid_box(shape))

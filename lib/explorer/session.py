@@ -2,8 +2,9 @@
 
 import asyncio
 import json
+from collections import namedtuple
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from itertools import count
 from pathlib import Path
@@ -16,38 +17,29 @@ from nibabel.affines import apply_affine
 from lib.context import context_response
 from lib.exact import find_window, measure_receptive_field, unsupported_reason
 from lib.lesions import instance_mask, label_instances, lesion_table, segment
-from lib.network import (
-    load_weights,
-    patch_slices,
-    predict,
-    prediction_settings,
-    recorded_outline,
-    recorded_threshold,
-)
+from lib.network import load_weights, patch_slices, predict, prediction_settings, recorded_outline, recorded_threshold
 from lib.provenance import ROOT, code_digest, digest, run_record, write_atomically
 from lib.run import save_figure
-from lib.saliency import copy_maps, grad_cam, layer_activations, lesion_generator, measure_maps
-from lib.scans import SEQUENCES, Scan, check_scans, find_scans, load_map, load_scan, normalise, save_map
+from lib.saliency import copy_maps, grad_cam, layer_activations, lesion_generator, map_name, measure_maps
+from lib.scans import Scan, check_scans, find_scans, load_map, load_scan, normalise, save_map
 from lib.threads import one_thread
 
 SHIPPED_WEIGHTS = "weights/unet.safetensors"
 PROFILE_EDGES_MM = range(-5, 17)  # of the shells of the radial profile, as in notebook 4
 PAUSE_S = 0.01  # long enough for the kernel to take in what was clicked meanwhile
 
+# How a lesion is explained. method: one of `figures.METHOD_LABELS`; the numbers count for SmoothGrad alone.
+Settings = namedtuple("Settings", ["method", "n_samples", "noise_fraction"])
 
-@dataclass(frozen=True)
-class Settings:
-    """How a lesion is explained. method: one of `explanation.METHODS`; the numbers count for SmoothGrad alone."""
-
-    method: str
-    n_samples: int
-    noise_fraction: float
+# One lesion and its maps. opened: `Opened`.  lesion: its row of `opened.lesions`.  mask: (X, Y, Z) bool.  maps: {sequence:
+# (X, Y, Z)}, the sequence of Grad-CAM++ being "both".  numbers, profile: of `saliency.measure_maps`.
+Explained = namedtuple("Explained", ["opened", "lesion", "settings", "mask", "maps", "numbers", "profile"])
 
 
 @dataclass(frozen=True, eq=False)
 class Opened:
-    """A scan with its lesions. scan: intensities as stored.  probability, predicted, annotated: (X, Y, Z), of which the
-    last two are label images.  lesions: rows of `lesions.lesion_table`."""
+    """A scan with its lesions. scan: intensities as stored.  probability, predicted, annotated: (X, Y, Z), the last two
+    label images.  lesions: rows of `lesions.lesion_table`."""
 
     row: dict
     scan: Scan
@@ -61,17 +53,13 @@ class Opened:
         """z-scored FLAIR and MPRAGE, (1, 2, X, Y, Z) tensor."""
         return torch.as_tensor(normalise(self.scan.image))[None]
 
-    def mask(self, lesion):
-        """Voxels (X, Y, Z) bool of a row of `lesions`."""
-        return instance_mask(lesion, self.predicted, self.annotated)
-
     def middle(self, lesion):
         """The voxel (x, y, z) of a lesion that is nearest to its centroid."""
-        voxels = np.argwhere(self.mask(lesion))
+        voxels = np.argwhere(instance_mask(lesion, self.predicted, self.annotated))
         return tuple(voxels[np.square(voxels - voxels.mean(0)).sum(1).argmin()].tolist())
 
     def outlines(self):
-        """Masks (X, Y, Z) bool by layer and kind, for `viewer.Viewer.show`."""
+        """Masks (X, Y, Z) bool by layer and kind, for `Viewer.show`."""
         of = {kind: self.lesions.loc[self.lesions["kind"] == kind, "label"] for kind in ("TP", "FP", "FN")}
         return {
             "annotation": {"annotation": self.annotated > 0, "FN": np.isin(self.annotated, of["FN"])},
@@ -85,33 +73,15 @@ class Opened:
         return tuple(voxel.tolist()) if inside else None
 
     def lesion_at(self, voxel):
-        """Index in `lesions` of the instance that holds a voxel, predicted before annotated; None if none does."""
-        for labels, kinds in ((self.predicted, ("TP", "FP")), (self.annotated, ("FN",))):
-            rows = self.lesions[self.lesions["kind"].isin(kinds)]
-            found = rows.index[rows["label"] == labels[voxel]]
-            if len(found):
-                return found[0]
-        return None
-
-
-@dataclass(frozen=True, eq=False)
-class Explained:
-    """One lesion and its maps. lesion: its row of `Opened.lesions`.  mask: (X, Y, Z) bool.  maps: {sequence: (X, Y, Z)},
-    the sequence of Grad-CAM++ being "both".  numbers, profile: tables of `explanation.measure`."""
-
-    opened: Opened
-    lesion: pd.Series
-    settings: Settings
-    mask: np.ndarray
-    maps: dict
-    numbers: pd.DataFrame
-    profile: pd.DataFrame
+        """Index in `lesions` of the instance that holds a voxel; None if none does."""
+        labels = np.where(self.lesions["kind"] == "FN", self.annotated[voxel], self.predicted[voxel])
+        return next(iter(self.lesions.index[self.lesions["label"] == labels]), None)
 
 
 class Exploration:
     """The scans of a run, or of `data`, and the network that explains their lesions.
 
-    run: `paths.Run`.  data: BIDS folder or scans table of one's own; empty: the scans of the run.  weights: empty: those
+    run: `run.Run`.  data: BIDS folder or scans table of one's own; empty: the scans of the run.  weights: empty: those
     of the run, or for `data` the ones that come with the project.  layer: of Grad-CAM++.
     Raises FileNotFoundError if there is no such run, ValueError if `data` is not as data/README.md says.
     """
@@ -125,7 +95,9 @@ class Exploration:
         scans = find_scans(ROOT / data).assign(split="test") if data else run.scans()
         self.scans = scans.sort_values("split", key=lambda split: split != "test", kind="stable")
         self.as_evaluated = not data and not weights
-        self.weights = run.weights(_recorded_weights(run)) if self.as_evaluated else ROOT / (weights or SHIPPED_WEIGHTS)
+        given = run.build / "parameters" / "03_evaluation.json"  # to a run that did not train its own weights
+        given = json.loads(given.read_text())["weights"] if given.exists() else ""
+        self.weights = run.weights(given) if self.as_evaluated else ROOT / (weights or SHIPPED_WEIGHTS)
         self.activations = lru_cache(1)(lambda opened: layer_activations(self.model, opened.volume, layer))
 
     @cached_property
@@ -136,13 +108,8 @@ class Exploration:
             measure_receptive_field(model)
         return model, description
 
-    @property
-    def model(self):
-        return self._loaded[0]
-
-    @property
-    def threshold(self):
-        return recorded_threshold(self._loaded[1], self.weights)
+    model = property(lambda self: self._loaded[0])
+    threshold = property(lambda self: recorded_threshold(self._loaded[1], self.weights))
 
     def open(self, name, report):
         """The scan of this name. One that the run has not predicted is predicted first, and the map kept for next time.
@@ -151,10 +118,11 @@ class Exploration:
         """
         row = self.scans.set_index("scan", drop=False).loc[name].to_dict()
         if self.as_evaluated and self.run.map(name, "desc-pred_dseg").exists():
-            kinds = ("desc-pred_probseg", "desc-pred_dseg", "desc-manual_dseg")
-            found = self.run.table("03_lesions")
-            loaded = [load_map(self.run.map(name, kind)) for kind in kinds]
-            return Opened(row, load_scan(row, normalised=False), *loaded, found[found["scan"] == name])
+            lesions = self.run.table("03_lesions").query("scan == @name")
+            maps = [
+                load_map(self.run.map(name, f"desc-{kind}")) for kind in ("pred_probseg", "pred_dseg", "manual_dseg")
+            ]
+            return Opened(row, load_scan(row, normalised=False), *maps, lesions)
         check_scans(pd.DataFrame([row]))
         scan = load_scan(row, normalised=False)
         probability = self._predict(row, scan, report)
@@ -183,26 +151,23 @@ class Exploration:
         Between two noisy copies the kernel takes in what the user does; a task that is cancelled stops there.
         Raises ValueError if the settings cannot be used.
         """
-        scan, mask = opened.scan, opened.mask(lesion)
+        scan, mask = opened.scan, instance_mask(lesion, opened.predicted, opened.annotated)
         if settings.method == "grad_cam":
-            activations = self.activations(opened)
-            cam = grad_cam(self.model, opened.volume, mask, layer=self.layer, activations=activations)
+            cam = grad_cam(self.model, opened.volume, mask, layer=self.layer, activations=self.activations(opened))
             saliency = cam[None].cpu().numpy()
         else:
             saliency = await self._smoothgrad(opened, lesion, mask, settings, report)
-        numbers, profile = measure_maps(
-            {settings.method: saliency}, mask, scan.brain, scan.spacing_mm, PROFILE_EDGES_MM
-        )
-        by_sequence = dict(zip(SEQUENCES if len(saliency) == 2 else ["both"], saliency, strict=True))
-        return Explained(opened, lesion, settings, mask, by_sequence, numbers, profile)
+        maps = {settings.method: saliency}
+        numbers, profile = measure_maps(maps, mask, scan.brain, scan.spacing_mm, PROFILE_EDGES_MM)
+        maps = dict(zip(numbers["sequence"], saliency, strict=True))
+        return Explained(opened, lesion, settings, mask, maps, numbers, profile)
 
     async def _smoothgrad(self, opened, lesion, mask, settings, report):
-        generator = lesion_generator(self.seed, opened.row["scan"], lesion["kind"], int(lesion["label"]))
+        generator, total = lesion_generator(self.seed, opened.row["scan"], lesion["kind"], int(lesion["label"])), 0
         copies = copy_maps(
             self.model, opened.volume, mask, n_samples=settings.n_samples, noise_fraction=settings.noise_fraction,
             aggregate=settings.method.removeprefix("smoothgrad_"), generator=generator,
         )  # fmt: skip
-        total = 0
         with closing(copies):
             for number, one in enumerate(copies, 1):
                 total = total + one
@@ -213,26 +178,19 @@ class Exploration:
 
     def context(self, explained, largest_radius_mm):
         """`context.context_response` of the explained lesion at radii of 0, 1, 2, ... mm."""
-        volume, spacing_mm = explained.opened.volume, explained.opened.scan.spacing_mm
-        radii_mm = range(largest_radius_mm + 1)
-        return context_response(self.model, volume, explained.mask, radii_mm, spacing_mm, self.threshold)
+        opened, mask, radii_mm = explained.opened, explained.mask, range(largest_radius_mm + 1)
+        return context_response(self.model, opened.volume, mask, radii_mm, opened.scan.spacing_mm, self.threshold)
 
     def save(self, explained, figure):
         """Write the map of each sequence (NIfTI in the space of the FLAIR file) and the figure (PDF, PNG) into
         `<build>/explore/`, with a JSON that says what made them. Returns the common start of their paths."""
-        lesion, scan, method = explained.lesion, explained.opened.row["scan"], explained.settings.method
-        name = f"{scan}_label-{lesion['kind']}{lesion['label']:03d}_desc-{method.replace('_', '')}"
+        lesion, row, settings = explained.lesion, explained.opened.row, explained.settings._asdict()
+        chosen = {"scan": row["scan"], "kind": lesion["kind"], "label": int(lesion["label"])} | settings
+        name = f"{map_name(chosen)}_desc-{settings['method'].replace('_', '')}"
         path = self.run.build / "explore" / name
-        chosen = {"scan": scan, "kind": lesion["kind"], "label": int(lesion["label"])} | asdict(explained.settings)
         record = run_record(self.run.notebook, self.run.parameters | chosen | {"network": self._loaded[1]["digest"]})
         for sequence, values in explained.maps.items():
-            save_map(values, explained.opened.row["flair"], path.with_name(f"{name}_{sequence}.nii.gz"))
+            save_map(values, row["flair"], path.with_name(f"{name}_{sequence}.nii.gz"))
         save_figure(figure, path, record)
         write_atomically(path.with_suffix(".json"), lambda file: file.write_text(json.dumps(record, indent=1) + "\n"))
         return path
-
-
-def _recorded_weights(run):
-    """Weights that were given to a run, as its parameters say; empty if it trained its own."""
-    path = run.build / "parameters" / "03_evaluation.json"
-    return json.loads(path.read_text())["weights"] if path.exists() else ""

@@ -9,11 +9,8 @@ from lib.statistics import KINDS
 
 HEADER = "kind  label     mm³  prob.      x     y     z mm"
 ROW = "{kind:<4} {label:>6} {volume_mm3:>7.0f} {mean_probability:>6.2f} {centroid_x_mm:>6.0f} {centroid_y_mm:>5.0f} {centroid_z_mm:>5.0f}"
-NUMBERS = {
-    "peak": "peak",
-    "mean_inside": "mean inside",
-    "mean_perilesional": f"mean up to {PERILESIONAL_MM:g} mm around",
-}
+AROUND = f"mean up to {PERILESIONAL_MM:g} mm around"
+NUMBERS = {"peak": "peak", "mean_inside": "mean inside", "mean_perilesional": AROUND}
 
 
 def lesion_options(lesions):
@@ -25,14 +22,11 @@ def lesion_options(lesions):
 
 
 def place_html(opened, explained, voxel):
-    """What lies at a voxel (x, y, z) of an `exploration.Opened`; explained may be None."""
+    """What lies at a voxel (x, y, z) of a `session.Opened`; explained may be None."""
     x, y, z = apply_affine(opened.scan.affine, voxel)
     scores = (f"{name} {opened.volume[(0, channel, *voxel)]:+.2f}" for channel, name in enumerate(SEQUENCES))
-    parts = [
-        f"x {x:.0f}, y {y:.0f}, z {z:.0f} mm",
-        f"{', '.join(scores)} z-score",
-        f"lesion probability {opened.probability[voxel]:.2f}",
-    ]
+    parts = [f"x {x:.0f}, y {y:.0f}, z {z:.0f} mm", f"{', '.join(scores)} z-score"]
+    parts.append(f"lesion probability {opened.probability[voxel]:.2f}")
     if explained:
         values = ", ".join(f"{name} {values[voxel]:+.2g}" for name, values in explained.maps.items())
         parts.append(f"saliency {values} {METHOD_UNITS[explained.settings.method]}")
@@ -40,16 +34,10 @@ def place_html(opened, explained, voxel):
 
 
 def numbers_html(explained):
-    """HTML table of the numbers of `explanation.measure`: a row a sequence, a column a number."""
-    unit = METHOD_UNITS[explained.settings.method]
-    head = "".join(f"<th style='padding: 0 10px'>{title}</th>" for title in NUMBERS.values())
-    rows = "".join(
-        f"<tr><td>{row['sequence']}</td>"
-        + "".join(f"<td align=center>{row[name]:+.3g}</td>" for name in NUMBERS)
-        + "</tr>"
-        for row in explained.numbers.to_dict("records")
-    )
-    return _minus(f"<table><tr><th>saliency ({unit})</th>{head}</tr>{rows}</table>")
+    """HTML table of the numbers of `saliency.measure_maps`: a row a sequence, a column a number."""
+    table = explained.numbers.set_index("sequence")[list(NUMBERS)].map("{:+.3g}".format).rename(columns=NUMBERS)
+    table = table.rename_axis(index=None, columns=f"saliency ({METHOD_UNITS[explained.settings.method]})")
+    return _minus(table.to_html(border=0, bold_rows=False, justify="center"))
 
 
 def _minus(text):

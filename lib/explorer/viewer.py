@@ -1,7 +1,4 @@
-"""Three planes of a scan in JupyterLab (ipyniivue): anatomy, outlines of its lesions, saliency maps over it.
-
-One volume is shown, in its final colours and sent as bytes: nothing is fetched, and a map looks as in the figures.
-"""
+"""Three planes of a scan in JupyterLab (ipyniivue): anatomy, outlines of its lesions, saliency maps over it."""
 
 import nibabel as nib
 import numpy as np
@@ -21,8 +18,9 @@ RGB = np.dtype([(channel, np.uint8) for channel in "RGB"])
 class Viewer:
     """widget: what is displayed.  `show` takes a scan, `show_maps` the maps of a lesion, `style` draws what is to be seen.
 
-    The browser loads one volume a scan, and is then sent the voxels that change: without a graphics card it takes long to
-    load a volume, to redraw it and to lay one over another.
+    One volume a scan is loaded by the browser, in its final colours and sent as bytes, so that nothing is fetched and a map
+    looks as in the figures; then it is sent the voxels that change: without a graphics card it takes long to load a volume,
+    to redraw it and to lay one over another.
     """
 
     def __init__(self):
@@ -41,13 +39,14 @@ class Viewer:
         corners = np.argwhere(scan.brain)
         low, high = np.maximum(corners.min(0) - MARGIN, 0), np.minimum(corners.max(0) + 1 + MARGIN, scan.brain.shape)
         self._start, self._size = low, high - low
-        self._affine = scan.affine.astype(float)
-        self._affine[:3, 3] = nib.affines.apply_affine(scan.affine, low)
-        box = self._box = tuple(slice(*ends) for ends in zip(low, high, strict=True))
+        self._affine = nib.affines.from_matvec(scan.affine[:3, :3], nib.affines.apply_affine(scan.affine, low))
+        box = self._box = tuple(map(slice, low, high))
         self._grey = {name: _grey_levels(channel)[box] for name, channel in zip(SEQUENCES, scan.image, strict=True)}
-        self._outlines = {
-            layer: {name: _surface(mask[box]) for name, mask in masks.items()} for layer, masks in outlines.items()
-        }
+        self._outlines = [
+            (layer, OUTLINE_COLOURS[name], mask[box] & ~ndimage.binary_erosion(mask[box]))  # voxels with a face outside
+            for layer, masks in outlines.items()
+            for name, mask in masks.items()
+        ]
         self._maps, self._volume = {}, None
 
     def show_maps(self, maps, scale=None):
@@ -64,12 +63,13 @@ class Viewer:
         if not self._grey:
             return
         picture = np.repeat(self._grey[sequence][..., None], 3, axis=3)
-        for surfaces in (self._outlines[layer] for layer in self._outlines if layer in layers):
-            for name, surface in surfaces.items():
-                picture[surface] = np.rint(255 * np.array(to_rgb(OUTLINE_COLOURS[name])))
-        for part, colours in (found for name, found in self._maps.items() if name in (sequence, "both")):
-            cover = opacity * colours[..., 3:]
-            picture[part] = np.rint(cover * 255 * colours[..., :3] + (1 - cover) * picture[part])
+        for layer, colour, surface in self._outlines:
+            if layer in layers:
+                picture[surface] = np.rint(255 * np.array(to_rgb(colour)))
+        for name, (part, colours) in self._maps.items():
+            if name in (sequence, "both"):
+                cover = opacity * colours[..., 3:]
+                picture[part] = np.rint(cover * 255 * colours[..., :3] + (1 - cover) * picture[part])
         self._drawn = picture.transpose(2, 1, 0, 3).ravel()  # as NIfTI stores them
         if self._volume is None:
             image = nib.Nifti1Image(picture.view(RGB)[..., 0], self._affine)
@@ -93,8 +93,3 @@ def _grey_levels(channel):
     low, high = np.percentile(channel[channel != 0], (0.5, 99.8))
     levels = 1 + 254 * (channel - low) / (high - low)
     return np.where(channel != 0, levels.clip(1, 255), 0).astype(np.uint8)
-
-
-def _surface(mask):
-    """Voxels of a mask that touch its outside by a face."""
-    return mask & ~ndimage.binary_erosion(mask)

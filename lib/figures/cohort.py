@@ -1,21 +1,40 @@
 """Figures of a cohort: its scans, and its lesions and images beside the reference numbers of real scans.
 
-`groups` are measured scans by name, {name: (scans, lesions)} as `cohort.measure` returns them; colours follow that order.
+`groups` are measured scans by name, {name: (scans, lesions)} as `cohort.measure_cohort` returns them; colours follow that order.
 """
 
 import numpy as np
+import pandas as pd
+import seaborn as sns
+import seaborn.objects as so
 from matplotlib.lines import Line2D
 from matplotlib.patches import Ellipse
 from nibabel.affines import voxel_sizes
 
 from lib.cohort import OF_LESIONS, PLACES, QUANTILES, border_profile
 from lib.figures.panels import draw_anatomy, mark_sides, prepare_field
-from lib.figures.style import DOUBLE_COLUMN_MM, GROUP_COLOURS, label_panels, new_figure, styled
+from lib.figures.style import DOUBLE_COLUMN_MM, GROUP_COLOURS, new_chart, new_figure, new_panels, rows_of, styled
 from lib.scans import SEQUENCES
 
 OUTLINE_COLOUR = "#ffb000"
 SHORT = dict(zip(PLACES, ("periv.", "deep", "juxtac.", "infrat."), strict=True))
 SHARES = np.arange(1, 100) / 100
+DISTRIBUTIONS = {
+    "volume_mm3": "lesion volume (mm³)",
+    "load_ml": "lesion load (ml)",
+    "lesions": "number of lesions",
+    "ventricle_mm": "distance from the lateral ventricles (mm)",
+}
+RELATIONS = {
+    "t1w_to_flair": "MPRAGE dark-\nening / FLAIR\nbrightening",
+    "contrast_r": "correlation\nof MPRAGE\nwith FLAIR",
+    "bright_lesion": "lesion share\nof bright\nvoxels",
+}
+NOISE = {
+    f"{name}_noise_{end}": f"{sequence}\n{direction}"
+    for name, sequence in (("flair", "FLAIR"), ("t1w", "MPRAGE"))
+    for end, direction in (("xy", "in plane"), ("z", "along z"))
+}
 
 
 @styled
@@ -57,24 +76,17 @@ def plot_cohort_slices(cases, levels_mm):
 def plot_cohort_distributions(groups, quantiles, distances):
     """Size, load, number and place of the lesions: cumulative over lesions or scans, shares by place.
 
-    quantiles: of `reference.reference_tables`. distances: rows of `reference.distances` of the first group.
+    quantiles: of `cohort.reference_tables`. distances: rows of `cohort.reference_distances` of the first group.
     """
-    fig = new_figure(DOUBLE_COLUMN_MM, 122)
-    axes = fig.subplots(2, 3)
-    measures = {
-        "volume_mm3": "lesion volume (mm³)",
-        "load_ml": "lesion load (ml)",
-        "lesions": "number of lesions",
-        "ventricle_mm": "distance from the lateral ventricles (mm)",
-    }
-    for ax, (measure, label) in zip(axes.flat, measures.items(), strict=False):
+    fig, axes = new_panels(122, 2, 3)
+    for ax, (measure, label) in zip(axes.flat, DISTRIBUTIONS.items(), strict=False):
         _cumulative(ax, groups, quantiles, distances, measure, label)
         if measure != "ventricle_mm":
             ax.set_xscale("log")
             ax.xaxis.set_major_formatter("{x:g}")
     _shares(axes[1, 1], groups, quantiles, distances, "count", "number")
     _shares(axes[1, 2], groups, quantiles, distances, "volume", "volume")
-    _finish(fig, axes, groups)
+    _add_legend(fig, groups)
     return fig
 
 
@@ -82,32 +94,17 @@ def plot_cohort_distributions(groups, quantiles, distances):
 def plot_cohort_contrasts(groups, reference, distances):
     """Both sequences across the border, contrast of the lesions in both sequences and their relation, noise.
 
-    reference: tables quantiles, scans and profile of `reference.reference_tables`. distances: as in `distributions`.
+    reference: tables quantiles, scans and profile of `cohort.reference_tables`. distances: as in `plot_cohort_distributions`.
     """
     quantiles, scans, profiles = reference
-    fig = new_figure(DOUBLE_COLUMN_MM, 122)
-    axes = fig.subplots(2, 3)
+    fig, axes = new_panels(122, 2, 3)
     _profiles(axes[0, 0], groups, profiles)
     _cumulative(axes[0, 1], groups, quantiles, distances, "flair", "FLAIR, lesion / white matter")
     _cumulative(axes[0, 2], groups, quantiles, distances, "t1w", "MPRAGE, lesion / white matter")
     _joint(axes[1, 0], groups, scans)
-    _points(
-        axes[1, 1],
-        groups,
-        scans,
-        {
-            "t1w_to_flair": "MPRAGE dark-\nening / FLAIR\nbrightening",
-            "contrast_r": "correlation\nof MPRAGE\nwith FLAIR",
-            "bright_lesion": "lesion share\nof bright\nvoxels",
-        },
-    )
-    axes[1, 1].set_ylabel("one value a scan")
-    names = {"flair": "FLAIR", "t1w": "MPRAGE"}
-    directions = {"xy": "in plane", "z": "along z"}
-    noise = {f"{n}_noise_{d}": f"{names[n]}\n{directions[d]}" for n in names for d in directions}
-    _points(axes[1, 2], groups, scans, noise)
-    axes[1, 2].set_ylabel("noise SD / white matter")
-    _finish(fig, axes, groups)
+    _points(axes[1, 1], groups, scans, RELATIONS, "one value a scan")
+    _points(axes[1, 2], groups, scans, NOISE, "noise SD / white matter")
+    _add_legend(fig, groups)
     return fig
 
 
@@ -115,27 +112,19 @@ def _coloured(groups):
     return zip(GROUP_COLOURS, groups.values(), strict=False)
 
 
-def _finish(fig, axes, groups):
-    lines = [Line2D([], [], color=colour, lw=1.5) for colour, _ in _coloured(groups)]
-    lines.append(Line2D([], [], color="black", lw=1.5))
+def _add_legend(fig, groups):
+    lines = [Line2D([], [], color=colour, lw=1.5) for colour in (*GROUP_COLOURS[: len(groups)], "black")]
     names = [f"{name}, {len(scans)} scans" for name, (scans, _) in groups.items()]
     fig.legend(lines, [*names, "reference"], loc="outside lower center", ncols=3)
-    label_panels(axes.flat)
-
-
-def _values(group, measure):
-    scans, lesions = group
-    return (lesions if measure in OF_LESIONS else scans)[measure].dropna()
 
 
 def _cumulative(ax, groups, quantiles, distances, measure, label):
     """Cumulative share of lesions or scans; of the reference solid over all, dotted for single scans."""
-    for row in quantiles[quantiles["measure"] == measure].itertuples():
+    for row in rows_of(quantiles, measure=measure).itertuples():
         one = row.scan != "all"
         ax.plot(row[-len(QUANTILES) :], SHARES, color="black", lw=0.6 if one else 1.2, ls=":" if one else "-")
-    for colour, group in _coloured(groups):
-        if len(values := _values(group, measure)):
-            ax.ecdf(values, color=colour)
+    for colour, (scans, lesions) in _coloured(groups):
+        sns.ecdfplot(lesions if measure in OF_LESIONS else scans, x=measure, color=colour, ax=ax)
     found = distances.set_index("measure").loc[measure]
     ax.set_title(f"KS {found.ks:.2f}, n = {found.n:.0f} ({found.n_reference:.0f})", fontsize=6)
     ax.set(xlabel=label, ylim=(0, 1), ylabel=f"cumulative share of {'lesions' if measure in OF_LESIONS else 'scans'}")
@@ -179,23 +168,22 @@ def _joint(ax, groups, reference):
         values, vectors = np.linalg.eigh([[row.flair_sd**2, covariance], [covariance, row.t1w_sd**2]])
         angle = np.degrees(np.arctan2(*vectors[::-1, 1]))
         width, height = 4 * np.sqrt(values[::-1])
-        ellipse = Ellipse((row.flair_mean, row.t1w_mean), width, height, angle=angle, fill=False, lw=0.8, zorder=3)
-        ax.add_patch(ellipse)
+        ax.add_patch(Ellipse((row.flair_mean, row.t1w_mean), width, height, angle=angle, fill=False, lw=0.8, zorder=3))
     ax.set(xlabel="FLAIR, lesion / white matter", ylabel="MPRAGE, lesion / white matter")
     _, lesions = next(iter(groups.values()))
     ax.set_title(f"n = {lesions['flair'].count()} lesions; ellipses: 2 SD", fontsize=6)
 
 
-def _points(ax, groups, reference, measures):
+def _points(ax, groups, reference, measures, label):
     """One point a scan and measure: groups to the left, reference to the right of its place."""
-    tables = [(colour, scans) for colour, (scans, _) in _coloured(groups)] + [("black", reference)]
-    jitter = np.random.default_rng(0)
-    for offset, (colour, scans) in zip(np.linspace(-0.25, 0.25, len(tables)), tables, strict=True):
-        for place, measure in enumerate(measures):
-            values = scans[measure].dropna()
-            ax.plot(place + offset + jitter.uniform(-0.05, 0.05, len(values)), values, "o", ms=2.5, color=colour)
+    tables = {name: scans for name, (scans, _) in groups.items()} | {"reference": reference}
+    table = pd.concat(tables, names=["of"]).reset_index("of").melt("of", list(measures))
+    colours = dict(zip(tables, (*GROUP_COLOURS[: len(groups)], "black"), strict=True))
+    chart = new_chart(table, x="variable", y="value", color="of").scale(color=colours).label(y=label).on(ax)
+    chart.add(so.Dot(pointsize=2.5), so.Dodge(), so.Jitter(0.1, seed=0), legend=False).plot()
     ax.axhline(0, color="0.7", lw=0.6, zorder=0)
-    ax.set(xticks=range(len(measures)), xticklabels=measures.values(), xlim=(-0.5, len(measures) - 0.5))
+    ax.set_xticks(range(len(measures)), measures.values())
+    ax.set(xlabel="", xlim=(-0.5, len(measures) - 0.5))
     ax.set_title(f"n = {_imaged(groups)} ({len(reference)}) scans", fontsize=6)
 
 

@@ -5,16 +5,8 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.ticker import PercentFormatter
 
-from lib.figures.panels import (
-    draw_anatomy,
-    draw_outline,
-    draw_plane,
-    largest_slice,
-    mark_sides,
-    prepare_field,
-    write_on,
-)
-from lib.figures.style import DOUBLE_COLUMN_MM, SALIENCY_MAP, label_panels, new_figure, styled
+from lib.figures.panels import draw_outline, draw_plane, draw_surroundings, largest_slice, mark_sides, write_on
+from lib.figures.style import SALIENCY_MAP, new_panels, rows_of, styled
 from lib.scans import SEQUENCES
 
 FIELD_MM = 36
@@ -26,17 +18,16 @@ def plot_methods(maps, image, lesion, spacing_mm):
 
     maps: {method: (2, X, Y, Z), or (1, X, Y, Z) for both sequences}.  image: (2, X, Y, Z).  lesion: (X, Y, Z) bool.
     """
-    fig = new_figure(DOUBLE_COLUMN_MM, 74, "compressed")
-    axes = fig.subplots(2, 1 + len(maps))
-    x, y, z = largest_slice(lesion, "the lesion")
+    fig, axes = new_panels(74, 2, 1 + len(maps), letters=False)
+    centre = largest_slice(lesion, "the lesion")
+    z = centre[2]
     for name, column in zip((None, *maps), axes.T, strict=True):
         limit = np.abs(maps[name][..., z]).max() if name else 1
         for channel, ax in enumerate(column):
             if name and channel >= len(maps[name]):
                 ax.set_axis_off()
                 continue
-            prepare_field(ax, (x * spacing_mm[0], y * spacing_mm[1]), (FIELD_MM, FIELD_MM))
-            draw_anatomy(ax, image[channel], z, spacing_mm)
+            draw_surroundings(ax, image[channel], centre, spacing_mm, FIELD_MM)
             if name:
                 plane = maps[name][channel, :, :, z]
                 draw_plane(ax, plane, spacing_mm, cmap=SALIENCY_MAP, norm=Normalize(-(limit or 1), limit or 1))
@@ -61,13 +52,10 @@ def plot_convergence(table, tolerance):
 
     table: columns scan, label, method, copies, standard_error.  tolerance: of the standard error, marked.
     """
-    fig = new_figure(DOUBLE_COLUMN_MM, 62)
     names = list(table["method"].unique())
-    axes = fig.subplots(1, len(names), sharey=True, squeeze=False)[0]
-    for name, ax in zip(names, axes, strict=True):
-        curves = table[table["method"] == name].pivot(
-            index="copies", columns=["scan", "label"], values="standard_error"
-        )
+    fig, axes = new_panels(62, 1, len(names), sharey=True, squeeze=False)
+    for name, ax in zip(names, axes[0], strict=True):
+        curves = rows_of(table, method=name).pivot(index="copies", columns=["scan", "label"], values="standard_error")
         ax.plot(curves.index, curves, color="0.7", lw=0.6)
         median = curves.median(axis=1)
         ax.plot(median.index, median, color="black", lw=1.5, label=f"median, {curves.shape[1]} lesions")
@@ -79,10 +67,10 @@ def plot_convergence(table, tolerance):
         ax.xaxis.set_major_formatter("{x:g}")
         ax.xaxis.minorticks_off()
         ax.legend()
-    low, high = axes[0].get_ylim()
-    axes[0].set_yticks([level for level in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1) if low <= level <= high])
-    axes[0].yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
-    axes[0].yaxis.set_minor_formatter("")
-    axes[0].set_ylabel("largest standard error of a voxel\n(% of the map's largest magnitude)")
-    label_panels(axes)
+    first = axes[0, 0]
+    low, high = first.get_ylim()
+    first.set_yticks([level for level in (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1) if low <= level <= high])
+    first.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    first.yaxis.set_minor_formatter("")
+    first.set_ylabel("largest standard error of a voxel\n(% of the map's largest magnitude)")
     return fig

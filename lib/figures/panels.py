@@ -17,7 +17,7 @@ from lib.figures.style import (
     KIND_COLOURS,
     SALIENCY_MAP,
     label_axis,
-    new_figure,
+    new_panels,
     styled,
 )
 from lib.lesions import label_instances
@@ -26,6 +26,7 @@ from lib.scans import SEQUENCES
 ANNOTATION_COLOUR = "white"
 FIELD_MM = 60
 EDGE = [withStroke(linewidth=1.3, foreground="black", alpha=0.6)]  # keeps type and contours legible on any grey
+BAR = {"location": "bottom", "aspect": 60, "pad": 0.02}
 
 
 def draw_projections(fig, frequency, affine, brain=None):
@@ -34,41 +35,29 @@ def draw_projections(fig, frequency, affine, brain=None):
     frequency: (X, Y, Z) int.  affine: (4, 4), RAS and along the axes.  brain: (X, Y, Z) bool.  Returns the three axes.
     """
     spacing, offset = np.diag(affine)[:3], affine[:3, 3]
-    field = frequency > 0 if brain is None else brain
-    corners = np.argwhere(field) if field.any() else np.array([[0, 0, 0], frequency.shape])
+    corners = np.argwhere(frequency > 0 if brain is None else brain)
+    corners = corners if len(corners) else np.array([[0, 0, 0], frequency.shape])
     low, high = corners.min(0) * spacing + offset - 5, corners.max(0) * spacing + offset + 5
-    planes = ((1, 2, 0, "sagittal"), (0, 2, 1, "coronal"), (0, 1, 2, "axial"))
-    axes = fig.subplots(1, 3, width_ratios=[high[u] - low[u] for u, *_ in planes])
+    axes = fig.subplots(1, 3, width_ratios=(high - low)[[1, 0, 0]])
     directions = ("x (mm), left to right", "y (mm), posterior to anterior", "z (mm), inferior to superior")
-    for ax, (u, v, along, name) in zip(axes, planes, strict=True):
-        centres = [np.arange(frequency.shape[a]) * spacing[a] + offset[a] for a in (u, v)]
-        extent = [
-            edge
-            for a, c in zip((u, v), centres, strict=True)
-            for edge in (c[0] - spacing[a] / 2, c[-1] + spacing[a] / 2)
-        ]
+    for ax, along, name in zip(axes, range(3), ("sagittal", "coronal", "axial"), strict=True):
+        u, v = shown = np.delete(range(3), along)
         counts = np.ma.masked_equal(frequency.max(axis=along), 0)
-        drawn = ax.imshow(counts.T, origin="lower", extent=extent, cmap="magma_r", vmin=0, vmax=max(frequency.max(), 1))
+        extent = np.repeat(offset[shown], 2) + _extent(counts, spacing[shown])
+        place = {"origin": "lower", "extent": extent}
+        drawn = ax.imshow(counts.T, cmap="magma_r", vmin=0, vmax=max(frequency.max(), 1), **place)
         if brain is not None:
-            ax.contour(*centres, brain.max(axis=along).T, levels=[0.5], colors="0.5", linewidths=0.6)
+            ax.contour(brain.max(axis=along).T, levels=[0.5], colors="0.5", linewidths=0.6, **place)
         ax.set(xlim=(low[u], high[u]), ylim=(low[v], high[v]), xlabel=directions[u], ylabel=directions[v], title=name)
-    fig.colorbar(
-        drawn,
-        ax=axes,
-        label="largest count along the projection (scans)",
-        ticks=MaxNLocator(6, integer=True),
-        shrink=0.7,
-    )
+    ticks, label = MaxNLocator(6, integer=True), "largest count along the projection (scans)"
+    fig.colorbar(drawn, ax=axes, label=label, ticks=ticks, shrink=0.7)
     return axes
 
 
 def prepare_field(ax, centre_mm, size_mm):
     """Black field of size_mm (width, height) about centre_mm, without ticks."""
-    (x, y), (width, height) = centre_mm, size_mm
-    ax.set(
-        xlim=(x - width / 2, x + width / 2), ylim=(y - height / 2, y + height / 2), xticks=[], yticks=[], aspect="equal"
-    )
-    ax.set_facecolor("black")
+    limits = [(centre - size / 2, centre + size / 2) for centre, size in zip(centre_mm, size_mm, strict=True)]
+    ax.set(xlim=limits[0], ylim=limits[1], xticks=[], yticks=[], aspect="equal", facecolor="black")
     ax.spines[:].set_visible(False)
 
 
@@ -84,8 +73,13 @@ def draw_plane(ax, plane, spacing_mm, **style):
 def draw_anatomy(ax, channel, z, spacing_mm):
     """Axial slice z of one channel, (X, Y, Z), in grey between percentiles 0.5 and 99.8 of its brain."""
     low, high = np.percentile(channel[channel != 0], (0.5, 99.8))
-    plane = np.ma.masked_equal(channel[:, :, z], 0)
-    draw_plane(ax, plane, spacing_mm, cmap="gray", vmin=low, vmax=high)
+    draw_plane(ax, np.ma.masked_equal(channel[:, :, z], 0), spacing_mm, cmap="gray", vmin=low, vmax=high)
+
+
+def draw_surroundings(ax, channel, centre, spacing_mm, size_mm=FIELD_MM):
+    """Axial slice of one channel, (X, Y, Z), in a square field about the voxel centre (x, y, z)."""
+    prepare_field(ax, np.multiply(centre[:2], spacing_mm[:2]), (size_mm, size_mm))
+    draw_anatomy(ax, channel, int(centre[2]), spacing_mm)
 
 
 def draw_outline(ax, plane, spacing_mm, colour):
@@ -113,8 +107,7 @@ def largest_slice(mask, name):
     if not mask.any():
         raise ValueError(f"the mask of {name!r} is empty: give the voxels of its lesion")
     z = int(mask.sum(axis=(0, 1)).argmax())
-    x, y = np.argwhere(mask[:, :, z]).mean(axis=0)
-    return x, y, z
+    return *np.argwhere(mask[:, :, z]).mean(axis=0), z
 
 
 def _matched(annotation, prediction):
@@ -132,23 +125,21 @@ def plot_examples(cases):
     cases: dicts of image (2, X, Y, Z), annotation and prediction (X, Y, Z) bool,
     centre (voxel x, y, z), spacing_mm, title.
     """
-    fig = new_figure(DOUBLE_COLUMN_MM, 52 * len(cases) + 10, "compressed")
-    axes = fig.subplots(len(cases), 4, squeeze=False, width_ratios=(1, 1, 1, 1.22))
+    shape, widths = (len(cases), 4), (1, 1, 1, 1.22)
+    fig, axes = new_panels(52 * len(cases) + 10, *shape, letters=False, squeeze=False, width_ratios=widths)
     for row, case in zip(axes, cases, strict=True):
         spacing, z = case["spacing_mm"], int(case["centre"][2])
         corners = np.argwhere((case["image"] != 0).any(axis=(0, 3))) * spacing[:2]
-        middle, size = (corners.min(0) + corners.max(0)) / 2, np.ptp(corners, axis=0) + 6
-        zoom = np.multiply(case["centre"][:2], spacing[:2])
-        for ax, channel in zip(row, (0, 1, 0, 0), strict=True):
-            prepare_field(ax, middle, size) if ax is not row[3] else prepare_field(ax, zoom, (FIELD_MM, FIELD_MM))
+        for ax, channel in zip(row[:3], (0, 1, 0), strict=True):
+            prepare_field(ax, (corners.min(0) + corners.max(0)) / 2, np.ptp(corners, axis=0) + 6)
             draw_anatomy(ax, case["image"][channel], z, spacing)
+        draw_surroundings(row[3], case["image"][0], case["centre"], spacing)
+        masks = {"annotation": case["annotation"]} | _matched(case["annotation"], case["prediction"])
         for ax in row[2:]:
-            draw_outline(ax, case["annotation"][:, :, z], spacing, ANNOTATION_COLOUR)
-            for kind, mask in _matched(case["annotation"], case["prediction"]).items():
-                draw_outline(ax, mask[:, :, z], spacing, KIND_COLOURS[kind])
-        row[2].add_patch(
-            Rectangle(zoom - FIELD_MM / 2, FIELD_MM, FIELD_MM, fill=False, edgecolor="0.8", lw=0.5, ls=":")
-        )
+            for kind, mask in masks.items():
+                draw_outline(ax, mask[:, :, z], spacing, KIND_COLOURS.get(kind, ANNOTATION_COLOUR))
+        corner = np.multiply(case["centre"][:2], spacing[:2]) - FIELD_MM / 2
+        row[2].add_patch(Rectangle(corner, FIELD_MM, FIELD_MM, fill=False, edgecolor="0.8", lw=0.5, ls=":"))
         row[0].set_ylabel(case["title"])
         mark_sides(row[0], 20)
         mark_sides(row[3], 10)
@@ -156,9 +147,8 @@ def plot_examples(cases):
         ax.set_title(title)
     names = {"annotation": "annotation", "TP": "TP", "FP": "FP", "FN": "FN (annotated, missed)"}
     lines = [Line2D([], [], color=KIND_COLOURS.get(name, ANNOTATION_COLOUR), lw=1.5) for name in names]
-    fig.legend(
-        lines, names.values(), loc="outside lower center", ncols=4, frameon=True, facecolor="0.2", labelcolor="white"
-    )
+    style = {"loc": "outside lower center", "frameon": True, "facecolor": "0.2", "labelcolor": "white"}
+    fig.legend(lines, names.values(), ncols=4, **style)
     return fig
 
 
@@ -172,57 +162,44 @@ def plot_saliency_maps(cases):
     (or, where none is, the largest there is).
     """
     cams = any(case["cam"] is not None for case in cases)
-    fig = new_figure(DOUBLE_COLUMN_MM, (34 if cams else 42) * len(cases) + 22, "compressed")
-    axes = fig.subplots(len(cases), 4 + cams, squeeze=False)
+    height = (34 if cams else 42) * len(cases) + 22
+    fig, axes = new_panels(height, len(cases), 4 + cams, letters=False, squeeze=False)
     centres = [largest_slice(case["lesion"], case["label"]) for case in cases]
-    limit = _limit([case["saliency"] for case in cases], centres, cases)
-    top = _limit([case["cam"] for case in cases], centres, cases)
+    limit, top = (_limit(cases, name, centres) for name in ("saliency", "cam"))
     signed = ScalarMappable(Normalize(-limit, limit), SALIENCY_MAP)
     positive = ScalarMappable(Normalize(0, top), ACTIVATION_MAP)
-    for row, case, (x, y, z) in zip(axes, cases, centres, strict=True):
-        spacing = case["spacing_mm"]
-        maps = [None, case["saliency"][0], None, case["saliency"][1], case["cam"]]
+    for row, case, centre in zip(axes, cases, centres, strict=True):
+        spacing, (flair, mprage) = case["spacing_mm"], case["saliency"]
+        maps = (None, flair, None, mprage, case["cam"])
         for ax, channel, values, scale in zip(row, (0, 0, 1, 1, 0), maps, (signed,) * 4 + (positive,), strict=False):
-            prepare_field(ax, (x * spacing[0], y * spacing[1]), (FIELD_MM, FIELD_MM))
-            draw_anatomy(ax, case["image"][channel], z, spacing)
+            draw_surroundings(ax, case["image"][channel], centre, spacing)
             if values is not None:
-                draw_plane(ax, values[:, :, z], spacing, cmap=scale.cmap, norm=scale.norm)
+                draw_plane(ax, values[:, :, centre[2]], spacing, cmap=scale.cmap, norm=scale.norm)
                 write_on(ax, 0.03, 0.03, f"peak {values.flat[np.abs(values).argmax()]:+.2g}".replace("-", "−"))
-            draw_outline(ax, case["lesion"][:, :, z], spacing, "white")
+            draw_outline(ax, case["lesion"][:, :, centre[2]], spacing, "white")
         if cams and case["cam"] is None:
             write_on(row[4], 0.5, 0.05, "not computed", ha="center")
         row[0].set_ylabel(f"{case['kind']}\n{case['label']}", color=KIND_COLOURS[case["kind"]])
         mark_sides(row[0], 10)
-    for ax, title in zip(
-        axes[0], ("FLAIR", "SmoothGrad, FLAIR", "MPRAGE", "SmoothGrad, MPRAGE", "Grad-CAM++"), strict=False
-    ):
+    titles = ("FLAIR", "SmoothGrad, FLAIR", "MPRAGE", "SmoothGrad, MPRAGE", "Grad-CAM++")
+    for ax, title in zip(axes[0], titles, strict=False):
         ax.set_title(title)
-    bar = {"location": "bottom", "aspect": 60, "pad": 0.02}
-    fig.colorbar(signed, ax=axes[:, :4], label="SmoothGrad saliency (logit per z-score), one scale for all rows", **bar)
+    fig.colorbar(signed, ax=axes[:, :4], label="SmoothGrad saliency (logit per z-score), one scale for all rows", **BAR)
     if cams:
-        colour_bar = fig.colorbar(positive, ax=axes[:, 4:], **{**bar, "aspect": 14})
-        label_axis(colour_bar.ax.xaxis, "Grad-CAM++", "a.u.", top)
+        label_axis(fig.colorbar(positive, ax=axes[:, 4:], **BAR | {"aspect": 14}).ax.xaxis, "Grad-CAM++", "a.u.", top)
     return fig
 
 
-def _limit(maps, centres, cases):
-    """Largest magnitude of maps (..., X, Y, Z) in the fields that are drawn about centres; where these are empty, anywhere; else 1.
-
-    A map may be None.
-    """
-    given = [
-        (one, at, case["spacing_mm"]) for one, at, case in zip(maps, centres, cases, strict=True) if one is not None
-    ]
-    shown = max((_shown(*one) for one in given), default=0.0)
-    return shown or max((float(np.abs(one).max()) for one, *_ in given), default=0.0) or 1.0
-
-
-def _shown(values, centre, spacing_mm):
-    """Largest magnitude of values (..., X, Y, Z) in the field that is drawn about centre."""
-    half = [round(FIELD_MM / 2 / s) for s in spacing_mm[:2]]
-    (x, y), z = (round(c) for c in centre[:2]), centre[2]
-    field = values[..., max(x - half[0], 0) : x + half[0] + 1, max(y - half[1], 0) : y + half[1] + 1, z]
-    return float(np.abs(field).max())
+def _limit(cases, name, centres):
+    """Largest magnitude of the maps `name` of cases in the fields about centres; where these are empty, anywhere; else 1."""
+    shown, anywhere = [0], [0]
+    for case, (x, y, z) in zip(cases, centres, strict=True):
+        if (values := case[name]) is not None:
+            halves = (round(FIELD_MM / 2 / spacing) for spacing in case["spacing_mm"][:2])
+            field = [slice(max(round(c) - h, 0), round(c) + h + 1) for c, h in zip((x, y), halves, strict=True)]
+            shown.append(np.abs(values[..., *field, z]).max())
+            anywhere.append(np.abs(values).max())
+    return float(max(shown) or max(anywhere) or 1)
 
 
 @styled
@@ -233,20 +210,17 @@ def plot_synthetic_panels(cases):
     """
     bands = -(-len(cases) // 6)
     columns = -(-len(cases) // bands)
-    cell = DOUBLE_COLUMN_MM / max(columns, 4)
-    fig = new_figure(DOUBLE_COLUMN_MM, bands * (2 * cell + 8), "compressed")
-    axes = fig.subplots(2 * bands, columns, squeeze=False)
+    height = bands * (2 * DOUBLE_COLUMN_MM / max(columns, 4) + 8)
+    fig, axes = new_panels(height, 2 * bands, columns, letters=False, squeeze=False)
     for ax in axes.flat:
         ax.set_axis_off()
     for index, case in enumerate(cases):
         band, column = divmod(index, columns)
-        x, y, z = largest_slice(case["mask"], case["title"])
-        spacing = case["spacing_mm"]
+        centre = largest_slice(case["mask"], case["title"])
         for channel, ax in enumerate(axes[2 * band : 2 * band + 2, column]):
             ax.set_axis_on()
-            prepare_field(ax, (x * spacing[0], y * spacing[1]), (FIELD_MM, FIELD_MM))
-            draw_anatomy(ax, case["image"][channel], z, spacing)
-            draw_outline(ax, case["mask"][:, :, z], spacing, KIND_COLOURS["FP"])
+            draw_surroundings(ax, case["image"][channel], centre, case["spacing_mm"])
+            draw_outline(ax, case["mask"][:, :, centre[2]], case["spacing_mm"], KIND_COLOURS["FP"])
             if column == 0:
                 ax.set_ylabel(SEQUENCES[channel])
                 mark_sides(ax, 10)

@@ -3,7 +3,7 @@
 import numpy as np
 from matplotlib import colormaps
 
-from lib.figures.style import DOUBLE_COLUMN_MM, SEQUENCE_COLOURS, label_panels, new_figure, styled
+from lib.figures.style import DOUBLE_COLUMN_MM, SEQUENCE_COLOURS, label_panels, new_figure, rows_of, styled
 from lib.statistics import detection_curve
 
 NAMES = {"FLAIR": "FLAIR only", "MPRAGE": "MPRAGE only", "both": "FLAIR and MPRAGE"}
@@ -48,17 +48,17 @@ def mark_real_contrast(ax, sequences, real_contrast):
 def _draw_curves(fig, curves, response, name, colours, real_contrast):
     """A panel for each choice of sequences, a curve for each value of the column `name`, and the observed shares."""
     axes = fig.subplots(1, 3, sharey=True)
-    observed = response.set_index(["surroundings", "sequences", "diameter_mm"]).sort_index()
     for ax, sequences in zip(axes, NAMES, strict=True):
-        rows = curves[curves["sequences"] == sequences].to_dict("records")
+        rows = rows_of(curves, sequences=sequences).to_dict("records")
         for shift, curve in zip(np.linspace(-0.04, 0.04, len(rows)), rows, strict=True):
             colour, value = colours[curve[name]], curve[name] if name == "surroundings" else f"{curve[name]:g} mm"
             x = np.linspace(curve["first"], curve["last"], 200)
             fitted = detection_curve(x, *(curve[parameter] for parameter in PARAMETERS))
             ax.plot(x, fitted, color=colour, label=f"{value}, n = {curve['n']}")
-            points = observed.loc[[(curve["surroundings"], sequences, curve["diameter_mm"])]]
-            ax.vlines(points["contrast"] + shift, points["low_detected"], points["high_detected"], color=colour, lw=0.6)
-            ax.plot(points["contrast"] + shift, points["detected"], "o", ms=2, color=colour)
+            points = rows_of(response, **{key: curve[key] for key in ("surroundings", "sequences", "diameter_mm")})
+            place = points["contrast"] + shift
+            ax.vlines(place, points["low_detected"], points["high_detected"], color=colour, lw=0.6)
+            ax.plot(place, points["detected"], "o", ms=2, color=colour)
         mark_real_contrast(ax, sequences, real_contrast)
         ax.set(xlabel="contrast (z-score)", title=NAMES[sequences], ylim=(-0.03, 1.03))
     axes[0].set_ylabel("detected (fraction)")
@@ -73,7 +73,7 @@ def _draw_half_levels(fig, curves, smallest, compared):
     names = [name for name in SURROUNDINGS if (compared["surroundings"] == name).any()]
     for shift, (sequences, colour) in zip((-1, 0, 1), COLOURS.items(), strict=True):
         style = {"color": colour, "label": NAMES[sequences]}
-        deep, small, here = (table[table["sequences"] == sequences] for table in (curves, smallest, compared))
+        deep, small, here = (rows_of(table, sequences=sequences) for table in (curves, smallest, compared))
         _draw_intervals(contrast, deep["diameter_mm"] + 0.08 * shift, deep["contrast50"], deep, **style)
         _draw_intervals(size, small["contrast"] + 0.04 * shift, small["diameter50_mm"], small, **style)
         for place in axes[2:]:
@@ -82,10 +82,10 @@ def _draw_half_levels(fig, curves, smallest, compared):
     contrast.set(xlabel="diameter (mm)", ylabel="contrast at 50 % (z-score)")
     size.set(xlabel="contrast (z-score)", ylabel="diameter at 50 % (mm)")
     for place in axes[2:]:
-        place.set(xticks=range(len(names)), xticklabels=[name.replace(" ", "\n", 1) for name in names])
+        place.set_xticks(range(len(names)), [name.replace(" ", "\n", 1) for name in names])
         place.set(xlim=(-0.5, len(names) - 0.5), ylabel="contrast at 50 % (z-score)")
-    title = "arrow: 50 % lies beyond\nwhat was tried"
-    fig.legend(*contrast.get_legend_handles_labels(), loc="outside right center", title=title)
+    handles, title = contrast.get_legend_handles_labels()[0], "arrow: 50 % lies beyond\nwhat was tried"
+    fig.legend(handles=handles, loc="outside right center", title=title)
     return list(axes)
 
 

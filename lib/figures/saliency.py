@@ -4,18 +4,14 @@ from contextlib import redirect_stdout
 from io import StringIO
 
 import numpy as np
+import pandas as pd
+import seaborn as sns
+import seaborn.objects as so
 import starbars
 from matplotlib.ticker import MultipleLocator
 
-from lib.figures.style import (
-    DOUBLE_COLUMN_MM,
-    KIND_COLOURS,
-    draw_band,
-    label_axis,
-    label_panels,
-    new_figure,
-    styled,
-)
+from lib.figures import style
+from lib.figures.style import KIND_COLOURS, label_panels, move_legend, new_chart, rows_of, styled
 from lib.statistics import KINDS
 
 METHOD_LABELS = {"smoothgrad_max": "SmoothGrad max", "smoothgrad_mean": "SmoothGrad mean", "grad_cam": "Grad-CAM++"}
@@ -28,14 +24,20 @@ MEASURES = {
     "mean_perilesional": "mean around",
     "contrast": "inside − around",
 }
-ESTIMATE_COLOURS = ("black", "#ddaa33", "#bb5566", "#004488")
+ESTIMATE_COLOURS = {"all lesions": "black", "adjusted": "#ddaa33", "pairs matched in volume": "#bb5566"}
+ESTIMATE_COLOURS["pairs matched in volume and probability"] = "#004488"
 ENLARGED_MM = 2
+UNDER_PEAKS = (
+    "n lesions (n patients) under each kind; black line: median. Mann-Whitney U, Holm-adjusted p: "
+    "ns > 0.05, * ≤ 0.05, ** ≤ 0.01, *** ≤ 0.001, **** ≤ 0.0001"
+)
 
 
-def _method_axes(fig, table):
-    """Axes by (method, sequence): SmoothGrad methods in rows, sequences in columns at one scale, Grad-CAM++ beside."""
+def _new_method_panels(table, row_mm, rest_mm):
+    """Figure and titled axes by (method, sequence): SmoothGrad in rows, sequences at one scale, Grad-CAM++ beside."""
     present = set(table["method"])
     rows = [method for method in ("smoothgrad_max", "smoothgrad_mean") if method in present]
+    fig = style.new_figure(style.DOUBLE_COLUMN_MM, row_mm * max(len(present) - 1, 1) + rest_mm)
     grid = fig.add_gridspec(max(len(rows), 1), 2 * bool(rows) + ("grad_cam" in present))
     axes = {}
     for row, method in enumerate(rows):
@@ -43,11 +45,7 @@ def _method_axes(fig, table):
         axes[method, "MPRAGE"] = fig.add_subplot(grid[row, 1], sharey=axes[method, "FLAIR"])
     if "grad_cam" in present:
         axes["grad_cam", "both"] = fig.add_subplot(grid[:, -1])
-    return axes
-
-
-def _panel_title(method, sequence):
-    return METHOD_LABELS[method] if sequence == "both" else f"{METHOD_LABELS[method]}, {sequence}"
+    return fig, axes
 
 
 @styled
@@ -57,48 +55,45 @@ def plot_peaks(saliency, tests):
     saliency, tests: tables 04_saliency and 04_tests, of which the raw peaks are shown; TN in grey matter is compared with TN in
     white matter alone. A kind without lesions leaves its place empty.
     """
-    axes = _method_axes(
-        fig := new_figure(DOUBLE_COLUMN_MM, 66 * max(saliency["method"].nunique() - 1, 1) + 12), saliency
-    )
+    fig, axes = _new_method_panels(saliency, 66, 12)
     for (method, sequence), ax in axes.items():
-        rows = saliency[(saliency["method"] == method) & (saliency["sequence"] == sequence)].dropna(subset="peak")
+        rows = rows_of(saliency, method=method, sequence=sequence).dropna(subset="peak")
         _draw_kinds(ax, rows)
-        label_axis(ax.yaxis, "peak saliency", METHOD_UNITS[method], rows["peak"].abs().max())
+        style.label_axis(ax.yaxis, "peak saliency", METHOD_UNITS[method], rows["peak"].abs().max())
     tall = {"grad_cam": 0.14 if len(axes) > 3 else 0.38}
-    limits = (-0.6, len(KINDS) - 0.4)
-    bars = {key: ax.inset_axes((0, 1, 1, tall.get(key[0], 0.38)), xlim=limits) for key, ax in axes.items()}
-    fig.supxlabel(
-        "n lesions (n patients) under each kind; black line: median. Mann-Whitney U, Holm-adjusted p: "
-        "ns > 0.05, * ≤ 0.05, ** ≤ 0.01, *** ≤ 0.001, **** ≤ 0.0001",
-        fontsize=6,
-    )
+    bars = {key: ax.inset_axes((0, 1, 1, tall.get(key[0], 0.38)), xlim=ax.get_xlim()) for key, ax in axes.items()}
+    fig.supxlabel(UNDER_PEAKS, fontsize=6)
     label_panels(bars.values())
     fig.draw_without_rendering()  # the bars are spaced in pixels of the final layout
-    shown = tests[(tests["measure"] == "peak") & (tests["scaling"] == "raw")].dropna(subset="p_holm")
+    shown = rows_of(tests, measure="peak", scaling="raw").dropna(subset="p_holm")
     shown = shown[(shown["b"] != "TN grey") | (shown["a"] == "TN")]
     for (method, sequence), ax in bars.items():
-        rows = shown[(shown["method"] == method) & (shown["sequence"] == sequence)]
-        ax.set(title=_panel_title(method, sequence), ylim=(-1, 0))
+        ax.set(title=_title(method, sequence), ylim=(-1, 0))
         ax.axis("off")
-        _draw_bars(ax, rows, 6 / 72 * fig.dpi / ax.bbox.height)
+        _draw_bars(ax, rows_of(shown, method=method, sequence=sequence), 6 / 72 * fig.dpi / ax.bbox.height)
     return fig
 
 
+def _title(method, sequence):
+    return METHOD_LABELS[method] + ("" if sequence == "both" else f", {sequence}")
+
+
 def _draw_kinds(ax, rows):
-    """Violin, median and every lesion of each kind, and how many they are."""
-    jitter = np.random.default_rng(0)
-    for place, kind in enumerate(KINDS):
-        values = rows.loc[rows["kind"] == kind, "peak"].to_numpy()
-        if values.size > 4 and np.ptp(values) > 0:
-            (body,) = ax.violinplot(values, [place], widths=0.85, showextrema=False)["bodies"]
-            body.set(facecolor=KIND_COLOURS[kind], alpha=0.3)
-        if values.size > 1:
-            ax.hlines(np.median(values), place - 0.3, place + 0.3, color="black", zorder=3)
-        ax.plot(place + jitter.uniform(-0.15, 0.15, values.size), values, "o", ms=1.5, color=KIND_COLOURS[kind])
+    """Every lesion of each kind, their median, the violin of more than four values, and how many they are."""
+    many = rows.groupby("kind")["peak"].transform("nunique") > 4
+    sns.violinplot(
+        rows[many], x="kind", y="peak", hue="kind", order=KINDS, palette=KIND_COLOURS, legend=False, ax=ax,
+        inner=None, cut=0, density_norm="width", width=0.85, alpha=0.3, saturation=1, linewidth=0,
+    )  # fmt: skip
+    chart = new_chart(rows, x="kind", y="peak", color="kind").on(ax)
+    chart = chart.scale(x=so.Nominal(order=KINDS), color=KIND_COLOURS).add(
+        so.Dot(pointsize=2, artist_kws=style.ON_TOP), so.Jitter(0.3, seed=0), legend=False
+    )
+    chart.add(so.Dash(color="black", linewidth=1, width=0.6), so.Agg("median"), legend=False).plot()
     n = rows.groupby("kind").agg(lesions=("peak", "size"), patients=("subject", "nunique"))
     n = n.reindex(KINDS, fill_value=0)
-    ax.set(xticks=range(len(KINDS)), xticklabels=[f"{k}\n{n.lesions[k]} ({n.patients[k]})" for k in KINDS])
-    ax.set_xlim(-0.6, len(KINDS) - 0.4)
+    ax.set_xticks(range(len(KINDS)), [f"{k}\n{n.lesions[k]} ({n.patients[k]})" for k in KINDS])
+    ax.set(xlabel="", xlim=(-0.6, len(KINDS) - 0.4))
     ax.axhline(0, color="0.7", lw=0.6, zorder=0)
 
 
@@ -116,16 +111,16 @@ def plot_profiles(profile):
 
     Inset in the panels of SmoothGrad: the shells beyond ENLARGED_MM at a scale of their own.
     """
-    axes = _method_axes(fig := new_figure(DOUBLE_COLUMN_MM, 56 * max(profile["method"].nunique() - 1, 1) + 16), profile)
+    fig, axes = _new_method_panels(profile, 56, 16)
     for (method, sequence), ax in axes.items():
-        rows = profile[(profile["method"] == method) & (profile["sequence"] == sequence)]
+        rows = rows_of(profile, method=method, sequence=sequence)
         _draw_profiles(ax, rows)
         ax.axvline(0, color="0.3", lw=0.6, ls="--", zorder=0)
         ax.annotate("inside", (-0.3, 1), xycoords=("data", "axes fraction"), ha="right", va="top", fontsize=6)
         ax.xaxis.set_major_locator(MultipleLocator(5))
         ax.set(xlabel="distance from lesion border (mm)", xlim=(min(rows["distance_mm"].min(), -4), None))
-        label_axis(ax.yaxis, "mean saliency", METHOD_UNITS[method], rows["mean"].abs().max())
-        ax.set_title(_panel_title(method, sequence))
+        style.label_axis(ax.yaxis, "mean saliency", METHOD_UNITS[method], rows["mean"].abs().max())
+        ax.set_title(_title(method, sequence))
         far = rows[rows["distance_mm"] > ENLARGED_MM]
         if method != "grad_cam" and len(far):
             above = rows["mean"].max() > -rows["mean"].min()
@@ -140,82 +135,72 @@ def plot_profiles(profile):
 
 def _draw_profiles(ax, rows):
     for kind in KINDS:
-        here = rows[rows["kind"] == kind].sort_values("distance_mm")
+        here = rows_of(rows, kind=kind)
         if len(here):
             label = f"{kind}, {here['lesions'].max():.0f} lesions of {here['patients'].max():.0f} patients"
-            draw_band(ax, here, "distance_mm", "mean", "low", "high", color=KIND_COLOURS[kind], label=label)
+            style.draw_band(ax, here, "distance_mm", "mean", color=KIND_COLOURS[kind], label=label)
     ax.axhline(0, color="0.7", lw=0.6, zorder=0)
 
 
 @styled
 def plot_orders(clustered):
     """Cliff's delta of every pair of kinds in every measure of the signed-maximum map, raw and scaled.  Table 04_clustered."""
-    rows = clustered[clustered["method"] == "smoothgrad_max"]
-    pairs = list(dict.fromkeys(zip(rows["a"], rows["b"], strict=True)))
-    fig = new_figure(DOUBLE_COLUMN_MM, 2 * (14 + 4 * len(pairs)) + 10)
-    axes = fig.subplots(2, len(MEASURES), sharex=True, sharey=True)
-    for line, sequence in zip(axes, ("FLAIR", "MPRAGE"), strict=True):
-        for ax, (measure, name) in zip(line, MEASURES.items(), strict=True):
-            here = rows[(rows["sequence"] == sequence) & (rows["measure"] == measure)]
-            for scaling, offset, face in (("raw", -0.17, "black"), ("scaled", 0.17, "white")):
-                one = here[here["scaling"] == scaling].set_index(["a", "b"]).reindex(pairs)
-                place = np.arange(len(pairs)) + offset
-                ax.hlines(place, one["delta_low"], one["delta_high"], color="0.5", lw=0.8)
-                ax.plot(one["delta"], place, "o", ms=2.2, color="black", mfc=face, mew=0.6, label=scaling)
-            ax.axvline(0, color="0.7", lw=0.6, zorder=0)
-            ax.set(xlim=(-1.1, 1.1), ylim=(len(pairs) - 0.5, -0.5), title=f"{sequence}\n{name}")
-            ax.set(yticks=range(len(pairs)), yticklabels=[f"{a} over {b}" for a, b in pairs])
-    label_panels(axes[:, 0])
+    rows = rows_of(clustered, method="smoothgrad_max")
+    panel = rows["sequence"] + "\n" + rows["measure"].map(MEASURES)
+    rows = rows.assign(pair=rows["a"] + " over " + rows["b"], panel=panel)
+    pairs = list(rows["pair"].unique())
+    fig = style.new_figure(style.DOUBLE_COLUMN_MM, 2 * (14 + 4 * len(pairs)) + 10)
+    panels = [f"{sequence}\n{name}" for sequence in ("FLAIR", "MPRAGE") for name in MEASURES.values()]
+    chart = new_chart(rows, x="delta", y="pair", color="scaling").facet("panel", wrap=len(MEASURES), order=panels)
+    interval = {"xmin": "delta_low", "xmax": "delta_high", "legend": False}
+    chart = chart.add(so.Range(color="0.5", linewidth=0.8), so.Dodge(), **interval)
+    chart = chart.add(so.Dot(pointsize=2.2, edgecolor="black", edgewidth=0.6, artist_kws=style.ON_TOP), so.Dodge())
+    chart = chart.scale(y=so.Nominal(order=pairs), color={"raw": "black", "scaled": "white"}).limit(x=(-1.1, 1.1))
+    chart.label(x="", y="").on(fig).plot()
+    for ax in fig.axes:
+        ax.axvline(0, color="0.7", lw=0.6, zorder=0)
+    label_panels(fig.axes[:: len(MEASURES)])
     fig.supxlabel("Cliff's delta, with 95 % patient-bootstrap interval", fontsize=7)
-    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
+    move_legend(fig, loc="outside upper center", ncols=2)
     return fig
 
 
 @styled
 def plot_proxy(saliency, clustered, matched):
     """Is the FLAIR peak more than a proxy of size and probability?  Tables 04_saliency, 04_clustered and 04_matched."""
-    fig = new_figure(DOUBLE_COLUMN_MM, 82)
-    size, probability, forest = fig.subplots(1, 3, width_ratios=(3, 3, 4))
-    chosen = {"method": "smoothgrad_max", "sequence": "FLAIR"}
+    fig, (size, probability, forest) = style.new_panels(82, 1, 3, width_ratios=(3, 3, 4))
     shown, clustered, matched = (
-        table[(table[list(chosen)] == list(chosen.values())).all(axis=1)] for table in (saliency, clustered, matched)
+        rows_of(table, method="smoothgrad_max", sequence="FLAIR") for table in (saliency, clustered, matched)
     )
     for kind in KINDS:
         here = shown[shown["kind"] == kind]
-        style = {"marker": "o", "ls": "", "ms": 2.2, "color": KIND_COLOURS[kind], "label": kind}
-        size.plot(here["volume_mm3"], here["peak"], **style)
-        probability.plot(here["mean_probability"], here["peak"], **style)
+        for ax, measure in ((size, "volume_mm3"), (probability, "mean_probability")):
+            ax.plot(here[measure], here["peak"], "o", ms=2.2, color=KIND_COLOURS[kind], label=kind)
     size.set(xscale="log", xlabel="volume (mm³)", ylabel="FLAIR peak (logit per z-score)")
     size.xaxis.set_major_formatter("{x:g}")
     probability.set(xlabel="mean probability", xlim=(-0.03, 1.03))
-    _draw_differences(forest, clustered[(clustered["measure"] == "peak") & (clustered["scaling"] == "raw")], matched)
-    fig.legend(*size.get_legend_handles_labels(), loc="outside lower left", ncols=5, columnspacing=1, handletextpad=0.1)
-    fig.legend(
-        *forest.get_legend_handles_labels(), loc="outside lower right", ncols=2, columnspacing=1, handletextpad=0.1
-    )
-    label_panels((size, probability, forest))
+    _draw_differences(forest, rows_of(clustered, measure="peak", scaling="raw"), matched)
+    narrow = {"columnspacing": 1, "handletextpad": 0.1}
+    move_legend(fig, loc="outside lower right", ncols=2, **narrow)
+    fig.legend(*size.get_legend_handles_labels(), loc="outside lower left", ncols=5, **narrow)
     return fig
 
 
 def _draw_differences(ax, clustered, matched):
     """Difference of the mean peaks of two kinds: of all lesions, adjusted (may leave the panel), and of matched pairs."""
-    pairs = list(zip(clustered["a"], clustered["b"], strict=True))
-    estimates = {
-        "all lesions": clustered[["a", "b", "difference", "difference_low", "difference_high"]],
-        "adjusted": clustered[["a", "b", "adjusted", "adjusted_low", "adjusted_high"]],
-    }
-    for name, rows in matched.groupby("matched_on", sort=False):
-        estimates[f"pairs matched in {name}"] = rows[["a", "b", "difference", "low", "high"]]
-    for (name, table), offset, colour in zip(
-        estimates.items(), np.linspace(-0.3, 0.3, len(estimates)), ESTIMATE_COLOURS, strict=True
-    ):
-        value, low, high = table.set_index(["a", "b"]).reindex(pairs).to_numpy(float).T
-        place = np.arange(len(pairs)) + offset
-        ax.hlines(place, low, high, color=colour, lw=0.8)
-        ax.plot(value, place, "o", ms=2, color=colour, label=name if np.isfinite(value).any() else None)
+    columns = ["a", "b", "difference", "low", "high"]
+    tables = [matched[columns].assign(estimate="pairs matched in " + matched["matched_on"])]
+    for estimate, name in (("adjusted", "adjusted"), ("all lesions", "difference")):
+        one = clustered[["a", "b", name, f"{name}_low", f"{name}_high"]].set_axis(columns, axis=1)
+        tables.insert(0, one.assign(estimate=estimate))
+    table = pd.concat(tables).dropna(subset="difference")
+    pairs = list(clustered["a"] + " − " + clustered["b"])
+    chart = new_chart(table.assign(pair=table["a"] + " − " + table["b"]), x="difference", y="pair", color="estimate")
+    chart = chart.scale(y=so.Nominal(order=pairs), color=ESTIMATE_COLOURS).on(ax)
+    chart = chart.add(so.Range(linewidth=0.8), so.Dodge(), xmin="low", xmax="high", legend=False)
+    chart = chart.label(x="difference of FLAIR peaks (logit per z-score)", y="")
+    chart.add(so.Dot(pointsize=2, artist_kws=style.ON_TOP), so.Dodge()).plot()
     ax.axvline(0, color="0.7", lw=0.6, zorder=0)
-    shown = [table.iloc[:, 2:].abs().max(axis=None) for name, table in estimates.items() if name != "adjusted"]
-    limit = np.fmax.reduce([*shown, 1e-6])  # of what there is: too few lesions have no difference
-    ax.set_xlim(-1.1 * limit, 1.1 * limit)
-    ax.set(yticks=range(len(pairs)), yticklabels=[f"{a} − {b}" for a, b in pairs], ylim=(len(pairs) - 0.5, -0.5))
-    ax.set_xlabel("difference of FLAIR peaks (logit per z-score)")
+    shown = table.loc[table["estimate"] != "adjusted", columns[2:]].abs().max(axis=None)
+    limit = np.fmax(shown, 1e-6)  # too few lesions have no difference
+    ax.set(xlim=(-1.1 * limit, 1.1 * limit), ylim=(len(pairs) - 0.5, -0.5))

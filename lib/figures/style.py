@@ -6,7 +6,6 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
-import seaborn.objects as so
 from matplotlib import rc_params_from_file
 from matplotlib.colors import LinearSegmentedColormap
 
@@ -21,6 +20,7 @@ SPLIT_COLOURS = {"train": "#77aadd", "validation": "#ddaa33", "test": "#882255"}
 BELOW, ABOVE = [(0.35, 0.85, 1.0, 1.0), (0.0, 0.45, 0.95, 0.95)], [(0.9, 0.3, 0.0, 0.95), (1.0, 0.85, 0.2, 1.0)]
 SALIENCY_MAP = LinearSegmentedColormap.from_list("saliency", [*BELOW, (0.5, 0.5, 0.5, 0.0), *ABOVE])
 ACTIVATION_MAP = LinearSegmentedColormap.from_list("activation", [(0.5, 0.5, 0.5, 0.0), *ABOVE])
+ON_TOP = {"zorder": 3}  # of dots, above the bars of their intervals
 STYLE = rc_params_from_file(Path(__file__).with_name("journal.mplstyle"), use_default_template=False)
 
 
@@ -44,33 +44,52 @@ def new_figure(width_mm, height_mm, layout="constrained"):
     return fig
 
 
-def new_panels(height_mm, *shape, layout="constrained", **options):
-    """Figure of double-column width and its axes, as `Figure.subplots` gives them."""
-    fig = new_figure(DOUBLE_COLUMN_MM, height_mm, layout)
-    return fig, fig.subplots(*shape, **options)
-
-
 def label_panels(axes):
     """Bold letters a, b, c ... at the upper left of the axes, in their order."""
-    for letter, ax in zip("abcdefghijklmnop", np.ravel(axes), strict=False):
+    for letter, ax in zip("abcdefghijklmnop", axes, strict=False):
         ax.set_title(letter, loc="left", fontsize=8, fontweight="bold")
+
+
+def new_panels(height_mm, *shape, letters=True, **options):
+    """Figure of double-column width and its axes as `Figure.subplots` gives them: with letters, or close to one another."""
+    fig = new_figure(DOUBLE_COLUMN_MM, height_mm, "constrained" if letters else "compressed")
+    axes = fig.subplots(*shape, **options)
+    if letters:
+        label_panels(np.ravel(axes))
+    return fig, axes
+
+
+def rows_of(table, **values):
+    """Rows of a table that have these values."""
+    return table[(table[list(values)] == list(values.values())).all(axis=1)]
 
 
 def new_chart(table, **variables):
     """`seaborn.objects.Plot` in the style that matplotlib has now."""
+    import seaborn.objects as so  # importing it takes a second
+
     return so.Plot(table, **variables).theme({name: plt.rcParams[name] for name in so.Plot.config.theme})
 
 
 def move_legend(fig, **style):
     """Draw the legend that a chart left beside the figure anew, with these arguments of `Figure.legend`."""
-    legend = fig.get_figure(root=True).legends.pop()
-    fig.legend(legend.legend_handles, [text.get_text() for text in legend.texts], **style)
+    for legend in fig.get_figure(root=True).legends[-1:]:  # none, if there was nothing to draw
+        fig.get_figure(root=True).legends.remove(legend)
+        fig.legend(legend.legend_handles, [text.get_text() for text in legend.texts], **style)
 
 
-def draw_band(ax, table, x, y, low, high, **style):
-    """Line of column y against column x, and the band between columns low and high in its colour."""
+def draw_band(ax, table, x, y, **style):
+    """Line of column y against column x, and the band of its interval: columns low_y and high_y, or low and high."""
+    table = table.sort_values(x)
+    low, high = (table[end if end in table else f"{end}_{y}"] for end in ("low", "high"))
     (line,) = ax.plot(table[x], table[y], **style)
-    ax.fill_between(table[x], table[low], table[high], color=line.get_color(), alpha=0.18, linewidth=0)
+    ax.fill_between(table[x], low, high, color=line.get_color(), alpha=0.18, linewidth=0)
+
+
+def draw_bands(ax, table, x, y, by, colours, label="{}", **style):
+    """The band of each value of the column `by`, {value: colour}; label: with a place for the value."""
+    for value in sorted(table[by].unique(), key=list(colours).index):
+        draw_band(ax, rows_of(table, **{by: value}), x, y, color=colours[value], label=label.format(value), **style)
 
 
 def label_axis(axis, text, unit, largest):

@@ -11,16 +11,17 @@
 
 import numpy as np
 import pandas as pd
+import seaborn.objects as so
 from pandas.api.types import is_numeric_dtype
 
 from lib.figures.saliency import METHOD_LABELS
-from lib.figures.style import DOUBLE_COLUMN_MM, draw_band, label_panels, new_figure, styled
+from lib.figures.style import DOUBLE_COLUMN_MM, label_panels, move_legend, new_chart, new_figure, styled
 from lib.statistics import bootstrap_cliffs_delta, bootstrap_mean
 
 NEEDED = {"x", "x_label", "y", "y_label"}
 KNOWN = NEEDED | {"hue", "panel", "compare", "x_scale"}
-COLOURS = ("#0077bb", "#ee7733", "#009988", "#cc3311", "#aa3377", "#666666")
-MARKERS = "osD^vP"
+COLOURS = ["#0077bb", "#ee7733", "#009988", "#cc3311", "#aa3377", "#666666"]
+MARKERS = ["o", "s", "D", "^", "v", "P"]
 
 
 def check_plot(plot, swept):
@@ -72,51 +73,44 @@ def _summarise(rows, plot, n_resamples):
 
 
 def _measured(interval, rows):
-    return dict(zip(("value", "low", "high"), interval, strict=True)) | {
-        "lesions": len(rows), "patients": rows["subject"].nunique()
-    }  # fmt: skip
+    value, low, high = interval
+    return {"value": value, "low": low, "high": high, "lesions": len(rows), "patients": rows["subject"].nunique()}
 
 
 @styled
 def plot_sweep(numbers, plot):
     """Value and 95 % interval against the swept parameter; points are rows of their own where that is not a number.
 
-    numbers: as `numbers` gives them.
+    numbers: as `sweep_numbers` gives them.
     """
+    hue = "compared" if "compare" in plot else plot.get("hue", "shown")
+    numbers = numbers.assign(shown=plot["y_label"])
     panels = list(numbers.groupby(plot["panel"], sort=False)) if "panel" in plot else [("", numbers)]
-    hue = "compared" if "compare" in plot else plot.get("hue")
-    numeric = is_numeric_dtype(numbers[plot["x"]])
-    points, hues = numbers[plot["x"]].unique(), numbers[hue].unique() if hue else [""]
-    fig = new_figure(DOUBLE_COLUMN_MM, 70 if numeric else 30 + len(points) * (2 + 2.5 * len(hues)))
-    axes = fig.subplots(1, len(panels), sharex=True, sharey=True, squeeze=False)[0]
-    for ax, (name, rows) in zip(axes, panels, strict=True):
-        for place, label in enumerate(hues):
-            line = rows[rows[hue] == label] if hue else rows
-            style = {"color": COLOURS[place], "marker": MARKERS[place], "label": label}
-            if numeric:
-                draw_band(ax, line, plot["x"], "value", "low", "high", **style)
-            else:
-                _rows(ax, line, pd.Index(points).get_indexer(line[plot["x"]]) + 0.7 * (place + 0.5) / len(hues), style)
-        ax.set_xlabel(plot["x_label"] if numeric else plot["y_label"])
+    numeric, points = is_numeric_dtype(numbers[plot["x"]]), numbers[plot["x"]].unique()
+    hues = numbers[hue].nunique()
+    fig = new_figure(DOUBLE_COLUMN_MM, 70 if numeric else 30 + len(points) * (2 + 2.5 * hues))
+    along, across = "xy" if numeric else "yx"
+    chart = new_chart(numbers, **{along: plot["x"], across: "value"}, color=hue, marker=hue).on(fig)
+    chart = chart.facet(plot.get("panel"), order=[name for name, _ in panels])
+    chart = chart.label(**{along: plot["x_label"], across: plot["y_label"]})
+    chart = chart.scale(color=so.Nominal(COLOURS[:hues]), marker=so.Nominal(MARKERS[:hues]))
+    interval = {f"{across}min": "low", f"{across}max": "high", "legend": False}
+    if numeric:
+        chart.add(so.Band(), **interval).add(so.Line()).plot()
+        fig.axes[0].set_xscale(plot.get("x_scale", "linear"))
+        fig.axes[0].set_xticks(points, [f"{point:g}" for point in points])
+        fig.axes[0].minorticks_off()
+    else:
+        dodge = so.Dodge(by=["color"])
+        chart.add(so.Range(linewidth=0.8), dodge, **interval).add(so.Dot(pointsize=3), dodge).plot()
+    for ax, (name, rows) in zip(fig.axes, panels, strict=True):
         (ax.axhline if numeric else ax.axvline)(0, color="0.7", lw=0.6, zorder=0)
         ax.set_title(f"{METHOD_LABELS.get(name, name)}\n{_counts(rows)}".strip())
-    if numeric:
-        axes[0].set(xscale=plot.get("x_scale", "linear"), ylabel=plot["y_label"])
-        axes[0].set_xticks(points, [f"{point:g}" for point in points], minor=False)
-    else:
-        axes[0].set(yticks=np.arange(len(points)) + 0.35, yticklabels=points, ylabel=plot["x_label"])
-        axes[0].set_ylim(len(points) - 0.15, -0.15)
     kind = "bands" if numeric else "bars"
-    handles = axes[0].get_legend_handles_labels() if hue else ([], [])
-    fig.legend(*handles, loc="outside lower center", ncols=6, title=f"{kind}: 95 % intervals over patients")
-    if len(axes) > 1:
-        label_panels(axes)
+    move_legend(fig, loc="outside lower center", ncols=6, title=f"{kind}: 95 % intervals over patients")
+    if len(panels) > 1:
+        label_panels(fig.axes)
     return fig
-
-
-def _rows(ax, line, places, style):
-    bars = [(line["value"] - line["low"]).clip(0), (line["high"] - line["value"]).clip(0)]
-    ax.errorbar(line["value"], places, xerr=bars, ls="", elinewidth=0.8, **style)
 
 
 def _counts(rows):

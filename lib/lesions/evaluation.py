@@ -12,10 +12,10 @@ OUTLINE = 0.5  # on the lesion probability of its voxels: where lesion is likeli
 
 
 def threshold_scores(probability, annotation):
-    """Scores of `lesions.segment` of one scan at each of THRESHOLDS: (thresholds, 5), Dice, nDSC and numbers of lesions.
+    """Scores of `segment` in one scan at each of THRESHOLDS: (thresholds, 5), Dice, nDSC and numbers of lesions.
 
-    probability, annotation: (X, Y, Z).  Lesions are outlined at OUTLINE, or at the threshold where that is lower. Numbers:
-    annotated lesions found, FP, FN. One that is predicted in pieces is found once.
+    probability, annotation: (X, Y, Z).  Lesions are outlined at OUTLINE, or at the threshold where that is lower.
+    Numbers: annotated lesions found, FP, FN. One that is predicted in pieces is found once.
     """
     scores = np.empty((len(THRESHOLDS), 5))
     inside = annotation > 0
@@ -39,10 +39,7 @@ def threshold_scores(probability, annotation):
 
 
 def threshold_curve(scores):
-    """Scores at each of THRESHOLDS: table threshold, outline, dice, ndsc (means over scans), f1 (lesions of all scans).
-
-    scores: `threshold_scores` of each scan.
-    """
+    """`threshold_scores` of scans in a table: threshold, outline, dice, ndsc (means of scans), f1 (of all lesions)."""
     scores = np.stack(list(scores))
     dice, ndsc = scores[..., :2].mean(axis=0).T
     f1 = dice_of_counts(*scores[..., 2:].sum(axis=0).T)
@@ -51,11 +48,11 @@ def threshold_curve(scores):
 
 
 def best_threshold(curve):
-    """Row of `threshold_curve` with the best mean of Dice and lesion F1 to three decimals, as a dict of floats: of rows that
-    are as good, that of the highest threshold, which has the fewest false positives."""
+    """Row of `threshold_curve` with the best mean of Dice and lesion F1 to three decimals, as a dict of floats: of rows
+    that are as good, that of the highest threshold, which has the fewest false positives."""
     score = ((curve["dice"] + curve["f1"]) / 2).round(3)
     best = curve[score == score.max()]
-    return {name: float(value) for name, value in best.loc[best["threshold"].idxmax()].items()}
+    return best.loc[best["threshold"].idxmax()].astype(float).to_dict()
 
 
 def metrics_table(scans, *, n_resamples, generator):
@@ -64,27 +61,26 @@ def metrics_table(scans, *, n_resamples, generator):
     scans: one row a scan with subject, dice, ndsc, tp, fp, fn. Dice and nDSC are means over scans; counts are sums, and
     the lesion-wise rates are those of the summed counts, as in Spagnolo et al. 2024.
     """
-    value, low, high = bootstrap_patients(scans, _metrics, n_resamples=n_resamples, generator=generator)
+
+    def metrics(rows):
+        counts = rows[["tp", "fp", "fn"]].sum().to_list()
+        return [rows["dice"].mean(), rows["ndsc"].mean(), *lesion_rates(*counts).values(), *counts]
+
+    value, low, high = bootstrap_patients(scans, metrics, n_resamples=n_resamples, generator=generator)
     names = ["Dice", "nDSC", *lesion_rates(1, 1, 1), "TP", "FP", "FN"]
-    table = pd.DataFrame({"metric": names, "value": value, "low": low, "high": high})
-    return table.assign(patients=scans["subject"].nunique(), scans=len(scans))
-
-
-def _metrics(scans):
-    counts = scans[["tp", "fp", "fn"]].sum().to_list()
-    return np.array([scans["dice"].mean(), scans["ndsc"].mean(), *lesion_rates(*counts).values(), *counts], float)
+    counts = {"patients": scans["subject"].nunique(), "scans": len(scans)}
+    return pd.DataFrame({"metric": names, "value": value, "low": low, "high": high} | counts)
 
 
 def detection_by_volume(annotated, edges_mm3):
     """Detected fraction of annotated lesions in bins of volume, with Wilson 95 % intervals.
 
-    annotated: rows of `lesions.annotated_table`. edges_mm3: increasing bin edges; bins without a lesion are left out.
+    annotated: rows of `annotated_table`. edges_mm3: increasing bin edges; bins without a lesion are left out.
     """
-    volume_bin = pd.cut(annotated["volume_mm3"], edges_mm3, include_lowest=True)
-    rows = []
-    for interval, inside in annotated.groupby(volume_bin, observed=True):
-        detected = int(inside["detected"].sum())
-        low, high = proportion_interval(detected, len(inside))
-        rows.append((interval.left, interval.right, len(inside), detected, detected / len(inside), low, high))
-    columns = ["volume_low_mm3", "volume_high_mm3", "annotated", "detected", "fraction", "low", "high"]
-    return pd.DataFrame(rows, columns=columns)
+    bins = annotated.groupby(pd.cut(annotated["volume_mm3"], edges_mm3, include_lowest=True), observed=True)
+    table = bins["detected"].agg(annotated="size", detected="sum", fraction="mean")
+    low, high = proportion_interval(table["detected"], table["annotated"])
+    edges = table.index.categories[table.index.codes]
+    table.insert(0, "volume_low_mm3", edges.left)
+    table.insert(1, "volume_high_mm3", edges.right)
+    return table.assign(low=low, high=high).reset_index(drop=True)

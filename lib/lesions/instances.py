@@ -7,19 +7,6 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 STRUCTURE = ndimage.generate_binary_structure(3, 2)  # 18-connectivity
-TABLE_COLUMNS = [
-    "label",
-    "kind",
-    "voxels",
-    "volume_mm3",
-    "centroid_x_mm",
-    "centroid_y_mm",
-    "centroid_z_mm",
-    "mean_probability",
-    "peak_probability",
-    "overlap",
-    "nearest_lesion_mm",
-]
 
 
 def label_instances(mask):
@@ -28,23 +15,20 @@ def label_instances(mask):
 
 
 def segment(probability, threshold, outline=None):
-    """Predicted lesions, (X, Y, Z) bool: 18-connected components of ``probability >= outline`` that reach the threshold.
+    """Predicted lesions, (X, Y, Z) bool: 18-connected parts of ``probability >= outline`` that reach the threshold.
 
-    outline: at most the threshold, which it is if None; below it, what is sure to be a lesion is outlined where it is less
-    sure (hysteresis thresholding: Canny 1986, IEEE TPAMI 8:679). Raises ValueError if the outline is above the threshold.
+    outline: at most the threshold, else ValueError; as the threshold if None. Below it, what is sure to be a lesion is
+    outlined where it is less sure (hysteresis thresholding: Canny 1986, IEEE TPAMI 8:679).
     """
     outline = threshold if outline is None else outline
     if outline > threshold:
         raise ValueError(f"outline {outline} is above the threshold {threshold}")
-    mask = np.asarray(probability) >= outline
-    if outline == threshold:
-        return mask
-    labels = label_instances(mask)
+    labels = label_instances(np.asarray(probability) >= outline)
     return (instance_peaks(probability, labels) >= threshold)[labels]
 
 
 def instance_peaks(probability, labels):
-    """Largest probability in each instance of `label_instances`, by label: (n + 1,), -inf for label 0, which is none."""
+    """Largest probability in each instance of `label_instances`, by label: (n + 1,), -inf for label 0, the rest."""
     inside = labels > 0
     return np.r_[-np.inf, pd.Series(np.asarray(probability)[inside]).groupby(labels[inside]).max()]
 
@@ -53,21 +37,19 @@ def lesion_table(probability, annotation, threshold, affine, outline=None):
     """One row an instance: predicted ones are TP or FP, annotated ones that the prediction misses are FN.
 
     probability: (X, Y, Z).  annotation: (X, Y, Z) bool.  affine: (4, 4), RAS, mm.  threshold, outline: of `segment`.  A
-    predicted instance is a TP if at least one voxel is annotated, else an FP; an annotated instance without predicted
-    voxel is an FN. `label` counts in `label_instances` of the prediction (TP, FP)
-    or of the annotation (FN). `overlap` is the annotated fraction of a predicted instance.
-    `nearest_lesion_mm` is the smallest distance between a voxel centre of the instance and one of
-    another instance in the same map, NaN if it is alone there.  Raises ValueError if shapes differ.
+    predicted instance is a TP if at least one voxel is annotated, else an FP; an annotated one without predicted voxel
+    is an FN. `label` counts in `label_instances` of the prediction (TP, FP) or of the annotation (FN). `overlap` is the
+    annotated fraction of a predicted instance.  `nearest_lesion_mm` is the least distance between a voxel centre of the
+    instance and one of another instance in the same map, NaN if it is alone.  Raises ValueError if shapes differ.
     """
     predicted, annotated = _predicted_and_annotated(probability, annotation, threshold, outline)
-    found = _describe(predicted, probability, annotated > 0, affine)
-    found["kind"] = np.where(found["overlap"] > 0, "TP", "FP")
-    found["nearest_lesion_mm"] = _nearest_other(predicted, voxel_sizes(affine))
-    missed = _describe(annotated, probability, predicted > 0, affine)
-    missed["kind"] = "FN"
-    missed["nearest_lesion_mm"] = _nearest_other(annotated, voxel_sizes(affine))
-    missed = missed[missed["overlap"] == 0]
-    return pd.concat([found, missed], ignore_index=True)[TABLE_COLUMNS]
+    tables = []
+    for labels, other, kinds in ((predicted, annotated, ("TP", "FP")), (annotated, predicted, ("found", "FN"))):
+        rows = _describe(labels, probability, other > 0, affine)
+        rows.insert(1, "kind", np.where(rows["overlap"] > 0, *kinds))
+        rows["nearest_lesion_mm"] = _nearest_other(labels, voxel_sizes(affine))
+        tables.append(rows[rows["kind"] != "found"])
+    return pd.concat(tables, ignore_index=True)
 
 
 def annotated_table(probability, annotation, threshold, affine, outline=None):
@@ -82,10 +64,7 @@ def annotated_table(probability, annotation, threshold, affine, outline=None):
 
 
 def instance_mask(row, predicted_labels, annotated_labels):
-    """Voxels (X, Y, Z) bool of one row of `lesion_table`.
-
-    Raises ValueError if the label image that belongs to the row's kind does not hold its label.
-    """
+    """Voxels (X, Y, Z) bool of a row of `lesion_table`. Raises ValueError if the labels of its kind do not hold it."""
     if row.kind not in ("TP", "FP", "FN"):
         raise ValueError(f"kind is {row.kind!r}, but only TP, FP and FN rows have an instance")
     mask = (annotated_labels if row.kind == "FN" else predicted_labels) == row.label
@@ -101,13 +80,23 @@ def largest_instance(labels):
     return labels == np.bincount(labels.ravel())[1:].argmax() + 1
 
 
+def largest_part(mask):
+    """The largest face-connected part of a mask (X, Y, Z) bool, which may be empty."""
+    return largest_instance(ndimage.label(mask)[0]) if mask.any() else mask
+
+
+def bounding_box(mask):
+    """Slices around the voxels of a mask (X, Y, Z) bool; empty ones without any."""
+    return (ndimage.find_objects(mask.astype(np.uint8)) or [(slice(0, 0),) * mask.ndim])[0]
+
+
 def signed_distance(lesion, spacing_mm):
     """Distance in mm from each voxel centre to the lesion's border, negative inside, positive outside.
 
-    lesion: (X, Y, Z) bool.  The border lies half-way between the last voxel centre inside and the first
-    outside: the Euclidean distance to the nearest centre on the other side, less half a voxel in its
-    direction (half the spacing along an axis; for the unit direction u, half the norm of u * spacing_mm).
-    What lies beyond the volume does not count.  Raises ValueError if the lesion is empty or fills the volume.
+    lesion: (X, Y, Z) bool.  The border lies half-way between the last voxel centre inside and the first outside: the
+    Euclidean distance to the nearest centre on the other side, less half a voxel in its direction (half the spacing
+    along an axis; for the unit direction u, half the norm of u * spacing_mm).  What lies beyond the volume does not
+    count.  Raises ValueError if the lesion is empty or fills the volume.
     """
     lesion = np.asarray(lesion, bool)
     if not lesion.any() or lesion.all():
@@ -118,12 +107,11 @@ def signed_distance(lesion, spacing_mm):
 def select_lesions(table, *, n_per_kind, min_volume_mm3, max_volume_mm3, generator):
     """At most n_per_kind rows of each kind, spread over patients, in the order of the table.
 
-    Every patient (column `subject`) gives one random lesion before any gives a second, and so on; eligible are
-    lesions with min_volume_mm3 < volume_mm3 <= max_volume_mm3 (the paper explains those > 5 mm3).
-    Raises ValueError if there is none.
+    Every patient (column `subject`) gives one random lesion before any gives a second, and so on; eligible are lesions
+    with min_volume_mm3 < volume_mm3 <= max_volume_mm3 (the paper explains those > 5 mm3), ValueError if there is none.
     """
     rows = table.reset_index(drop=True)
-    eligible = rows[(rows["volume_mm3"] > min_volume_mm3) & (rows["volume_mm3"] <= max_volume_mm3)]
+    eligible = rows[rows["volume_mm3"].between(min_volume_mm3, max_volume_mm3, inclusive="right")]
     if eligible.empty:
         raise ValueError(
             f"none of {len(table)} lesions has more than {min_volume_mm3} and at most {max_volume_mm3} mm3: widen the "
@@ -132,10 +120,9 @@ def select_lesions(table, *, n_per_kind, min_volume_mm3, max_volume_mm3, generat
     chosen = []
     for _, kind in eligible.groupby("kind"):
         kind = kind.iloc[generator.permutation(len(kind))]
-        turn = kind.groupby("subject").cumcount()
-        patient = kind.groupby("subject").ngroup()
-        seat = generator.permutation(patient.nunique())[patient]
-        chosen.extend(kind.index[np.lexsort((seat, turn))[:n_per_kind]])
+        patients = kind.groupby("subject")
+        seat = generator.permutation(patients.ngroups)[patients.ngroup()]
+        chosen.extend(kind.index[np.lexsort((seat, patients.cumcount()))[:n_per_kind]])
     return table.iloc[sorted(chosen)]
 
 
@@ -152,15 +139,9 @@ def _describe(labels, probability, other, affine):
     x, y, z = apply_affine(affine, np.argwhere(inside)).T
     value = np.asarray(probability)[inside].astype(float)
     voxels = pd.DataFrame({"label": labels[inside], "x": x, "y": y, "z": z, "p": value, "other": other[inside]})
-    rows = voxels.groupby("label", as_index=False).agg(
-        voxels=("p", "size"),
-        centroid_x_mm=("x", "mean"),
-        centroid_y_mm=("y", "mean"),
-        centroid_z_mm=("z", "mean"),
-        mean_probability=("p", "mean"),
-        peak_probability=("p", "max"),
-        overlap=("other", "mean"),
-    )
+    measures = {"voxels": ("p", "size")} | {f"centroid_{axis}_mm": (axis, "mean") for axis in "xyz"}
+    measures |= {"mean_probability": ("p", "mean"), "peak_probability": ("p", "max"), "overlap": ("other", "mean")}
+    rows = voxels.groupby("label", as_index=False).agg(**measures)
     rows.insert(2, "volume_mm3", rows["voxels"] * np.prod(voxel_sizes(affine)))
     return rows
 
@@ -168,8 +149,8 @@ def _describe(labels, probability, other, affine):
 def _nearest_other(labels, spacing_mm):
     """Distance in mm from each instance to the nearest other one, by label; NaN for a single instance.
 
-    Closest pairs are voxels with a face outside their instance, so only those are searched. Two labels
-    differ in at least one binary digit: splitting the instances by each digit in turn compares every pair.
+    Closest pairs are voxels with a face outside their instance, so only those are searched. Two labels differ in at
+    least one binary digit: splitting the instances by each digit in turn compares every pair.
     """
     n = labels.max()
     if n < 2:
@@ -189,8 +170,6 @@ def _nearest_other(labels, spacing_mm):
 def _to_border(region, spacing_mm):
     """Distance from the voxels of region to its border, in mm; half a voxel less than to the nearest outside it."""
     distance, nearest = ndimage.distance_transform_edt(region, sampling=spacing_mm, return_indices=True)
-    squares = sum(
-        (((axis - index) * spacing) * spacing) ** 2
-        for axis, index, spacing in zip(np.indices(region.shape, sparse=True), nearest, spacing_mm, strict=True)
-    )
+    axes = zip(np.indices(region.shape, sparse=True), nearest, spacing_mm, strict=True)
+    squares = sum((((own - other) * spacing) * spacing) ** 2 for own, other, spacing in axes)
     return distance - np.sqrt(squares) / (2 * np.maximum(distance, np.finfo(float).tiny))

@@ -13,15 +13,16 @@ def dice(prediction, annotation):
 def normalised_dice(prediction, annotation, r=0.001):
     """Dice coefficient normalised to lesion load r (nDSC); 1 if both masks are empty.
 
-    False-positive voxels weigh k = (1 - r) P / (r (V - P)), where P of all V voxels are annotated; k = 1 if none
-    is.  Spagnolo et al. 2024, after Raina et al. 2023.  Raises ValueError unless 0 < r < 1.
+    False-positive voxels weigh k = (1 - r) P / (r (V - P)), where P of all V voxels are annotated; k = 1 if none is.
+    Spagnolo et al. 2024, after Raina et al. 2023.  Raises ValueError unless 0 < r < 1.
     """
     return float(normalised_dice_of_counts(*_voxel_counts(prediction, annotation), np.size(annotation), r))
 
 
 def dice_of_counts(tp, fp, fn):
     """`dice` from numbers of true-positive, false-positive and false-negative voxels; arrays of equal shape."""
-    return _harmonic(np.asarray(tp), fp, fn)
+    found = 2 * np.asarray(tp) + fp + fn
+    return np.where(found > 0, 2 * np.asarray(tp) / np.where(found > 0, found, 1), 1.0)
 
 
 def normalised_dice_of_counts(tp, fp, fn, voxels, r=0.001):
@@ -31,39 +32,28 @@ def normalised_dice_of_counts(tp, fp, fn, voxels, r=0.001):
     positive = np.asarray(tp) + fn
     weighted = (positive > 0) & (positive < voxels)
     k = np.where(weighted, (1 - r) * positive / (r * np.maximum(voxels - positive, 1)), 1.0)
-    return _harmonic(np.asarray(tp), k * fp, fn)
+    return dice_of_counts(tp, k * fp, fn)
 
 
 def lesion_rates(tp, fp, fn):
     """F1, TPR, PPV, FDR and FNR from lesion counts, NaN where the denominator is zero.
 
-    tp, fp: predicted instances with and without annotated voxel.  fn: annotated instances without predicted
-    voxel. TP + FN is thus the number of annotated lesions only where no two share one prediction or one two.
+    tp, fp: predicted instances with and without annotated voxel.  fn: annotated instances without predicted voxel.
+    TP + FN is thus the number of annotated lesions only where no two share one prediction or one two.
     """
-    return {
-        "F1": _ratio(2 * tp, 2 * tp + fp + fn),
-        "TPR": _ratio(tp, tp + fn),
-        "PPV": _ratio(tp, tp + fp),
-        "FDR": _ratio(fp, tp + fp),
-        "FNR": _ratio(fn, tp + fn),
-    }
+    annotated, predicted = tp + fn, tp + fp
+    parts = {"F1": (2 * tp, 2 * tp + fp + fn), "TPR": (tp, annotated), "PPV": (tp, predicted)}
+    parts |= {"FDR": (fp, predicted), "FNR": (fn, annotated)}
+    return {name: part / whole if whole else float("nan") for name, (part, whole) in parts.items()}
 
 
 def scan_metrics(prediction, annotation):
-    """Dice, nDSC and the lesion counts TP, FP and FN of one scan: dict dice, ndsc, tp, fp, fn.
-
-    prediction, annotation: (X, Y, Z) bool.
-    """
+    """Dice, nDSC and the lesion counts TP, FP and FN of one scan, masks (X, Y, Z) bool: dict dice, ndsc, tp, fp, fn."""
     scores = {"dice": dice(prediction, annotation), "ndsc": normalised_dice(prediction, annotation)}
     predicted, annotated = label_instances(prediction), label_instances(annotation)
-    tp = np.unique(predicted[(predicted > 0) & (annotated > 0)]).size
-    detected = np.unique(annotated[(predicted > 0) & (annotated > 0)]).size
+    both = (predicted > 0) & (annotated > 0)
+    tp, detected = (np.unique(labels[both]).size for labels in (predicted, annotated))
     return scores | {"tp": tp, "fp": int(predicted.max()) - tp, "fn": int(annotated.max()) - detected}
-
-
-def _harmonic(tp, fp, fn):
-    found = 2 * tp + fp + fn
-    return np.where(found > 0, 2 * tp / np.where(found > 0, found, 1), 1.0)
 
 
 def _voxel_counts(prediction, annotation):
@@ -73,7 +63,3 @@ def _voxel_counts(prediction, annotation):
         raise ValueError(f"prediction is {prediction.shape} but annotation is {annotation.shape}")
     tp = np.count_nonzero(prediction & annotation)
     return tp, np.count_nonzero(prediction) - tp, np.count_nonzero(annotation) - tp
-
-
-def _ratio(part, whole):
-    return part / whole if whole else float("nan")

@@ -4,15 +4,15 @@ import numpy as np
 from scipy import ndimage
 from skimage.filters import threshold_multiotsu
 
+from lib.lesions.instances import bounding_box, largest_part
+
 VENTRICLE_MM = 20.0  # fluid deeper than this in the brain is ventricle; sulci are nearer to the surface
 CORTEX_MM = 15.0  # grey matter nearer than this to the brain's surface is cortex; basal ganglia are deeper
 
 
 def place_distances(image, brain, lesions_any, spacing_mm):
-    """Distance in mm of each voxel (X, Y, Z) from the surface of the brain and from the ventricles (infinite without any).
-
-    Returns {"surface_mm", "ventricle_mm"}; arguments as of `structures`.
-    """
+    """Distance in mm of each voxel (X, Y, Z) from the surface of the brain and the ventricles (infinite without any):
+    {"surface_mm", "ventricle_mm"}. image: (2, X, Y, Z) z-scored.  brain, lesions_any: (X, Y, Z) bool."""
     below_mm = brain_depth(brain, spacing_mm)
     found = ventricles(image, brain & ~lesions_any, below_mm)
     return {"surface_mm": below_mm, "ventricle_mm": distance_to(found, spacing_mm)}
@@ -26,15 +26,13 @@ def cortex(grey, below_mm):
 def ventricles(image, tissue, below_mm):
     """The lateral ventricles and what is connected with them, (X, Y, Z) bool: fluid deep in the brain.
 
-    image: (2, X, Y, Z) z-scored.  tissue: (X, Y, Z) bool, the brain without lesions.  below_mm: `brain_depth`.  Fluid is
-    the darkest of three Otsu classes of the MPRAGE, and darker in FLAIR than half of the tissue; of what is more than
-    VENTRICLE_MM below the surface, opened, the largest face-connected part. Empty where there is none.
+    image: (2, X, Y, Z) z-scored.  tissue: (X, Y, Z) bool, the brain without lesions.  below_mm: `brain_depth`.  Fluid
+    is the darkest of three Otsu classes of the MPRAGE, and darker in FLAIR than half of the tissue; of what is more
+    than VENTRICLE_MM below the surface, opened, the largest face-connected part. Empty where there is none.
     """
     flair, mprage = image
     dark = (mprage < threshold_multiotsu(mprage[tissue], 3)[0]) & (flair < np.median(flair[tissue]))
-    fluid = ndimage.binary_opening(tissue & dark & (below_mm > VENTRICLE_MM))
-    labels, n = ndimage.label(fluid)
-    return labels == np.bincount(labels.ravel())[1:].argmax() + 1 if n else fluid
+    return largest_part(ndimage.binary_opening(tissue & dark & (below_mm > VENTRICLE_MM)))
 
 
 def brain_depth(brain, spacing_mm):
@@ -43,14 +41,10 @@ def brain_depth(brain, spacing_mm):
 
 
 def depth(mask, spacing_mm):
-    """Distance in mm from each voxel of a mask (X, Y, Z) bool to the nearest voxel centre outside; 0 outside.
-
-    What lies beyond the volume is outside.
-    """
-    found = np.zeros(mask.shape)
-    if mask.any():
-        box = ndimage.find_objects(mask.astype(np.uint8))[0]
-        found[box] = ndimage.distance_transform_edt(np.pad(mask[box], 1), sampling=spacing_mm)[1:-1, 1:-1, 1:-1]
+    """Distance in mm from each voxel of a mask (X, Y, Z) bool to the nearest centre outside, which what lies beyond the
+    volume is; 0 outside."""
+    found, box = np.zeros(mask.shape), bounding_box(mask)
+    found[box] = ndimage.distance_transform_edt(np.pad(mask[box], 1), sampling=spacing_mm)[1:-1, 1:-1, 1:-1]
     return found
 
 

@@ -4,7 +4,7 @@ import numpy as np
 from scipy import ndimage, signal
 from skimage.filters import threshold_multiotsu
 
-from lib.lesions.instances import STRUCTURE
+from lib.lesions.instances import STRUCTURE, bounding_box, largest_part
 
 NEIGHBOURHOOD = 51  # voxels a side, over which the local white-matter level is taken
 RIM = 2  # voxels below the brain's surface that are never white matter: dura, vessels, partial volume
@@ -14,44 +14,34 @@ GREY, FLUID = 1 / 2, 3 / 2  # limits of grey matter below that level
 
 
 def white_matter(image, brain, lesions_any):
-    """Healthy white matter, estimated from the MPRAGE of one scan.
-
-    image: (2, X, Y, Z) z-scored FLAIR and MPRAGE.  brain, lesions_any: (X, Y, Z) bool, the latter annotated
-    or predicted.  Returns (X, Y, Z) bool: the brightest of three Otsu classes gives the local white-matter
-    level; voxels near it are kept if they are away from the brain's rim and neither lesion nor next to one;
-    of these, opened, the largest connected part. Deep grey matter is excluded where the MPRAGE shows it
-    darker than white matter, which is not so in much of the thalamus. All sizes are in voxels, for about 1 mm.
-    Raises ValueError if brain and image differ in shape or fewer than three intensities are left to classify.
-    """
+    """The first of `white_and_grey_matter`."""
     return white_and_grey_matter(image, brain, lesions_any)[0]
 
 
-def grey_matter(image, brain, lesions_any):
-    """Healthy grey matter, cortical and deep; arguments and errors as in `white_matter`, with which it shares no voxel.
-
-    Opening removes most of the thin partial-volume layer between white matter and ventricles.
-    """
-    return white_and_grey_matter(image, brain, lesions_any)[1]
-
-
 def white_and_grey_matter(image, brain, lesions_any):
-    """Both of `white_matter` and `grey_matter`, of one estimate."""
+    """Healthy white and healthy grey matter, cortical and deep, estimated from the MPRAGE of one scan.
+
+    image: (2, X, Y, Z) z-scored FLAIR and MPRAGE.  brain, lesions_any: (X, Y, Z) bool, the latter annotated or
+    predicted.  Returns two of (X, Y, Z) bool without a common voxel: the brightest of three Otsu classes gives the
+    local white-matter level. What is neither lesion nor next to one is white near that level and away from the brain's
+    rim, and grey where it is darker; of each, opened, the largest connected part. Deep grey matter is kept out of the
+    white where the MPRAGE shows it darker, which is not so in much of the thalamus; opening removes from the grey most
+    of the thin partial-volume layer around the ventricles. All sizes are in voxels, for about 1 mm.  Raises ValueError
+    if the shapes differ or fewer than three intensities are left to classify.
+    """
     if not np.shape(image)[1:] == np.shape(brain) == np.shape(lesions_any):
         raise ValueError(f"image is {np.shape(image)}, brain {np.shape(brain)}, lesions_any {np.shape(lesions_any)}")
-    box = _box(brain)
+    box = bounding_box(brain)
     healthy, level = _relative_level(image[1][box], brain[box], lesions_any[box])
     inner = ndimage.binary_erosion(ndimage.binary_fill_holes(brain[box]), iterations=RIM)
     white, grey = np.zeros_like(brain), np.zeros_like(brain)
-    white[box] = _largest(ndimage.binary_opening(healthy & inner & (level > -DARKER) & (level < BRIGHTER)))
-    grey[box] = _largest(ndimage.binary_opening(healthy & (level <= -GREY) & (level > -FLUID)))
+    white[box] = largest_part(ndimage.binary_opening(healthy & inner & (level > -DARKER) & (level < BRIGHTER)))
+    grey[box] = largest_part(ndimage.binary_opening(healthy & (level <= -GREY) & (level > -FLUID)))
     return white, grey
 
 
 def healthy_volumes(lesion, tissues, generator):
-    """One volume of `sample_healthy` in each tissue that has room for it: {name: (X, Y, Z) bool}.
-
-    tissues: {name: (X, Y, Z) bool}, the voxels allowed.
-    """
+    """One volume of `sample_healthy` in each tissue that has room for it; tissues, result: {name: (X, Y, Z) bool}."""
     sampled = {name: sample_healthy(lesion, allowed, generator) for name, allowed in tissues.items()}
     return {name: volume for name, volume in sampled.items() if volume is not None}
 
@@ -59,14 +49,14 @@ def healthy_volumes(lesion, tissues, generator):
 def sample_healthy(lesion, allowed, generator):
     """Volume of healthy tissue (TN): the lesion's shape moved to where all its voxels are allowed.
 
-    lesion, allowed: (X, Y, Z) bool.  Returns (X, Y, Z) bool, uniform over all valid translations, or None if
-    there is none.  Raises ValueError if the lesion is empty or shapes differ.
+    lesion, allowed: (X, Y, Z) bool.  Returns (X, Y, Z) bool, uniform over all valid translations, or None without any.
+    Raises ValueError if the lesion is empty or shapes differ.
     """
     if np.shape(lesion) != np.shape(allowed):
         raise ValueError(f"lesion is {np.shape(lesion)} but allowed is {np.shape(allowed)}")
     if not np.any(lesion):
         raise ValueError("lesion has no voxel: give the mask of one instance")
-    shape, box = lesion[_box(lesion)], _box(allowed)
+    shape, box = lesion[bounding_box(lesion)], bounding_box(allowed)
     if any(side.stop - side.start < size for side, size in zip(box, shape.shape, strict=True)):
         return None
     covered = signal.correlate(allowed[box].astype(np.float32), shape.astype(np.float32), mode="valid", method="fft")
@@ -96,14 +86,3 @@ def _relative_level(mprage, brain, lesions_any):
         level /= -np.median(level[healthy & ~white & (mprage > csf_grey) & (level < 0)])
         white = healthy & (level > -DARKER) & (level < BRIGHTER)
     return healthy, level
-
-
-def _box(mask):
-    """Slices around the voxels of a mask; empty ones without any."""
-    return (ndimage.find_objects(mask.astype(np.uint8)) or [(slice(0, 0),) * mask.ndim])[0]
-
-
-def _largest(mask):
-    """The largest face-connected component of mask."""
-    labels, n = ndimage.label(mask)
-    return labels == np.argmax(np.bincount(labels.ravel())[1:]) + 1 if n else mask

@@ -18,12 +18,13 @@ from lib.network.weights import load_weights
 from lib.provenance import code_digest, digest
 from lib.run import Run
 
+OF_BATCHES = ("steps", "patch_size", "scans_per_step", "patches_per_scan", "seed", "any_direction")
+OF_TRAINING = ("loss", "learning_rate", "weight_decay", "validate_every", "window", "averaged_steps", "workers")
+
 
 def starting_network(parameters, device):
-    """The network of notebook 2 with its initial weights, those of its seed or given ones, and its architecture (of `unet.build`).
-
-    parameters: of the notebook.
-    """
+    """The network of notebook 2 with its initial weights, those of its seed or given ones, and its architecture (of
+    `build_network`).  parameters: of the notebook."""
     if parameters["initial"]:
         model, description = load_weights(parameters["initial"], device)
         return model.requires_grad_(True), description["architecture"]
@@ -33,32 +34,27 @@ def starting_network(parameters, device):
 
 
 def build_batches(parameters, rows):
-    """The `training.PatchBatches` of notebook 2. rows: of the training scans, dicts."""
+    """The `PatchBatches` of notebook 2. rows: of the training scans, dicts."""
     files = [maps_file(row["flair"]) for row in rows]
     if parameters["fresh_appearance"] and all(files):
         source = SubjectPatches(files, parameters["cached_scans"], parameters["without"])
     else:
         source = ScanPatches(rows, parameters["cached_scans"])
-    names = ("steps", "patch_size", "scans_per_step", "patches_per_scan", "seed", "any_direction")
-    return PatchBatches(source, **{name: parameters[name] for name in names})
+    return PatchBatches(source, **{name: parameters[name] for name in OF_BATCHES})
 
 
 def fit(run, model, batches, validation_rows):
-    """`training.train` with the parameters of a run of notebook 2, from its checkpoint if there is one: that of another
+    """`train_network` with the parameters of a run of notebook 2, from its checkpoint if there is one: that of another
     number of processes is as good."""
-    initial = run.parameters["initial"]
+    initial, options = run.parameters["initial"], {name: run.parameters[name] for name in OF_TRAINING}
     settings = [run.parameters, digest(run.scans_file), code_digest(train_network), code_digest(build_network)]
     settings += [digest(Path(initial))] if initial else []
-    names = ("loss", "learning_rate", "weight_decay", "validate_every", "window", "averaged_steps", "workers")
-    options = {name: run.parameters[name] for name in names}
     return train_network(model, batches, validation_rows, run.checkpoint, settings=settings, **options)
 
 
 def main():
     parser = argparse.ArgumentParser(prog="python -m lib.network.distributed", description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "parameters", help="of notebook 2, as `make paper` writes them: <build>/parameters/02_training.json"
-    )
+    parser.add_argument("parameters", help="of notebook 2, as `make paper` writes them into <build>/parameters")
     run = Run("02_training", json.loads(Path(parser.parse_args().parameters).read_text()))
     rows = {split: table.to_dict("records") for split, table in run.scans().groupby("split")}
     batches = build_batches(run.parameters, rows["train"])

@@ -20,18 +20,16 @@ def predict(model, image, *, window, mirrored=False):
     from monai.inferers import sliding_window_inference  # importing it takes seconds
 
     device = next(model.parameters()).device
-    volume = torch.as_tensor(image, dtype=torch.float32)[None]
     at_once, run = (processors(), in_order) if device.type == "cpu" else (1, map)
 
     @torch.no_grad()
     def probability(patch):
         lesion = model(patch).softmax(1)[:, 1:]
-        if mirrored:
-            lesion = (lesion + model(patch.flip(2)).softmax(1)[:, 1:].flip(2)) / 2
-        return lesion
+        return (lesion + model(patch.flip(2)).softmax(1)[:, 1:].flip(2)) / 2 if mirrored else lesion
 
     lesion = sliding_window_inference(
-        volume, (window,) * 3, at_once, lambda patches: torch.cat(list(run(probability, patches.split(1)))),
+        torch.as_tensor(image, dtype=torch.float32)[None], (window,) * 3, at_once,
+        lambda patches: torch.cat(list(run(probability, patches.split(1)))),
         overlap=OVERLAP, mode="gaussian", sw_device=device, device=torch.device("cpu"),
     )  # fmt: skip
     return lesion[0, 0].numpy()
@@ -54,14 +52,13 @@ def lesion_patches(lesion, window):
     """
     from monai.data.utils import compute_importance_map
 
-    if min(lesion.shape) < window:
-        raise ValueError(
-            f"the volume {tuple(lesion.shape)} is smaller than the window of {window}: choose a smaller window"
-        )
-    voxels = lesion_voxels(lesion, lesion.shape)
+    shape = tuple(lesion.shape)
+    if min(shape) < window:
+        raise ValueError(f"the volume {shape} is smaller than the window of {window}: choose a smaller window")
+    voxels = lesion_voxels(lesion, shape)
     importance = compute_importance_map((window,) * 3, mode="gaussian", sigma_scale=0.125).clamp(min=1e-3)
     covering, total = [], torch.zeros(len(voxels))
-    for slices in patch_slices(lesion.shape, window):
+    for slices in patch_slices(shape, window):
         start = torch.tensor([side.start for side in slices])
         inside = ((voxels >= start) & (voxels < start + window)).all(1)
         if inside.any():

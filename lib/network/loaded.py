@@ -6,26 +6,19 @@ from pathlib import Path
 from lib.network.weights import load_weights
 from lib.scans import FILES, load_scan
 
+_scan = lru_cache(1)(lambda name, files, changed: load_scan({"scan": name} | dict(zip(FILES, files, strict=True))))
+_network = lru_cache(1)(lambda path, device, changed: load_weights(path, device))
+
 
 def loaded_scan(row):
-    """`scans.load_scan` of a row of the scans table (a dict), read again only if another one or a file has changed."""
+    """`load_scan` of a row of the scans table (a dict), read again only if another one or a file has changed."""
     files = tuple(row[name] for name in FILES)
     return _scan(row["scan"], files, _changed(*files))
 
 
 def loaded_network(path, device):
-    """`unet.load_weights`: model and description, read again only if they are others or a file has changed."""
+    """`load_weights`: model and description, read again only if they are others or a file has changed."""
     return _network(path, device, _changed(path, Path(path).with_suffix(".json")))
-
-
-@lru_cache(1)
-def _scan(name, files, changed):
-    return load_scan({"scan": name} | dict(zip(FILES, files, strict=True)))
-
-
-@lru_cache(1)
-def _network(path, device, changed):
-    return load_weights(path, device)
 
 
 def _changed(*files):

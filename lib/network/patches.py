@@ -8,90 +8,74 @@ import torch
 from monai import transforms
 from monai.data import set_track_meta
 from monai.transforms.utils import generate_pos_neg_label_crop_centers
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
 from lib.cohort import Subject, crop, draw_appearance, render_patch, visible
 from lib.scans import load_scan
 
 
-class ScanPatches:
-    """Patches of stored scans, with the intensities that they have.
+class _Patches:
+    """Patches of what a kind of source loads. sources: one a scan.  cached: scans that are kept in memory."""
 
-    rows: of the scans table.  cached: scans that are kept in memory.
-    """
-
-    def __init__(self, rows, cached):
-        self.rows = rows
+    def __init__(self, sources, cached):
+        self.sources = sources
         self.load = functools.lru_cache(cached)(self._load)
 
     def __len__(self):
-        return len(self.rows)
-
-    def _load(self, index):
-        scan = load_scan(self.rows[index])
-        return scan, *_places(scan.lesions, scan.brain)
+        return len(self.sources)
 
     def draw(self, index, patch_size, n, generator):
         """n patches of a scan: list of image (2, P, P, P) and lesions (1, P, P, P), uint8."""
-        scan, *places = self.load(index)
-        return [
-            (
-                crop(scan.image, start, (patch_size,) * 3),
-                crop(scan.lesions[None].view(np.uint8), start, (patch_size,) * 3),
-            )
-            for start in _starts(scan.lesions.shape, places, patch_size, n, generator)
-        ]
-
-
-class SubjectPatches:
-    """Patches of synthetic subjects, each with an appearance of its own, drawn when it is asked for.
-
-    files: of `Subject.load`.  cached: subjects that are kept in memory.  without: see `appearance.draw_appearance`.
-    """
-
-    def __init__(self, files, cached, without=()):
-        self.files, self.without = files, without
-        self.load = functools.lru_cache(cached)(self._load)
-
-    def __len__(self):
-        return len(self.files)
+        scan, lesions, *places = self.load(index)
+        starts = _starts(lesions.shape, places, patch_size, n, generator)
+        return [self._patch(scan, lesions, start, (patch_size,) * 3, generator) for start in starts]
 
     def _load(self, index):
-        subject = Subject.load(self.files[index])
-        lesions = subject.lesions
-        return subject, lesions, *_places(lesions, subject.brain)
-
-    def draw(self, index, patch_size, n, generator):
-        """n patches of a subject: list of image (2, P, P, P) and the lesions that it shows (1, P, P, P), uint8."""
-        subject, drawn, *places = self.load(index)
-        size, patches = (patch_size,) * 3, []
-        for start in _starts(subject.shape, places, patch_size, n, generator):
-            appearance = draw_appearance(subject, generator, self.without)
-            image = render_patch(subject, start, size, appearance, generator)
-            brain = image.any(0)
-            lesions = visible(image[0], crop(drawn, start, size) & brain, brain)
-            patches.append((image, lesions[None].view(np.uint8)))
-        return patches
+        """The scan, its lesions (X, Y, Z), and flat indices of their voxels and of healthy brain voxels."""
+        scan = self._read(self.sources[index])
+        lesions = scan.lesions
+        return scan, lesions, np.flatnonzero(lesions), np.flatnonzero(scan.brain & ~lesions)
 
 
-def _places(lesions, brain):
-    """Flat indices of lesion voxels and of healthy brain voxels."""
-    return np.flatnonzero(lesions), np.flatnonzero(brain & ~lesions)
+class ScanPatches(_Patches):
+    """Patches of stored scans, with the intensities that they have; sources: rows of the scans table."""
+
+    def _read(self, row):
+        return load_scan(row)
+
+    def _patch(self, scan, lesions, start, size, generator):
+        return crop(scan.image, start, size), crop(lesions[None].view(np.uint8), start, size)
+
+
+class SubjectPatches(_Patches):
+    """Patches of synthetic subjects, each with an appearance of its own, drawn when it is asked for, and the lesions it shows.
+
+    sources: files of `Subject.load`.  without: see `draw_appearance`.
+    """
+
+    def __init__(self, sources, cached, without=()):
+        super().__init__(sources, cached)
+        self.without = without
+
+    def _read(self, file):
+        return Subject.load(file)
+
+    def _patch(self, subject, drawn, start, size, generator):
+        appearance = draw_appearance(subject, generator, self.without)
+        image = render_patch(subject, start, size, appearance, generator)
+        brain = image.any(0)
+        return image, visible(image[0], crop(drawn, start, size) & brain, brain)[None].view(np.uint8)
 
 
 def _starts(shape, places, patch_size, n, generator):
     """First voxels of n patches, 4 around a lesion voxel to 1 around a healthy one (Spagnolo et al. 2024)."""
     padded = tuple(max(side, patch_size) for side in shape)
+    if padded != shape:
+        places = [np.ravel_multi_index(np.unravel_index(flat, shape), padded) for flat in places]
     centres = generate_pos_neg_label_crop_centers(
-        (patch_size,) * 3, n, 0.8, padded, *(_in_shape(flat, shape, padded) for flat in places),
-        rand_state=np.random.RandomState(generator.integers(2**31)),
-    )  # fmt: skip
+        (patch_size,) * 3, n, 0.8, padded, *places, rand_state=np.random.RandomState(generator.integers(2**31))
+    )
     return [[int(c) - patch_size // 2 for c in centre] for centre in centres]
-
-
-def _in_shape(flat, shape, padded):
-    """Flat indices into a volume of `shape` as those into one padded at its far ends."""
-    return flat if shape == padded else np.ravel_multi_index(np.unravel_index(flat, shape), padded)
 
 
 class PatchBatches(Dataset):
@@ -116,30 +100,26 @@ class PatchBatches(Dataset):
             raise IndexError(step)
         generator = np.random.default_rng([self.seed, step])
         self.transform.set_random_state(seed=int(generator.integers(2**31)))
-        chosen = generator.choice(len(self.source), self.scans_per_step, replace=False)
-        images, lesions = [], []
-        for index in chosen:
-            for image, mask in self.source.draw(int(index), self.patch_size, self.patches_per_scan, generator):
-                patch = self.transform({"image": torch.from_numpy(image), "lesions": torch.from_numpy(mask)})
-                images.append(torch.as_tensor(patch["image"]))
-                lesions.append(torch.as_tensor(patch["lesions"]))
-        return torch.stack(images).float(), torch.stack(lesions).float()
+        patches = [
+            self.transform({"image": torch.from_numpy(image), "lesions": torch.from_numpy(mask)})
+            for index in generator.choice(len(self.source), self.scans_per_step, replace=False)
+            for image, mask in self.source.draw(int(index), self.patch_size, self.patches_per_scan, generator)
+        ]
+        batch = default_collate(patches)
+        return batch["image"].float(), batch["lesions"].float()
 
 
-def augmentation(any_direction=True):
+def augmentation(any_direction):
     """Augmentation (Spagnolo et al. 2024): flips, 90-degree rotations, affine of +-15 degrees and +-10 % scale,
     intensity scale and shift of +-0.1.
 
     any_direction: False leaves the quarter turns and the flips but that of left and right out, so that a network may learn
     where in an upright head it is.
     """
-    both = ["image", "lesions"]
-    quarter_turns = [
-        transforms.RandRotate90d(both, prob=0.5, max_k=3, spatial_axes=axes) for axes in ((0, 1), (0, 2), (1, 2))
-    ]
+    both, planes = ["image", "lesions"], [(0, 1), (0, 2), (1, 2)] if any_direction else []
     return transforms.Compose([
         *[transforms.RandFlipd(both, prob=0.5, spatial_axis=axis) for axis in range(3 if any_direction else 1)],
-        *(quarter_turns if any_direction else []),
+        *[transforms.RandRotate90d(both, prob=0.5, max_k=3, spatial_axes=plane) for plane in planes],
         transforms.RandAffined(
             both, prob=0.5, rotate_range=(math.radians(15),) * 3, scale_range=(0.1,) * 3,
             mode=("bilinear", "nearest"), padding_mode="zeros",

@@ -50,7 +50,7 @@ def turns(steps):
 def shares_of_batches(loader, steps, batches, device):
     """Yield this process's share of the batch of each step: images (B, 2, P, P, P) and lesions (B, 1, P, P, P).
 
-    loader: of the batches of `turns(steps)`. batches: the `training.PatchBatches` that it loads.
+    loader: of the batches of `turns(steps)`. batches: the `PatchBatches` that it loads.
     Raises ValueError if a batch cannot be divided evenly, without which the mean of gradients is not that of the batch.
     """
     if not dist.is_initialized():

@@ -16,25 +16,28 @@ NORMALISATION = "z-score over the non-zero voxels of each channel; background 0"
 def save_weights(model, path, **description):
     """Write weights (safetensors) and, beside them, a JSON: architecture, channel order, normalisation, and `description`.
 
-    description: needs `architecture`, the keyword arguments of `build`; thresholds, split and training are added by who knows.
+    description: needs `architecture`, the arguments of `build_network`; thresholds, split and training are added by who knows.
     """
-    path = Path(path)
     write_atomically(path, lambda file: save_model(model, str(file)))
     _write_description(path, {"channels": SEQUENCES, "normalisation": NORMALISATION, **description})
 
 
 def record_thresholds(path, threshold, outline):
-    """Write threshold and outline of `lesions.segment`, picked on validation scans, into the JSON beside weights."""
+    """Write threshold and outline of `segment`, picked on validation scans, into the JSON beside weights."""
     description = json.loads(Path(path).with_suffix(".json").read_text())
     _write_description(path, description | {"threshold": threshold, "outline": outline})
+
+
+def _write_description(path, description):
+    text = json.dumps(description, indent=1) + "\n"
+    write_atomically(Path(path).with_suffix(".json"), lambda file: file.write_text(text))
 
 
 def recorded_threshold(description, path):
     """Threshold that came with weights. Raises ValueError if none was recorded."""
     if description.get("threshold") is None:
-        raise ValueError(
-            f"{Path(path).with_suffix('.json')} has no threshold: evaluate the weights on validation scans first"
-        )
+        file = Path(path).with_suffix(".json")
+        raise ValueError(f"{file} has no threshold: evaluate the weights on validation scans first")
     return float(description["threshold"])
 
 
@@ -44,7 +47,7 @@ def recorded_outline(description, path):
 
 
 def prediction_settings(description):
-    """Keyword arguments of `inference.predict` that came with weights: window, and mirrored (False if not recorded)."""
+    """Keyword arguments of `predict` that came with weights: window, and mirrored (False if not recorded)."""
     return {"window": description["window"], "mirrored": description.get("mirrored", False)}
 
 
@@ -54,14 +57,11 @@ def load_weights(path, device="cpu"):
     path: safetensors, or a PyTorch state dict (.pt, .pth); the prefix "module." that DataParallel leaves is taken off.
     Raises ValueError if the weights or their JSON are missing, or the channels are not FLAIR, MPRAGE.
     """
-    path = Path(path)
-    for file, what in (
-        (path, "weights"),
-        (path.with_suffix(".json"), "description of the weights (architecture, thresholds)"),
-    ):
+    path, beside = Path(path), Path(path).with_suffix(".json")
+    for file, what in {path: "weights", beside: "description of the weights (architecture, thresholds)"}.items():
         if not file.exists():
             raise ValueError(f"{file} is missing: the {what}; train first, or give the file of a finished training")
-    description = json.loads(path.with_suffix(".json").read_text())
+    description = json.loads(beside.read_text())
     if description["channels"] != list(SEQUENCES):
         raise ValueError(f"{path}: trained on {description['channels']}, but scans are given as {list(SEQUENCES)}")
     model = build_network(**description["architecture"])
@@ -71,8 +71,3 @@ def load_weights(path, device="cpu"):
         state = torch.load(path, map_location="cpu", weights_only=True)
         model.load_state_dict({key.removeprefix("module."): value for key, value in state.items()})
     return model.eval().requires_grad_(False).to(device), description | {"digest": digest(path)}
-
-
-def _write_description(path, description):
-    text = json.dumps(description, indent=1) + "\n"
-    write_atomically(Path(path).with_suffix(".json"), lambda file: file.write_text(text))

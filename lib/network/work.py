@@ -1,6 +1,6 @@
-"""Predicting and evaluating one scan: items of work, which read and write files (`workers.each`).
+"""Predicting and evaluating one scan: items of work, which read and write files.
 
-row: of the scans table, a dict.  path: function of scan and description that gives the path of a map (`paths.Run.map`).
+row: of the scans table, a dict.  path: function of scan and description that gives the path of a map (`Run.map`).
 """
 
 import pandas as pd
@@ -22,26 +22,23 @@ def predict_scan(row, *, weights, device, path):
 
 
 def scan_scores(row, *, path):
-    """`evaluation.threshold_scores` of a scan whose probability map is there."""
+    """`threshold_scores` of a scan whose probability map is there."""
     return threshold_scores(load_map(path(row["scan"], "desc-pred_probseg")), loaded_scan(row).lesions)
 
 
 def evaluate_scan(row, *, threshold, outline, path):
     """Lesions of a scan whose probability map is there; writes its instances, "desc-pred_dseg" and "desc-manual_dseg".
 
-    threshold, outline: of `lesions.segment`.  Returns `lesions.lesion_table`, `lesions.annotated_table` and
-    `metrics.scan_metrics` (one row), each a table that begins with scan, subject and session.
+    threshold, outline: of `segment`.  Returns `lesion_table`, `annotated_table` and `scan_metrics` (one row), each a
+    table that begins with scan, subject and session.
     """
     scan, probability = loaded_scan(row), load_map(path(row["scan"], "desc-pred_probseg"))
     prediction = segment(probability, threshold, outline)
     for mask, source in ((prediction, "pred"), (scan.lesions, "manual")):
         save_map(label_instances(mask), row["flair"], path(row["scan"], f"desc-{source}_dseg"))
-    tables = [
-        lesion_table(probability, scan.lesions, threshold, scan.affine, outline),
-        annotated_table(probability, scan.lesions, threshold, scan.affine, outline),
-        pd.DataFrame([scan_metrics(prediction, scan.lesions)]),
-    ]
+    given = probability, scan.lesions, threshold, scan.affine, outline
+    tables = lesion_table(*given), annotated_table(*given), pd.DataFrame([scan_metrics(prediction, scan.lesions)])
     for table in tables:
         for place, name in enumerate(("scan", "subject", "session")):
             table.insert(place, name, row[name])
-    return tables
+    return list(tables)

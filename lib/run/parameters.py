@@ -1,7 +1,7 @@
 """The parameters of the notebooks: their defaults, what a profile and the command line change, and nothing else.
 
-A notebook's defaults are the literals of its one cell tagged ``parameters``. A profile (YAML) maps a notebook, or ``all``,
-to the values that differ. A name that no notebook has is an error, because papermill alone would only warn.
+A notebook's defaults are the literals of its one cell tagged ``parameters``. A profile (YAML) maps a notebook, or
+``all``, to the values that differ. A name that no notebook has is an error, because papermill alone would only warn.
 """
 
 import ast
@@ -41,57 +41,48 @@ def resolve(notebooks, profile, overrides=()):
 
     notebooks: paths of percent scripts. profile: path of a YAML file {notebook or "all": {name: value}}.
     overrides: texts "name=value" (every notebook that has the name) or "notebook.name=value"; values are YAML.
-    Returns {notebook: {name: value}}. Raises ValueError that lists every unknown notebook or name, and every value
-    whose type is not that of the default.
+    Returns {notebook: {name: value}}. Raises ValueError as `with_changes`, and if there is no such profile.
     """
-    resolved = {Path(notebook).stem: defaults(notebook) for notebook in notebooks}
-    changes = [(section, name, value, str(profile)) for section, name, value in _profile_changes(profile)]
-    changes += [(*_parse_override(text), "command line") for text in overrides]
+    resolved, profile = {Path(notebook).stem: defaults(notebook) for notebook in notebooks}, Path(profile)
+    if not profile.exists():
+        known = ", ".join(sorted(path.stem for path in profile.parent.glob("*.yml")))
+        raise ValueError(f"there is no profile {profile.stem!r}: {profile} is missing (known: {known})")
+    changes = []
+    for section, values in (yaml.safe_load(profile.read_text()) or {}).items():
+        changes += [(f"{section}.{name}", value, profile) for name, value in (values or {}).items()]
+    for text in overrides:
+        target, equals, value = text.partition("=")
+        if not equals or not target.rpartition(".")[2]:
+            raise ValueError(f"command line: {text!r} is not of the form name=value or notebook.name=value")
+        changes.append((target, yaml.safe_load(value), "command line"))
+    return with_changes(resolved, changes)
+
+
+def with_changes(resolved, changes):
+    """Resolved parameters with further values: ("name", "all.name" or "notebook.name", value, where it was asked for).
+
+    Raises ValueError that lists every unknown notebook or name, and every value whose type is not that of the default.
+    """
+    resolved = {notebook: dict(parameters) for notebook, parameters in resolved.items()}
     problems = [problem for change in changes if (problem := _apply(resolved, *change))]
     if problems:
         raise ValueError("\n".join(problems))
     return resolved
 
 
-def with_changes(resolved, values, source):
-    """Resolved parameters with further values, {"name" or "notebook.name": value}; source: named in errors, as `resolve`'s."""
-    resolved = {notebook: dict(parameters) for notebook, parameters in resolved.items()}
-    changes = [(key.rpartition(".")[0] or "all", key.rpartition(".")[2], value) for key, value in values.items()]
-    problems = [problem for change in changes if (problem := _apply(resolved, *change, source))]
-    if problems:
-        raise ValueError("\n".join(problems))
-    return resolved
-
-
-def _profile_changes(profile):
-    profile = Path(profile)
-    if not profile.exists():
-        known = ", ".join(sorted(path.stem for path in profile.parent.glob("*.yml")))
-        raise ValueError(f"there is no profile {profile.stem!r}: {profile} is missing (known: {known})")
-    for section, values in (yaml.safe_load(profile.read_text()) or {}).items():
-        for name, value in (values or {}).items():
-            yield section, name, value
-
-
-def _parse_override(text):
-    target, equals, value = text.partition("=")
-    section, _, name = target.rpartition(".")
-    if not equals or not name:
-        raise ValueError(f"command line: {text!r} is not of the form name=value or notebook.name=value")
-    return section or "all", name, yaml.safe_load(value)
-
-
-def _apply(resolved, section, name, value, source):
+def _apply(resolved, target, value, source):
     """Set one value in every notebook it is meant for; a text says what is wrong, None that it was set."""
-    if section != "all" and section not in resolved:
+    section, _, name = target.rpartition(".")
+    everywhere = section in ("", "all")
+    if not everywhere and section not in resolved:
         return f"{source}: there is no notebook {section!r} (known: {', '.join(resolved)})"
-    meant = [section] if section != "all" else list(resolved)
+    meant = list(resolved) if everywhere else [section]
     having = [notebook for notebook in meant if name in resolved[notebook]]
     if not having:
         known = sorted({known for notebook in meant for known in resolved[notebook]})
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else f" (known: {', '.join(known)})"
-        where = "no notebook has" if section == "all" else f"{section} has no"
+        where = "no notebook has" if everywhere else f"{section} has no"
         return f"{source}: {where} parameter {name!r}{hint}"
     for notebook in having:
         default = resolved[notebook][name]

@@ -3,7 +3,6 @@
 import json
 import shutil
 from functools import partial
-from pathlib import Path
 
 import pandas as pd
 from matplotlib import rc_context
@@ -71,23 +70,21 @@ class Run:
 
 def save_table(table, path, record):
     """Write a table to `path`.csv, and the record of what made it (JSON-like) to `path`.json."""
-    path = Path(path)
-    write_atomically(
-        path.with_suffix(".csv"), lambda file: table.to_csv(file, index=False, float_format="%.6g", na_rep="NaN")
-    )
+    write_csv = partial(table.to_csv, index=False, float_format="%.6g", na_rep="NaN")
+    write_atomically(path.with_suffix(".csv"), write_csv)
     write_atomically(path.with_suffix(".json"), lambda file: file.write_text(json.dumps(record, indent=1) + "\n"))
 
 
 def save_figure(figure, path, record):
-    """Write a figure to `path`.pdf and, at 300 dpi, `path`.png, each carrying the record of what made it (JSON-like)."""
-    path, text = Path(path), json.dumps(record)
+    """Write a figure to `path`.pdf and, at 300 dpi, `path`.png, each carrying the record of what made it."""
+    text = json.dumps(record)
     for suffix, metadata in ((".pdf", {"Subject": text, "CreationDate": None}), (".png", {"Description": text})):
         with rc_context(STYLE):
             write_atomically(path.with_suffix(suffix), partial(figure.savefig, dpi=300, metadata=metadata))
 
 
 def read_table(path, writer):
-    """Read a table of a run with subjects and sessions as texts; writer: the notebook that the error names if it is missing."""
+    """Read a table of a run, subjects and sessions as texts; writer: the notebook named if it is missing."""
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing: run notebook {writer} first, as `make paper` does")
     return pd.read_csv(path, dtype={"subject": str, "session": str}, keep_default_na=False, na_values=["NaN"])

@@ -27,59 +27,34 @@ from traitlets.config import Config
 
 from lib.provenance import write_atomically
 
-CHROMIUM = (
-    "chromium",
-    "chromium-browser",
-    "google-chrome",
-    "google-chrome-stable",
-    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
-)
+MAC_CHROME = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", MAC_CHROME)
 ROWS, COLUMNS = 10, 12  # of a table: rows that are shown, and columns that fit across a page
-SHOWN = [
-    "text/html",
-    "image/svg+xml",
-    "image/png",
-    "image/jpeg",
-    "text/markdown",
-    "text/plain",
-]  # neither scripts nor widgets
-EXPORT = Config(
-    {
-        "HTMLExporter": {"exclude_anchor_links": True},
-        "NbConvertBase": {"display_data_priority": SHOWN},
-        "CoalesceStreamsPreprocessor": {"enabled": True},  # of a progress bar, the last state
-    }
-)
 MM_PER_PIXEL = 25.4 / 300  # figures are saved at 300 dpi
+SHOWN = ["text/html", "image/svg+xml", "image/png", "image/jpeg", "text/markdown", "text/plain"]  # and no scripts
 
 
 def chapter(executed, figures):
-    """What the report says of one executed notebook, as a dict of plain values and HTML.
+    """What the report says of one executed notebook (path of the .ipynb), as a dict of plain values and HTML.
 
-    executed: path of the .ipynb. figures: folder of its tables and figures. Raises FileNotFoundError if one is missing.
+    figures: folder of its tables and figures. Raises FileNotFoundError if one is missing.
     """
-    name = executed.stem
-    notebook = nbformat.read(executed, as_version=4)
-    number, made = name[:2], saved_by(notebook)
-    texts = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
-    title, _, introduction = texts[0].partition("\n")
+    name, notebook = executed.stem, nbformat.read(executed, as_version=4)
+    first = next(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    title, _, introduction = first.partition("\n")
+    saved = {"save_figure": [], "save_table": []}
+    for (kind, one), (cell, caption) in saved_by(notebook).items():
+        path = figures / f"{name[:2]}_{one}"
+        shown = image_data(path.with_suffix(".png")) if kind == "save_figure" else table_html(path.with_suffix(".csv"))
+        saved[kind].append(shown | {"name": path.name, "cell": cell, "caption": markdown2html(caption)})
     return {
         "name": name,
         "title": title.lstrip("# "),
         "introduction": markdown2html(introduction),
-        "figures": [
-            image_data(figures / f"{number}_{one}.png")
-            | {"name": f"{number}_{one}", "caption": markdown2html(caption), "cell": cell}
-            for (kind, one), (cell, caption) in made.items()
-            if kind == "save_figure"
-        ],
-        "tables": [
-            table_html(figures / f"{number}_{one}.csv") | {"name": f"{number}_{one}", "cell": cell}
-            for (kind, one), (cell, _) in made.items()
-            if kind == "save_table"
-        ],
+        "figures": saved["save_figure"],
+        "tables": saved["save_table"],
         "record": json.loads((figures / "provenance" / f"{name}.json").read_text()),
-        "cells": render(notebook, number),
+        "cells": render_cells(notebook, {figure["cell"]: figure["name"] for figure in reversed(saved["save_figure"])}),
     }
 
 
@@ -89,23 +64,26 @@ def saved_by(notebook):
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             caption = cell.source if cell.source.startswith("**Figure.**") else caption
-        else:
-            made |= dict.fromkeys(_saving_calls(cell.source), (cell.id, caption))
+            continue
+        for node in ast.walk(ast.parse(cell.source)):
+            match node:
+                case ast.Call(func=ast.Attribute(attr="save_table" | "save_figure" as kind), args=[_, name, *_]):
+                    made[kind, name.value] = (cell.id, caption)
     return made
 
 
-def render(notebook, number):
-    """Cells and outputs of a notebook as HTML without scripts; a figure that was saved is not shown again but linked."""
+def render_cells(notebook, figures):
+    """Cells and outputs as HTML without scripts; figures, {cell: name of what it saved}, are not shown but linked."""
     notebook.metadata.pop("widgets", None)
     for cell in notebook.cells:
-        if cell.cell_type != "code":
-            continue
-        figures = [name for kind, name in _saving_calls(cell.source) if kind == "save_figure"]
-        for output in cell.outputs:
-            if figures and "image/png" in output.get("data", {}):
-                link = f'<p>Shown above: <a href="#figure-{number}_{figures[0]}">figure {number}_{figures[0]}</a></p>'
-                output.data = nbformat.NotebookNode({"text/html": link})
-    return HTMLExporter(config=EXPORT, template_name="basic").from_notebook_node(notebook)[0]
+        for output in cell.get("outputs", []) if cell.id in figures else []:
+            if "image/png" in output.get("data", {}):
+                name = figures[cell.id]
+                output.data = {"text/html": f'<p>Shown above: <a href="#figure-{name}">figure {name}</a></p>'}
+    last_state = {"enabled": True}  # of a progress bar
+    config = Config(NbConvertBase={"display_data_priority": SHOWN}, CoalesceStreamsPreprocessor=last_state)
+    exporter = HTMLExporter(config=config, template_name="basic", exclude_anchor_links=True)
+    return exporter.from_notebook_node(notebook)[0]
 
 
 def image_data(path):
@@ -124,17 +102,6 @@ def table_html(path):
     return {"html": html, "rows": len(rows), "shown": len(first), "turned": turned}
 
 
-def claim_rows(claims, chapters):
-    """Claims with their measures and the cell that wrote the table they were taken from. claims: table claims.csv."""
-    cells = {one["name"]: one["cell"] for part in chapters for one in part["tables"]}
-    return [
-        rows.iloc[0].to_dict()
-        | {"measures": rows["text"].tolist(), "cell": cells[rows.iloc[0]["file"]]}
-        | {"lesions": rows["lesions"].max(), "patients": rows["patients"].max()}
-        for _, rows in claims.groupby("claim")
-    ]
-
-
 def sweeps(figures):
     """Figure and numbers of every sweep of the run."""
     return [
@@ -147,22 +114,19 @@ def sweeps(figures):
 
 
 def write_html(build, figures):
-    """Write report.html into figures and return its path; without claims if the run stopped before they were judged.
-
-    Raises FileNotFoundError if nothing was run.
-    """
+    """Write report.html, with claims if they were judged; returns its path. Raises FileNotFoundError without a run."""
     executed = [path for path in sorted(build.glob("[0-9][0-9]_*.ipynb")) if "." not in path.stem]
     if not executed:
         raise FileNotFoundError(f"no executed notebook in {build}: run `make paper` first, with the same settings")
+    claims, html = figures / "claims.csv", figures / "report.html"
     chapters = [chapter(path, figures) for path in executed]
-    claims = figures / "claims.csv"
-    judged = claim_rows(pd.read_csv(claims), chapters) if claims.exists() else []
-    environment = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True)
-    text = environment.get_template("report.html").render(
-        run=figures.name, chapters=chapters, claims=judged, sweeps=sweeps(figures),
+    template = Path(__file__).with_suffix(".html").read_text()
+    text = jinja2.Template(template, autoescape=True, undefined=jinja2.StrictUndefined).render(
+        run=figures.name, chapters=chapters, sweeps=sweeps(figures),
+        claims=pd.read_csv(claims) if claims.exists() else None,
         code_style=HtmlFormatter().get_style_defs(".highlight"),
+        cells={table["name"]: table["cell"] for part in chapters for table in part["tables"]},
     )  # fmt: skip
-    html = figures / "report.html"
     write_atomically(html, lambda file: file.write_text(text))
     return html
 
@@ -174,18 +138,12 @@ def find_chromium():
 
 def write_pdf(html, chromium):
     """Print an HTML file to a PDF beside it and return its path. Raises RuntimeError with what Chromium said if not."""
-    options = ["--headless", "--disable-gpu", "--no-pdf-header-footer", "--no-first-run"]
-    options += ["--no-sandbox"] if _is_root() else []
+    options = [chromium, "--headless", "--disable-gpu", "--no-pdf-header-footer", "--no-first-run"]
+    options += ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium has none for root, as in a container
 
     def print_to(file):
         with tempfile.TemporaryDirectory() as profile:
-            command = [
-                chromium,
-                *options,
-                f"--user-data-dir={profile}",
-                f"--print-to-pdf={file}",
-                html.resolve().as_uri(),
-            ]
+            command = [*options, f"--user-data-dir={profile}", f"--print-to-pdf={file}", html.resolve().as_uri()]
             done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
         if not file.exists():
             raise RuntimeError(f"{chromium} wrote no PDF: {done.stderr[-1000:]}")
@@ -193,17 +151,6 @@ def write_pdf(html, chromium):
     pdf = html.with_suffix(".pdf")
     write_atomically(pdf.resolve(), print_to)
     return pdf
-
-
-def _saving_calls(source):
-    """("save_table" or "save_figure", name) of each such call in the source of a cell."""
-    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
-    attributes = [(node.func.attr, node.args) for node in calls if isinstance(node.func, ast.Attribute)]
-    return [(name, args[1].value) for name, args in attributes if name in ("save_table", "save_figure")]
-
-
-def _is_root():
-    return hasattr(os, "geteuid") and os.geteuid() == 0  # Chromium has no sandbox for root, as in a container
 
 
 def main():

@@ -28,19 +28,15 @@ def resolve_parameters(profile, build, figures, overrides):
     """
     overrides = [f"build={build}", f"figures={figures}", *overrides]
     resolved = resolve(NOTEBOOKS, ROOT / "notebooks" / "params" / f"{profile}.yml", overrides)
+    anywhere = {"scheduler": ""}
     for notebook, parameters in resolved.items():
-        path = Path(build, "parameters", f"{notebook}.json")
-        text = json.dumps(parameters, indent=1) + "\n"
+        path, text = Path(build, "parameters", f"{notebook}.json"), json.dumps(parameters, indent=1) + "\n"
         before = path.read_text() if path.exists() else "{}"
         if before != text:
-            date = path.stat().st_mtime_ns if _apart_from_scheduler(before) == _apart_from_scheduler(text) else None
+            date = path.stat().st_mtime_ns if json.loads(before) | anywhere == json.loads(text) | anywhere else None
             write_atomically(path, lambda file, text=text: file.write_text(text))
             if date:
                 os.utime(path, ns=(date, date))
-
-
-def _apart_from_scheduler(text):
-    return {name: value for name, value in json.loads(text).items() if name != "scheduler"}
 
 
 def run_notebook(notebook, build, figures):
@@ -54,28 +50,28 @@ def run_notebook(notebook, build, figures):
     import papermill
     from traitlets.config import Config
 
-    notebook, build, figures = Path(notebook), Path(build), Path(figures)
     name = notebook.stem
     parameters = json.loads((build / "parameters" / f"{name}.json").read_text())
-    source, running, failed = (build / f"{name}.{kind}.ipynb" for kind in ("source", "running", "failed"))
+    running, failed = build / f"{name}.running.ipynb", build / f"{name}.failed.ipynb"
     failed.unlink(missing_ok=True)
-    jupytext.write(jupytext.read(notebook), source)
     print(f"{name}: {running}", file=sys.stderr)
     started = time.time()
-    try:
-        with tempfile.TemporaryDirectory(prefix="kernel-") as sockets:  # of this kernel alone: others may run beside it
-            config = Config({"KernelManager": {"transport": "ipc", "ip": f"{sockets}/ipc"}})
+    with tempfile.TemporaryDirectory(prefix="kernel-") as own:  # of this kernel alone: others may run beside it
+        source, config = Path(own, f"{name}.ipynb"), Config({"KernelManager": {"transport": "ipc", "ip": f"{own}/ipc"}})
+        jupytext.write(jupytext.read(notebook), source)
+        try:
             papermill.execute_notebook(
-                source, running, parameters, kernel_name="python3", language="python", cwd=str(notebook.parent.resolve()),
-                progress_bar=True, stdout_file=sys.stdout, stderr_file=sys.stderr, config=config,
+                source, running, parameters, kernel_name="python3", language="python", cwd=notebook.parent.resolve(),
+                stdout_file=sys.stdout, stderr_file=sys.stderr, config=config,
             )  # fmt: skip
-    except papermill.PapermillExecutionError as error:
-        os.replace(running, failed)
-        sys.exit(f"{error}\n{name} failed; its cells up to the error are in {failed}")
-    finally:
-        source.unlink(missing_ok=True)
+        except papermill.PapermillExecutionError as error:
+            os.replace(running, failed)
+            sys.exit(f"{error}\n{name} failed; its cells up to the error are in {failed}")
     _write_provenance(name, parameters, figures, started)
-    _write_dependencies(notebook, build)
+    # What of lib/ the notebook uses, as a make rule that the next `make` includes.
+    files = [os.path.relpath(file) for file in lib_files(notebook)]
+    rule = f"{build / name}.ipynb: {' '.join(files)}\n" + "".join(f"{file}:\n" for file in files)
+    write_atomically(build / "dependencies" / f"{name}.d", lambda file: file.write_text(rule))
     os.replace(running, build / f"{name}.ipynb")
 
 
@@ -84,27 +80,15 @@ def _write_provenance(name, parameters, figures, started):
     for file in mine:
         if file.stat().st_mtime < started:
             file.unlink()
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss  # of one process that ended: the kernel or its worker
     record = run_record(name, parameters) | {
         "started": datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
         "wall_seconds": round(time.time() - started, 1),
-        "peak_memory_gib": round(_peak_memory_bytes() / 2**30, 2),
+        "peak_memory_gib": round(peak / (2**30 if sys.platform == "darwin" else 2**20), 2),
         "tables": {file.name: digest(file) for file in mine if file.suffix == ".csv" and file.exists()},
     }
     path = figures / "provenance" / f"{name}.json"
     write_atomically(path, lambda file: file.write_text(json.dumps(record, indent=1) + "\n"))
-
-
-def _peak_memory_bytes():
-    """Largest resident memory of one process that this one has waited for: the kernel, or a worker of it."""
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
-
-
-def _write_dependencies(notebook, build):
-    """What of lib/ the notebook uses, as a make rule that the next `make` includes."""
-    files = [os.path.relpath(file) for file in lib_files(notebook)]
-    rule = f"{build / notebook.stem}.ipynb: {' '.join(files)}\n" + "".join(f"{file}:\n" for file in files)
-    write_atomically(build / "dependencies" / f"{notebook.stem}.d", lambda file: file.write_text(rule))
 
 
 def main():
@@ -114,16 +98,15 @@ def main():
     resolving.add_argument("--profile", required=True)
     resolving.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE")
     running = commands.add_parser("run", help="execute one notebook")
-    running.add_argument("notebook")
+    running.add_argument("notebook", type=Path)
     for command in (resolving, running):
         command.add_argument("--build", required=True)
         command.add_argument("--figures", required=True)
     given = parser.parse_args()
     if given.command == "run":
-        run_notebook(given.notebook, given.build, given.figures)
-        return
+        return run_notebook(given.notebook, Path(given.build), Path(given.figures))
     try:
-        resolve_parameters(given.profile, given.build, given.figures, given.set)
+        return resolve_parameters(given.profile, given.build, given.figures, given.set)
     except ValueError as error:
         sys.exit(str(error))
 

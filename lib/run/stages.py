@@ -1,10 +1,9 @@
 """Notebooks executed in folders that are named by what they depend on, so that runs share what they have in common.
 
-A stage is one notebook with its parameters after the stage before it. Its folder starts as links to the files of the one
-before, and is that of a run: what the notebook reads is there, and what it writes stays there.
+A stage is one notebook with its parameters after the stage before it. Its folder starts as links to the files of the
+one before, and is that of a run: what the notebook reads is there, and what it writes stays there.
 """
 
-import fcntl
 import json
 import os
 import shutil
@@ -14,22 +13,23 @@ import sys
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
+from itertools import takewhile
 from pathlib import Path
 
+from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from lib.provenance import ROOT, digest, lib_files, write_atomically
 
-PLACES = ("build", "figures")  # parameters that say where a run lies, and nothing else
-WITHOUT_EFFECT = (*PLACES, "scheduler")  # parameters on which no result depends
-RUNNER = (sys.executable, "-m", "lib.run.runner", "run")
+WITHOUT_EFFECT = ("build", "figures", "scheduler")  # parameters on which no result depends
 FILES = ("data", "weights")  # parameters that name files of the user
+RUNNER = (sys.executable, "-m", "lib.run.runner", "run")
 
 
 @dataclass(frozen=True, eq=False)
 class Stage:
-    """One notebook with its parameters (without the places), the stage before it (None: it is the first), its folder."""
+    """One notebook with its parameters, the stage before it (None: it is the first), its folder."""
 
     notebook: Path
     parameters: dict
@@ -60,9 +60,8 @@ def plan_stages(chains, folder):
     for chain in chains:
         stage, key = None, ""
         for notebook, parameters in chain:
-            own = {name: value for name, value in parameters.items() if name not in PLACES}
-            key = digest(key, _decisive(own), _changed(own), _code(notebook))
-            stage = known.setdefault(key, Stage(notebook, own, stage, Path(folder, f"{notebook.stem}-{key}")))
+            key = digest(key, _decisive(parameters), _changed(parameters), _code(notebook))
+            stage = known.setdefault(key, Stage(notebook, parameters, stage, Path(folder, f"{notebook.stem}-{key}")))
         last.append(stage)
     return last
 
@@ -71,30 +70,21 @@ def unfinished(stages):
     """What must run for these stages to be done: each stage once, after the one before it."""
     found = {}
     for stage in stages:
-        lineage = stage.lineage
-        finished = max((place + 1 for place, one in enumerate(lineage) if one.done), default=0)
-        found |= dict.fromkeys(lineage[finished:])
+        missing = takewhile(lambda one: not one.done, reversed(stage.lineage))
+        found |= dict.fromkeys(reversed(list(missing)))
     return list(found)
 
 
 def adopt_stages(stages, build, figures):
-    """Take over what the run of `make paper` has executed with the same parameters and is up to date.
-
-    build, figures: folders of that run.
-    """
+    """Take over what `make paper` has executed in these folders with the same parameters and is up to date."""
     for stage in stages:
         if all(_same_parameters(one, build) for one in stage.lineage) and _up_to_date(stage, build, figures):
             names = [one.notebook.stem for one in stage.lineage]
-            of_lineage = [Path(build, f"{name}.ipynb") for name in names]
-            tables = [
-                path for path in Path(figures).iterdir() if path.name.startswith(tuple(name[:3] for name in names))
-            ]
-            _link(
-                build,
-                stage.folder,
-                ("sweeps", "parameters", "dependencies", "*.ipynb"),
-                {"": of_lineage, "figures": tables},
-            )
+            later = [path.name for path in build.glob("*.ipynb") if path.stem not in names]
+            numbers = tuple(name[:3] for name in names)
+            others = [path.name for path in figures.iterdir() if not path.name.startswith(numbers)]
+            left_out = ["sweeps", "parameters", "dependencies", *later]
+            _link(stage.folder, {".": (build, left_out), "figures": (figures, others)})
 
 
 def run_stages(stages, jobs):
@@ -131,13 +121,11 @@ def run_stages(stages, jobs):
 @contextmanager
 def one_at_a_time(folder):
     """Keep others from running stages in a folder. Raises ValueError if they do."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ValueError(f"another sweep runs in {folder}: wait for it") from None
-        yield
+    try:
+        with FileLock(folder / "lock", blocking=False):
+            yield
+    except Timeout:
+        raise ValueError(f"another sweep runs in {folder}: wait for it") from None
 
 
 def _decisive(parameters):
@@ -147,44 +135,40 @@ def _decisive(parameters):
 def _changed(parameters):
     """When the user's files were changed; weights with the JSON that describes them."""
     given = {name: ROOT / parameters[name] for name in FILES if parameters.get(name)}
-    files = [*given.values()] + ([given["weights"].with_suffix(".json")] if "weights" in given else [])
+    files = [*given.values(), *([given["weights"].with_suffix(".json")] if "weights" in given else [])]
     return [file.stat().st_mtime_ns for file in files if file.exists()]
 
 
-@lru_cache
+@cache
 def _code(notebook):
     return digest(notebook, *lib_files(notebook))
 
 
 def _same_parameters(stage, build):
-    file = Path(build, "parameters", f"{stage.notebook.stem}.json")
-    if not file.exists():
-        return False
-    return _decisive(json.loads(file.read_text())) == _decisive(stage.parameters)
+    file = build / "parameters" / f"{stage.notebook.stem}.json"
+    return file.exists() and _decisive(json.loads(file.read_text())) == _decisive(stage.parameters)
 
 
 def _up_to_date(stage, build, figures):
     """Whether make would not execute the notebook of a stage again."""
-    executed = Path(build, f"{stage.notebook.stem}.ipynb")
+    executed = build / f"{stage.notebook.stem}.ipynb"
     known = {name: value for one in stage.lineage for name, value in one.parameters.items()}
     given = [f"{name.upper()}={known.get(name, '')}" for name in FILES]
     command = ["make", "--question", f"BUILD={build}", f"FIGURES={figures}", *given, str(executed)]
     return executed.exists() and subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode == 0
 
 
-def _link(source, folder, ignored, further=None):
-    """Make folder with links to the files of source but the ignored, and to {folder in it: further files}, at once.
+def _link(folder, sources):
+    """Make folder with links to the files of {place in it: (source, names that are left out)}, all at once.
 
     Nothing writes into a file that is there (see `write_atomically`): what changes on one side stays on the other.
     """
     made = folder.with_name(f".{folder.name}")
     for old in (made, folder):
         shutil.rmtree(old, ignore_errors=True)
-    shutil.copytree(source, made, copy_function=_link_file, ignore=shutil.ignore_patterns(*ignored))
-    for place, files in (further or {}).items():
-        (made / place).mkdir(exist_ok=True)
-        for file in files:
-            _link_file(file, made / place / file.name)
+    for place, (source, left_out) in sources.items():
+        ignore = shutil.ignore_patterns(*left_out)
+        shutil.copytree(source, made / place, copy_function=_link_file, ignore=ignore, dirs_exist_ok=True)
     made.rename(folder)
 
 
@@ -199,8 +183,9 @@ def _start(stage, environment):
     """Start the notebook of a stage as a process of its own, its output in the stage's log."""
     name, folder = stage.notebook.stem, stage.folder
     if stage.parent and not folder.exists():
-        _link(stage.parent.folder, folder, ["log.txt"])
-    parameters = json.dumps(stage.parameters | {"build": str(folder), "figures": str(folder / "figures")}, indent=1)
+        _link(folder, {".": (stage.parent.folder, ["log.txt"])})
+    places = {"build": str(folder), "figures": str(folder / "figures")}
+    parameters = json.dumps(stage.parameters | places, indent=1)
     write_atomically(folder / "parameters" / f"{name}.json", lambda file: file.write_text(parameters))
     command = [*RUNNER, str(stage.notebook), "--build", str(folder), "--figures", str(folder / "figures")]
     with stage.log.open("w") as log:

@@ -1,8 +1,5 @@
 """Sweeps: notebooks run again over values of their parameters, which ends in one table and one figure.
 
-    python -m lib.run.sweep notebooks/sweeps/noise.yml --profile demo \\
-        --build build/demo --figures figures/demo --first 00_cohort 01_data_split ...
-
 A sweep is a YAML file with
 
     name       of its folder, figures/<run>/sweeps/<name>/
@@ -19,7 +16,7 @@ import argparse
 import json
 import signal
 import sys
-from dataclasses import dataclass
+from collections import namedtuple
 from itertools import product
 from pathlib import Path
 
@@ -34,23 +31,8 @@ from lib.run.runner import NOTEBOOKS
 from lib.run.stages import adopt_stages, one_at_a_time, plan_stages, run_stages, unfinished
 
 NEEDED = ("name", "question", "table", "plot")
-
-
-@dataclass
-class Sweep:
-    """What a sweep file says. points: list of {parameter: value}."""
-
-    name: str
-    question: str
-    points: list
-    table: str
-    plot: dict
-    where: str = ""
-
-    @property
-    def swept(self):
-        """Names of the parameters that a point changes, as they are written."""
-        return list(dict.fromkeys(name for point in self.points for name in point))
+KNOWN = (*NEEDED, "grid", "points", "where")
+Sweep = namedtuple("Sweep", "name question points table plot where", defaults=[""])  # points: as above, also of a grid
 
 
 def read_sweep(path):
@@ -58,33 +40,39 @@ def read_sweep(path):
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"there is no sweep {path}")
-    given = yaml.safe_load(path.read_text())
     try:
-        sweep = _parse(given)
-        check_plot(sweep.plot, sweep.swept)
+        return _parse(yaml.safe_load(path.read_text()))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    return sweep
 
 
 def _parse(given):
-    keys = list(given) if isinstance(given, dict) else []
-    if lacking := [name for name in NEEDED if name not in keys]:
-        raise ValueError(f"needs {', '.join(lacking)}")
-    if unknown := [str(name) for name in keys if name not in (*NEEDED, "grid", "points", "where")]:
-        raise ValueError(f"has {', '.join(unknown)}; known are {', '.join(NEEDED)}, grid, points, where")
-    if ("grid" in keys) == ("points" in keys):
-        raise ValueError("needs either grid, {parameter: [values]}, or points, a list of {parameter: value}")
+    given = given if isinstance(given, dict) else {}
+    lacking = [name for name in NEEDED if name not in given]
+    unknown = [str(name) for name in given if name not in KNOWN]
+    one_of_two = ("grid" in given) != ("points" in given)
     grid, points = given.pop("grid", {}), given.pop("points", [])
-    if not all(isinstance(values, list) for values in grid.values()):
-        raise ValueError("grid needs a list of values for each parameter")
-    if not all(isinstance(point, dict) for point in points):
-        raise ValueError("points need to be a list of {parameter: value}")
-    combinations = [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
-    sweep = Sweep(points=points or combinations, **given)
-    if not sweep.swept:
+    lists = isinstance(grid, dict) and all(isinstance(values, list) for values in grid.values())
+    mappings = isinstance(points, list) and all(isinstance(point, dict) for point in points)
+    right = {
+        f"needs {', '.join(lacking)}": not lacking,
+        f"has {', '.join(unknown)}; known are {', '.join(KNOWN)}": not unknown,
+        "needs either grid, {parameter: [values]}, or points, a list of {parameter: value}": one_of_two,
+        "grid needs a list of values for each parameter": lists,
+        "points need to be a list of {parameter: value}": mappings,
+    }
+    if wrong := [text for text, is_so in right.items() if not is_so]:
+        raise ValueError(wrong[0])
+    points = points or [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
+    if not any(points):
         raise ValueError("no parameter is varied")
-    return sweep
+    check_plot(given["plot"], _swept(points))
+    return Sweep(points=points, **given)
+
+
+def _swept(points):
+    """Names of the parameters that points change, as they are written."""
+    return list(dict.fromkeys(name for point in points for name in point))
 
 
 def chain_of(table, first, notebooks):
@@ -96,64 +84,54 @@ def chain_of(table, first, notebooks):
 
 
 def resolve_points(sweep, base, chain):
-    """Parameters of the chain at every point: a list of {notebook: parameters}.
+    """Parameters at every point: a list of {notebook: parameters}, as base, those of all notebooks without the sweep.
 
-    base: resolved parameters of all notebooks. Raises ValueError on a name that no notebook has, a value of
-    another type, and a parameter that the table cannot depend on.
+    Raises ValueError on a name that no notebook has, a value of another type, and one on which the table cannot depend.
     """
-    resolved = [with_changes(base, point, f"sweep {sweep.name}") for point in sweep.points]
-    if idle := [name for name in sweep.swept if _owner(name, base, chain) is None]:
+    source = f"sweep {sweep.name}"
+    resolved = [with_changes(base, [(*change, source) for change in point.items()]) for point in sweep.points]
+    if idle := [name for name in _swept(sweep.points) if not _values_of(name, base, chain)]:
         run = ", ".join(path.stem for path in chain)
-        raise ValueError(
-            f"sweep {sweep.name}: {sweep.table} does not depend on {', '.join(idle)}; notebooks run: {run}"
-        )
+        raise ValueError(f"{source}: {sweep.table} does not depend on {', '.join(idle)}; notebooks run: {run}")
     return resolved
 
 
+def _values_of(name, parameters, chain):
+    """Values, as a table holds them, of a parameter given as name or notebook.name, in the notebooks that have it."""
+    section, _, name = name.rpartition(".")
+    meant = [parameters[path.stem] for path in chain if section in ("", path.stem)]
+    return [_plain(one[name]) for one in meant if name in one]
+
+
+def _plain(value):
+    return json.dumps(value) if isinstance(value, list | dict) else value
+
+
 def swept_values(sweep, resolved, chain):
-    """Values of the swept parameters at every point as a table, one column each, and what the point changes in words."""
-    rows = []
-    for point, parameters in zip(sweep.points, resolved, strict=True):
-        text = ", ".join(f"{name.rpartition('.')[2]} {_plain(value)}" for name, value in point.items())
-        row = {
-            name: _plain(parameters[_owner(name, parameters, chain)][name.rpartition(".")[2]]) for name in sweep.swept
-        }
-        rows.append({"point": text or "none changed"} | row)
-    return pd.DataFrame(rows)
+    """Values of the swept parameters at every point as a table, one column each, and what it changes in words."""
+    changes = [[f"{name.rpartition('.')[2]} {_plain(value)}" for name, value in one.items()] for one in sweep.points]
+    names = _swept(sweep.points)
+    values = {name: [_values_of(name, parameters, chain)[0] for parameters in resolved] for name in names}
+    return pd.DataFrame({"point": [", ".join(texts) or "none changed" for texts in changes]} | values)
 
 
-def collect(sweep, values, stages_done):
-    """Rows of the sweep's table at every finished point, after the columns of its values.
-
-    values: one row a point. stages_done: the last stage of each point, None where it failed.
-    """
+def collect(sweep, values, stages):
+    """Rows of the sweep's table at every finished point, after its row of values. stages: the last of each point."""
     parts = []
-    for row, stage in zip(values.to_dict("records"), stages_done, strict=True):
-        if stage:
+    for number, stage in enumerate(stages):
+        if stage.done:
             table = read_table(stage.folder / "figures" / f"{sweep.table}.csv", stage.notebook.stem)
-            if clash := set(row) & set(table):
+            if clash := set(values) & set(table):
                 raise ValueError(f"{sweep.table} has a column {', '.join(clash)}: write the parameter as notebook.name")
-            table = _query(table, sweep.where) if sweep.where else table
-            parts.append(pd.concat([pd.DataFrame([row] * len(table), index=table.index), table], axis=1))
+            try:
+                rows = table.query(sweep.where) if sweep.where else table
+            except (NameError, SyntaxError) as error:
+                raise ValueError(f"where {sweep.where!r}: {error} (columns: {', '.join(table)})") from None
+            parts.append(values.iloc[[number]].infer_objects().merge(rows, how="cross"))
     collected = pd.concat(parts, ignore_index=True)
     if collected.empty:
         raise ValueError(f"no row of {sweep.table} is one where {sweep.where}")
     return collected
-
-
-def _query(table, where):
-    try:
-        return table.query(where)
-    except (NameError, SyntaxError) as error:
-        raise ValueError(f"where {where!r}: {error} (columns: {', '.join(table)})") from None
-
-
-def save(sweep, table, record, folder):
-    """Write the figure, the numbers in it and, last, the collected table, each with the record of what made it."""
-    plotted = sweep_numbers(table, sweep.plot)
-    save_figure(plot_sweep(plotted, sweep.plot), folder / "sweep", record)
-    save_table(plotted, folder / "plotted", record)
-    save_table(table, folder / "sweep", record)
 
 
 def run_sweep(sweep, base, first, notebooks, build, figures, jobs):
@@ -161,59 +139,46 @@ def run_sweep(sweep, base, first, notebooks, build, figures, jobs):
     chain = chain_of(sweep.table, first, notebooks)
     resolved = resolve_points(sweep, base, chain)
     values = swept_values(sweep, resolved, chain)
-    chains = [[(path, parameters[path.stem]) for path in chain] for parameters in resolved]
-    last = plan_stages(chains, build / "sweeps")
+    last = plan_stages([[(path, point[path.stem]) for path in chain] for point in resolved], build / "sweeps")
     adopt_stages(unfinished(last), build, figures)
     missing = unfinished(last)
     print(f"{sweep.name}: {len(last)} points, {len(missing)} notebooks to run for them", file=sys.stderr)
     failed = run_stages(missing, jobs)
-    finished = [stage if stage.done else None for stage in last]
-    folder = figures / "sweeps" / sweep.name
-    if any(finished):
+    folders = [str(stage.folder) if stage.done else "failed" for stage in last]
+    if any(stage.done for stage in last):
+        folder, table = figures / "sweeps" / sweep.name, collect(sweep, values, last)
         places = {"build": str(build), "figures": str(figures)}
         record = run_record(f"sweep {sweep.name}", {path.stem: base[path.stem] | places for path in chain})
-        folders = [{"folder": str(stage.folder) if stage else "failed"} for stage in finished]
-        points = [row | folder for row, folder in zip(values.to_dict("records"), folders, strict=True)]
-        record |= {"sweep": vars(sweep), "points": points}
-        save(sweep, collect(sweep, values, finished), record, folder)
+        record |= {"sweep": sweep._asdict(), "points": values.assign(folder=folders).to_dict("records")}
+        plotted = sweep_numbers(table, sweep.plot)
+        save_figure(plot_sweep(plotted, sweep.plot), folder / "sweep", record)
+        save_table(plotted, folder / "plotted", record)
+        save_table(table, folder / "sweep", record)  # last: a sweep that has it is finished
         print(f"table and figure: {folder}")
     for stage in failed:
         points = [text for text, one in zip(values["point"], last, strict=True) if stage in one.lineage]
         print(f"failed: {stage.notebook.stem} of {'; '.join(points)}: see {stage.log}", file=sys.stderr)
-    return finished.count(None)
-
-
-def _owner(name, parameters, chain):
-    """The first notebook of the chain that has a parameter given as name or notebook.name; None if there is none."""
-    section, _, name = name.rpartition(".")
-    return next((path.stem for path in chain if section in ("", path.stem) and name in parameters[path.stem]), None)
-
-
-def _plain(value):
-    """A value as a table holds it: a number or text."""
-    return json.dumps(value) if isinstance(value, list | dict) else value
+    return folders.count("failed")
 
 
 def main():
     parser = argparse.ArgumentParser(prog="python -m lib.run.sweep", description=__doc__.splitlines()[0])
     parser.add_argument("sweep", help="YAML file, such as notebooks/sweeps/noise.yml")
-    for name in ("profile", "build", "figures"):
-        parser.add_argument(f"--{name}", required=True)
-    parser.add_argument(
-        "--first", nargs="*", required=True, help="notebooks that the others read from, as far as they run"
-    )
+    parser.add_argument("--profile", required=True)
+    parser.add_argument("--build", required=True, type=Path)
+    parser.add_argument("--figures", required=True, type=Path)
+    parser.add_argument("--first", nargs="*", required=True, help="notebooks that others read from, as far as they run")
     parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE")
     parser.add_argument("--jobs", type=int, default=2, help="notebooks at a time")
     given = parser.parse_args()
     if given.jobs < 1:
         parser.error(f"--jobs is {given.jobs}: at least one notebook has to run")
-    build, figures = Path(given.build), Path(given.figures)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         sweep = read_sweep(given.sweep)
         base = resolve(NOTEBOOKS, ROOT / "notebooks" / "params" / f"{given.profile}.yml", given.set)
-        with one_at_a_time(build / "sweeps"):
-            failed = run_sweep(sweep, base, given.first, NOTEBOOKS, build, figures, given.jobs)
+        with one_at_a_time(given.build / "sweeps"):
+            failed = run_sweep(sweep, base, given.first, NOTEBOOKS, given.build, given.figures, given.jobs)
     except ValueError as error:
         sys.exit(str(error))
     except KeyboardInterrupt:

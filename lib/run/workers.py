@@ -7,7 +7,6 @@ import reprlib
 import sys
 import threading
 import uuid
-from contextlib import contextmanager
 from functools import partial
 
 from tqdm import tqdm
@@ -27,46 +26,38 @@ def compute_each(function, items, *, scheduler="", desc):
     """[function(item) for item in items], computed in this process or on a Dask cluster; desc labels the progress bar.
 
     scheduler: address such as "tcp://127.0.0.1:8786"; "" for this process. Function and items are sent to the workers:
-    give names and paths of scans and networks (`lib.kept` reads them), not their contents. Every number is computed
-    with one thread, so that results do not depend on where they were computed. The items of a worker that dies are given
-    to others. An error of the function is raised with a note that names the item; it, or an interrupt, drops those
-    not yet begun. Raises OSError if no scheduler answers, RuntimeError if a worker runs other code than this process.
+    give names and paths of scans and networks (`lib.network.loaded` reads them), not their contents. Every number is
+    computed with one thread, so that results do not depend on where. The items of a worker that dies are given to
+    others. An error of the function is raised with a note that names the item; it, or an interrupt, drops those not
+    yet begun. Raises OSError if no scheduler answers, RuntimeError if a worker runs other code than this process.
     """
     items, compute = list(items), partial(_compute, function, CODE)
-    results = [None] * len(items)
     if not scheduler:
-        for number, item in enumerate(tqdm(items, desc=desc, mininterval=2)):
-            with _naming(item):
-                results[number] = compute(item)
-        return results
+        return [_naming(item, compute, item) for item in tqdm(items, desc=desc, mininterval=2)]
     from distributed import as_completed
 
+    results = [None] * len(items)
     with _connected(scheduler) as client:
         run = uuid.uuid4().hex
-        futures = client.map(compute, items, key=[f"{desc}-{run}-{number:06d}" for number in range(len(items))])
-        numbers = {future: number for number, future in enumerate(futures)}
-        del futures  # a result is dropped by the cluster when it is here
+        keys = [f"{desc}-{run}-{number:06d}" for number in range(len(items))]
+        numbers = {future: number for number, future in enumerate(client.map(compute, items, key=keys))}
         for future in tqdm(as_completed(list(numbers), loop=client.loop), total=len(items), desc=desc, mininterval=2):
-            number = numbers.pop(future)
-            with _naming(items[number]):
-                results[number] = future.result()
+            number = numbers.pop(future)  # a result is dropped by the cluster when it is here
+            results[number] = _naming(items[number], future.result)
     return results
 
 
 def group_by_scan(lesions, scans):
     """Items for which a scan is read and prepared once: [(row of the scans table, [row of a lesion in it, ...]), ...].
 
-    lesions: dicts with a scan.  scans: {scan: dict}.  An item has at most `TOGETHER` lesions; all keep their order, if those of
-    a scan follow one another.
+    lesions: dicts with a scan. scans: {scan: dict}. An item has at most `TOGETHER` lesions; all keep their order, if
+    those of a scan follow one another.
     """
     found = {}
     for lesion in lesions:
         found.setdefault(lesion["scan"], []).append(lesion)
-    return [
-        (scans[name], rows[first : first + TOGETHER])
-        for name, rows in found.items()
-        for first in range(0, len(rows), TOGETHER)
-    ]
+    parts = [(name, rows[at : at + TOGETHER]) for name, rows in found.items() for at in range(0, len(rows), TOGETHER)]
+    return [(scans[name], rows) for name, rows in parts]
 
 
 def _compute(function, code, item):
@@ -76,10 +67,10 @@ def _compute(function, code, item):
         return function(item)
 
 
-@contextmanager
-def _naming(item):
+def _naming(item, compute, *given):
+    """compute(*given), whose error names the item."""
     try:
-        yield
+        return compute(*given)
     except Exception as error:
         error.add_note(f"The item was {SHORT.repr(item)}")
         raise

@@ -11,7 +11,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "convergence": ["smoothgrad_until", "standard_errors"],
         "gradients": ["copy_maps", "noise_sigma", "noisy_copies", "smoothgrad"],
         "maps": ["lesion_generator", "lesion_maps", "map_name", "numpy_generator", "peak_saliency", "saved_maps"],
-        "measures": ["PERILESIONAL_MM", "measure_maps", "reach_mm"],
+        "measures": ["PERILESIONAL_MM", "channels", "measure_maps", "reach_mm"],
         "profiles": ["mean_profile", "rings"],
         "scores": ["SCORES", "class_logit"],
         "work": ["explain_instances", "find_instances"],

@@ -18,7 +18,7 @@ class LesionScore(nn.Module):
         target = LesionScore(model, lesion, volume.shape[2:])
         attribution = target.attribute(IntegratedGradients(target), volume, n_steps=20)
 
-    lesion: (X, Y, Z) bool, not empty.  shape: (X, Y, Z) of the volume.  score: a score function of `lib.saliency`.
+    lesion: (X, Y, Z) bool, not empty.  shape: (X, Y, Z) of the volume.  score: of `lib.saliency.scores`.
     """
 
     def __init__(self, model, lesion, shape, score=class_logit):
@@ -37,24 +37,19 @@ class LesionScore(nn.Module):
         baselines, have the shape of the window.
         Raises ValueError if the method would take an activation of the network for a linear layer.
         """
-        self._check(method)
-        window = self.window.crop(like_model(self.model, volume)).clone().requires_grad_()
-        values = method.attribute(window, **options)
-        return self.window.paste(values[0].detach(), self.shape)
-
-    def _check(self, method):
-        method = getattr(method, "attribution_method", method)  # inside NoiseTunnel
-        used = {type(module) for module in self.modules() if type(module).__module__ == nn.ReLU.__module__}
-        if isinstance(method, GuidedBackprop | Deconvolution):
-            unknown = used - {nn.ReLU}
+        rule = getattr(method, "attribution_method", method)  # inside NoiseTunnel
+        unknown = {type(module) for module in self.modules() if type(module).__module__ == nn.ReLU.__module__}
+        if isinstance(rule, GuidedBackprop | Deconvolution):
+            unknown -= {nn.ReLU}
         else:
-            unknown = used & {nn.PReLU} if isinstance(method, DeepLift) else set()
-        if unknown:
-            names = ", ".join(sorted(kind.__name__ for kind in unknown))
+            unknown &= {nn.PReLU} if isinstance(rule, DeepLift) else set()
+        if names := ", ".join(sorted(kind.__name__ for kind in unknown)):
+            name = type(rule).__name__
             raise ValueError(
-                f"{type(method).__name__} has no rule for {names} and would return plain gradients there: "
-                "choose another method"
+                f"{name} has no rule for {names} and would return plain gradients there: choose another method"
             )
+        window = self.window.crop(like_model(self.model, volume)).clone().requires_grad_()
+        return self.window.paste(method.attribute(window, **options)[0].detach(), self.shape)
 
 
 def _leaky(module):

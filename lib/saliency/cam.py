@@ -2,12 +2,11 @@
 
 from contextlib import contextmanager
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 
 from lib.exact import at_voxels, find_window, frozen, like_model, measure_receptive_field, pad_far
-from lib.saliency.gradients import _check
+from lib.saliency.gradients import check_lesion
 from lib.saliency.scores import class_logit
 
 
@@ -17,13 +16,12 @@ def grad_cam(model, volume, lesion, *, layer="model.1.submodule.2.conv", score=c
     volume: (1, 2, X, Y, Z).  lesion: (X, Y, Z) bool.  layer: name of the module whose feature maps are weighted.
     Activations, and their sums S that enter the weights, are those of the whole volume; gradients are taken on the
     lesion's window. Position i of a layer of stride r lies at input voxel r * i (the centre of a stride-r convolution
-    of odd kernel) and the map is interpolated linearly between these positions.
+    of odd kernel) and the map is interpolated linearly between these positions, constant beyond the last.
     activations: of `layer_activations`, which the lesions of one scan share; computed if not given.
     Returns (X, Y, Z), not negative.
     Raises ValueError if the lesion is empty, shapes differ or the layer does not exist.
     """
-    voxels = _check(volume, lesion)
-    volume = like_model(model, volume)
+    voxels, volume = check_lesion(volume, lesion), like_model(model, volume)
     shape = volume.shape[2:]
     window, whole = find_window(model, lesion, shape), measure_receptive_field(model).padded(shape)
     if activations is None:
@@ -31,15 +29,19 @@ def grad_cam(model, volume, lesion, *, layer="model.1.submodule.2.conv", score=c
     with frozen(model), _kept(model, layer) as kept:
         logits = at_voxels(model(window.crop(volume)), voxels, window)
         (gradients,) = torch.autograd.grad(score(logits).sum(), kept[0])
-    stride = _stride(layer, activations, whole)
-    part = tuple(slice(a.start // step, a.stop // step) for a, step in zip(window.input, stride, strict=True))
+    grid = tuple(activations.shape)
+    if len(grid) != 5 or any(size % positions for size, positions in zip(whole, grid[2:], strict=True)):
+        raise ValueError(f"layer {layer!r} returns {grid}: choose one that returns (1, K, X/r, Y/r, Z/r)")
+    stride = [size // positions for size, positions in zip(whole, grid[2:], strict=True)]
+    part = (..., *(slice(side.start // r, side.stop // r) for side, r in zip(window.input, stride, strict=True)))
     total = activations.double().sum((2, 3, 4), keepdim=True).to(activations)
     # g^2 / (2 g^2 + S g^3) = g / (2 g + S g^2), zero where the denominator is zero (eq. 19 of Chattopadhay et al.)
     denominators = gradients * (2 + total * gradients)
     alphas = torch.where(denominators == 0, 0, gradients / denominators)
-    cam = torch.zeros_like(activations[0, 0])
-    cam[part] = (alphas * gradients.relu() * activations[(..., *part)]).sum(1)[0].relu()
-    return _upsample(cam, stride)[tuple(slice(size) for size in shape)]
+    cam = torch.zeros_like(activations[:, :1])
+    cam[part] = (alphas * gradients.relu() * activations[part]).sum(1, keepdim=True).relu()
+    cam, size = F.pad(cam, (0, 1) * 3, mode="replicate"), [length + 1 for length in whole]
+    return F.interpolate(cam, size, mode="trilinear", align_corners=True)[0, 0][tuple(map(slice, shape))]
 
 
 @torch.no_grad()
@@ -68,19 +70,3 @@ def _kept(model, layer):
         yield kept
     finally:
         hook.remove()
-
-
-def _stride(layer, activations, whole):
-    stride = np.array(whole) // activations.shape[2:] if activations.ndim == 5 else 0
-    if not np.array_equal(stride * activations.shape[2:], whole):
-        raise ValueError(
-            f"layer {layer!r} returns {tuple(activations.shape)}: choose one that returns (1, K, X/r, Y/r, Z/r)"
-        )
-    return stride.tolist()
-
-
-def _upsample(values, stride):
-    """Linear interpolation of values whose position i lies at voxel stride * i; constant beyond the last position."""
-    values = F.pad(values[None, None], (0, 1) * 3, mode="replicate")
-    size = (np.array(stride) * (np.array(values.shape[2:]) - 1) + 1).tolist()
-    return F.interpolate(values, size=size, mode="trilinear", align_corners=True)[0, 0]

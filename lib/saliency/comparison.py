@@ -25,39 +25,31 @@ def compare_methods(model, volume, lesion, *, n_samples, n_steps, occluded_voxel
     The baseline of integrated gradients, DeepLift and occlusion is 0, the mean of a z-scored scan. Guided
     backpropagation is not among them: it has no rule for the network's PReLU.
     """
-    target = LesionScore(model, lesion, volume.shape[2:])
+    target, found = LesionScore(model, lesion, volume.shape[2:]), {}
+    for name in ("max", "mean"):
+        noise = {"n_samples": n_samples, "generator": lesion_generator(*seed)}
+        found[f"SmoothGrad {name}"] = smoothgrad(model, volume, lesion, aggregate=name, **noise)
     cube = _cube(target.window.shape, occluded_voxels, most_cubes)
-    smooth = {
-        f"SmoothGrad {name}": smoothgrad(
-            model, volume, lesion, n_samples=n_samples, aggregate=name, generator=lesion_generator(*seed)
-        )
-        for name in ("max", "mean")
-    }
-    attributions = {
-        "Integrated gradients": (IntegratedGradients(target), {"n_steps": n_steps, "internal_batch_size": 4}),
-        "DeepLift": (DeepLift(target), {}),
-        "Occlusion": (
-            Occlusion(target),
-            {"sliding_window_shapes": cube, "strides": cube, "perturbations_per_eval": 4},
-        ),
-    }
-    found = smooth | {
-        name: target.attribute(method, volume, **options) for name, (method, options) in attributions.items()
-    }
+    occlusion = {"sliding_window_shapes": cube, "strides": cube, "perturbations_per_eval": 4}
+    for name, method, options in (
+        ("Integrated gradients", IntegratedGradients, {"n_steps": n_steps, "internal_batch_size": 4}),
+        ("DeepLift", DeepLift, {}),
+        ("Occlusion", Occlusion, occlusion),
+    ):
+        found[name] = target.attribute(method(target), volume, **options)
     found["Grad-CAM++"] = grad_cam(model, volume, lesion, layer=layer)[None]
     return {name: values.cpu().numpy() for name, values in found.items()}
 
 
 def _cube(window, edge, most):
-    """Shape (1, x, y, z) of the smallest cube, of at least this edge, of which no more than `most` cover both sequences."""
+    """Shape (1, x, y, z) of the smallest cube, at least this edge, of which at most `most` cover both sequences."""
     while 2 * math.prod(math.ceil(side / edge) for side in window) > max(most, 2):
         edge += 1
     return (1, *(min(edge, side) for side in window))
 
 
 def correlate_methods(maps, regions):
-    """Spearman's rank correlation of every two methods over the voxels of a region: table region, method_a, method_b,
-    rho.
+    """Spearman's rho of every two methods over the voxels of a region: table region, method_a, method_b, rho.
 
     Of a voxel's magnitude, summed over sequences: the sign of a gradient and that of a gradient times an input are not
     of the same thing, and Grad-CAM++ has one map for both sequences.  regions: (X, Y, Z) bool by name.
@@ -73,8 +65,7 @@ def correlate_methods(maps, regions):
 def measure_concentration(maps, lesion, spacing_mm):
     """Fraction of each map's absolute values inside the lesion, and within 3 mm of it (with the lesion): table method,
     inside, within_3mm; NaN for a map of zeros."""
-    near = signed_distance(lesion, spacing_mm) <= PERILESIONAL_MM
-    rows = []
+    near, rows = signed_distance(lesion, spacing_mm) <= PERILESIONAL_MM, []
     for name, values in maps.items():
         magnitude = np.abs(values.astype(float)).sum(0)
         total = magnitude.sum() or np.nan

@@ -10,7 +10,7 @@ from lib.saliency.gradients import copy_maps
 
 
 def smoothgrad_until(model, volume, lesion, *, tolerance, n_samples=50, **options):
-    """`saliency.smoothgrad` that stops as soon as the standard error of the map is at most `tolerance`.
+    """`smoothgrad` that stops as soon as the standard error of the map is at most `tolerance`.
 
     The standard error is the largest over all voxels and both channels, as a fraction of the map's largest magnitude;
     it needs two copies, and n_samples is the most that are used. The copies are the first of those of `smoothgrad`,
@@ -23,8 +23,7 @@ def smoothgrad_until(model, volume, lesion, *, tolerance, n_samples=50, **option
             if state[-1] <= tolerance:
                 break
     n_used, mean, error = state
-    shape = volume.shape[2:]
-    return find_window(model, lesion, shape).paste(mean, shape), n_used, error
+    return find_window(model, lesion, volume.shape[2:]).paste(mean, volume.shape[2:]), n_used, error
 
 
 def standard_errors(model, volume, lesion, *, n_samples, **options):

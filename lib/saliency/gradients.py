@@ -1,9 +1,8 @@
-"""Instance-level saliency of one lesion: SmoothGrad (signed maximum and average) and Grad-CAM++.
+"""Instance SmoothGrad of one lesion: the signed maximum (eq. 3) and the average (eq. 2) of gradients over noisy copies.
 
 Spagnolo et al. 2024, "Instance-level quantitative saliency in multiple sclerosis lesion segmentation".
-What is explained (a score of the logits at the lesion's voxels) is separate from how. All maps are computed on the
-exact input window of the lesion and equal those of the whole volume. A network without exact windows is explained on all
-of the volume it is given: give it a patch of the scan if it is used on patches (`windows.find_window` tells the reason).
+All maps are computed on the exact input window of the lesion and equal those of the whole volume. A network without
+exact windows is explained on all of the volume it is given: give it a patch of the scan if it is used on patches.
 """
 
 import math
@@ -30,26 +29,12 @@ BATCH_VOXELS = 2**20  # of copies at once; a voxel holds 100 (adjoint) or 400 by
 COPIES_PER_THREAD = 4  # a few small copies together are faster than one by one, more are hardly
 
 
-def smoothgrad(
-    model, volume, lesion, *, n_samples=50, noise_fraction=0.05, aggregate="max", generator, noise_range="channel",
-    score=class_logit,
-):  # fmt: skip
-    """Signed saliency of one lesion, averaged over noisy copies of the input.
+def smoothgrad(model, volume, lesion, *, n_samples=50, **options):
+    """Signed saliency of one lesion, the mean of `copy_maps`, of which arguments and errors are.
 
-    volume: (1, 2, X, Y, Z) z-scored FLAIR and MPRAGE.  lesion: (X, Y, Z) bool.
-    noise_fraction: standard deviation of the noise as a fraction of each channel's range over the volume, or of
-    FLAIR's for both channels (noise_range="first", as in the authors' scripts).
-    aggregate: "max" keeps, for each input voxel, the gradient of largest magnitude over the lesion's voxels with its
-    sign (eq. 3); "mean" averages the gradients over the lesion's voxels (eq. 2).
-    generator: torch.Generator on the CPU.  score: one of the score functions above.
     Returns (2, X, Y, Z) in score unit (logit) per unit z-score, zero outside the lesion's window.
-    Raises ValueError if the lesion is empty, shapes differ or an option is unknown.
     """
-    maps = copy_maps(
-        model, volume, lesion, n_samples=n_samples, noise_fraction=noise_fraction, aggregate=aggregate,
-        generator=generator, noise_range=noise_range, score=score,
-    )  # fmt: skip
-    total = sum(maps)  # in the order of the copies
+    total = sum(copy_maps(model, volume, lesion, n_samples=n_samples, **options))  # in the order of the copies
     return find_window(model, lesion, volume.shape[2:]).paste(total / n_samples, volume.shape[2:])
 
 
@@ -57,15 +42,23 @@ def copy_maps(
     model, volume, lesion, *, n_samples, noise_fraction=0.05, aggregate="max", generator, noise_range="channel",
     score=class_logit,
 ):  # fmt: skip
-    """Yield the map of each noisy copy on the lesion's window, (2, *window.shape); arguments as of `smoothgrad`."""
+    """Yield the map of each noisy copy of the input on the lesion's window, (2, *window.shape).
+
+    volume: (1, 2, X, Y, Z) z-scored FLAIR and MPRAGE.  lesion: (X, Y, Z) bool.
+    noise_fraction: standard deviation of the noise as a fraction of each channel's range over the volume, or of
+    FLAIR's for both channels (noise_range="first", as in the authors' scripts).
+    aggregate: "max" keeps, for each input voxel, the gradient of largest magnitude over the lesion's voxels with its
+    sign; "mean" averages the gradients over the lesion's voxels.
+    generator: torch.Generator on the CPU.  score: a score function of `lib.saliency.scores`.
+    Raises ValueError if the lesion is empty, shapes differ or an option is unknown.
+    """
     if aggregate not in ("max", "mean"):
         raise ValueError(f'aggregate is {aggregate!r}: choose "max" or "mean"')
     if n_samples < 1:
         raise ValueError(f"n_samples is {n_samples}: at least one copy is needed")
-    voxels = _check(volume, lesion)
-    volume = like_model(model, volume)
+    voxels, volume = check_lesion(volume, lesion), like_model(model, volume)
     shape = volume.shape[2:]
-    window = find_window(model, lesion, shape)
+    window, padded = find_window(model, lesion, shape), measure_receptive_field(model).padded(shape)
     sigma = noise_sigma(volume, noise_fraction, noise_range)
     steps = None if window.reason or unsupported_reason(model) else build_steps(model)
     at_once = max(1, BATCH_VOXELS // math.prod(window.shape))
@@ -75,7 +68,7 @@ def copy_maps(
 
     def saliency(copies):
         if steps:
-            gradients = AdjointGradients(steps, measure_receptive_field(model).padded(shape), copies, voxels, window)
+            gradients = AdjointGradients(steps, padded, copies, voxels, window.box)
         else:
             gradients = AutogradGradients(model, copies, voxels, window)
         return _aggregate(gradients, aggregate, score)
@@ -92,7 +85,7 @@ def _aggregate(gradients, aggregate, score):
     (seeds,) = torch.autograd.grad(score(logits).sum(), logits)
     if aggregate == "mean":
         return gradients.of_sum(seeds / seeds.shape[2])
-    highest, lowest = gradients.zeros(), gradients.zeros()
+    highest, lowest = torch.zeros_like(gradients.copies), torch.zeros_like(gradients.copies)
     for number in range(seeds.shape[2]):
         for gradient, part in gradients.of_voxel(number, seeds[:, :, number]):
             torch.maximum(highest[part], gradient, out=highest[part])
@@ -101,36 +94,25 @@ def _aggregate(gradients, aggregate, score):
 
 
 class AutogradGradients:
-    """Gradients by automatic differentiation through the whole window, for any network.
-
-    logits: (B, 2, n) of the noisy copies (B, 2, *window.shape) at the n voxels of the lesion.
-    """
+    """`AdjointGradients` by automatic differentiation through the whole window, for any network."""
 
     def __init__(self, model, copies, voxels, window):
         self.copies = copies.requires_grad_()
         self.logits = at_voxels(model(self.copies), voxels, window)
 
-    def zeros(self):
-        return torch.zeros_like(self.copies)
-
     def of_sum(self, seeds):
-        """Gradient of sum(seeds * logits), seeds (B, 2, n): (B, 2, *window.shape)."""
         return torch.autograd.grad(self.logits, self.copies, seeds, retain_graph=True)[0]
 
     def of_voxel(self, number, seed):
-        """Gradients of sum(seed * logits of one voxel), seed (B, 2), each with its index in (B, 2, *window.shape)."""
         yield torch.autograd.grad(self.logits[:, :, number], self.copies, seed, retain_graph=True)[0], ...
 
 
 def noise_sigma(volume, noise_fraction, noise_range="channel"):
     """Standard deviation of the noise in each channel, (2,), from the ranges over the volume (1, 2, X, Y, Z)."""
-    values = volume[0].flatten(1)
-    ranges = values.amax(1) - values.amin(1)
-    if noise_range == "first":
-        ranges = ranges[:1].expand(len(ranges))
-    elif noise_range != "channel":
+    if noise_range not in ("channel", "first"):
         raise ValueError(f'noise_range is {noise_range!r}: choose "channel" or "first"')
-    return noise_fraction * ranges
+    ranges = volume[0].amax((1, 2, 3)) - volume[0].amin((1, 2, 3))
+    return noise_fraction * (ranges if noise_range == "channel" else ranges[:1].expand(len(ranges)))
 
 
 def noisy_copies(volume, window, sigma, n_samples, generator, at_once=1):
@@ -142,7 +124,8 @@ def noisy_copies(volume, window, sigma, n_samples, generator, at_once=1):
         yield pad_far(copies, window.shape)
 
 
-def _check(volume, lesion):
+def check_lesion(volume, lesion):
+    """Voxel indices (n, 3) of a lesion (X, Y, Z) in a volume. Raises ValueError if it is not (1, 2, X, Y, Z)."""
     volume = torch.as_tensor(volume)
     if volume.ndim != 5 or tuple(volume.shape[:2]) != (1, N_CHANNELS):
         raise ValueError(f"volume has shape {tuple(volume.shape)}: give one scan as (1, {N_CHANNELS}, X, Y, Z)")

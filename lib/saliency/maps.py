@@ -15,12 +15,12 @@ METHODS = ["smoothgrad_max", "smoothgrad_mean", "grad_cam"]
 
 
 def lesion_generator(*seed):
-    """Generator of the noise for one lesion, from JSON-like items that name it: the same items, the same noise."""
+    """Torch's generator of the noise for one lesion, from JSON-like items that name it: same items, same noise."""
     return torch.Generator().manual_seed(int(digest(*seed), 16) % 2**63)
 
 
 def numpy_generator(*seed):
-    """NumPy's generator of what is drawn for one scan or lesion, from JSON-like items that name it, as `lesion_generator`."""
+    """NumPy's generator of what is drawn for one scan or lesion, as `lesion_generator`."""
     return np.random.default_rng(int(digest(*seed), 16))
 
 
@@ -29,23 +29,21 @@ def lesion_maps(
 ):
     """Maps of one lesion by method: "smoothgrad_max", "smoothgrad_mean" (2, X, Y, Z) and "grad_cam" (1, X, Y, Z).
 
-    image: (2, X, Y, Z) z-scored. Both SmoothGrad maps see the same noise. Spagnolo et al. 2024, eqs. 3, 2 and 8-10.
-    score: what is explained, one of `saliency.SCORES`; the paper's is the logit of the lesion class.
-    activations: of `saliency.layer_activations`, which the lesions of one scan share.
+    image: (2, X, Y, Z) z-scored.  seed, identity: JSON-like items that name the noise, the same in both SmoothGrad maps.
+    score: what is explained, one of `SCORES`; that of Spagnolo et al. 2024 is the logit of the lesion class.
+    activations: of `layer_activations`, which the lesions of one scan share.
     Raises ValueError for an unknown score.
     """
     if score not in SCORES:
         raise ValueError(f"score is {score!r}: choose one of {', '.join(SCORES)}")
-    volume = torch.as_tensor(image)[None]
-    maps = {
-        f"smoothgrad_{aggregate}": smoothgrad(
-            model, volume, lesion, n_samples=n_samples, noise_fraction=noise_fraction, aggregate=aggregate,
-            generator=lesion_generator(seed, *identity), score=SCORES[score],
-        )
-        for aggregate in ("max", "mean")
-    }  # fmt: skip
-    maps["grad_cam"] = grad_cam(model, volume, lesion, layer=layer, score=SCORES[score], activations=activations)[None]
-    return {method: saliency.cpu().numpy() for method, saliency in maps.items()}
+    volume, options = torch.as_tensor(image)[None], {"score": SCORES[score]}
+    cam = grad_cam(model, volume, lesion, layer=layer, activations=activations, **options)[None]
+    options |= {"n_samples": n_samples, "noise_fraction": noise_fraction}
+    maps = [
+        smoothgrad(model, volume, lesion, aggregate=name, generator=lesion_generator(seed, *identity), **options)
+        for name in ("max", "mean")
+    ]
+    return {method: saliency.cpu().numpy() for method, saliency in zip(METHODS, [*maps, cam], strict=True)}
 
 
 def map_name(facts):
@@ -65,14 +63,11 @@ def saved_maps(folder, name, affine, shape, compute):
     return {method: load_cut(path, affine, shape) for method, path in paths.items()}
 
 
-def peak_saliency(model, image, lesion, *, n_samples, noise_fraction, seed):
-    """Signed peaks of the signed-maximum map (eq. 3) of one lesion: {"peak_flair", "peak_mprage"}, logit per z-score.
+def peak_saliency(model, image, lesion, *, seed, **noise):
+    """Signed peaks of the signed-maximum map of one lesion: {"peak_flair", "peak_mprage"}, logit per z-score.
 
-    seed: JSON-like items that name the noise; the same items, the same noise.
+    image: (2, X, Y, Z) z-scored.  noise: n_samples and noise_fraction.  seed: JSON-like items that name it.
     """
-    saliency = smoothgrad(
-        model, torch.as_tensor(image)[None], lesion, n_samples=n_samples, noise_fraction=noise_fraction,
-        generator=lesion_generator(*seed),
-    ).flatten(1)  # fmt: skip
-    peaks = saliency.gather(1, saliency.abs().argmax(1, keepdim=True))[:, 0].tolist()
+    saliency = smoothgrad(model, torch.as_tensor(image)[None], lesion, generator=lesion_generator(*seed), **noise)
+    peaks = saliency.flatten(1).gather(1, saliency.flatten(1).abs().argmax(1, keepdim=True))[:, 0].tolist()
     return dict(zip(("peak_flair", "peak_mprage"), peaks, strict=True))

@@ -17,7 +17,7 @@ def measure_maps(maps, lesion, brain, spacing_mm, edges_mm):
     lesion, brain: (X, Y, Z) bool. peak is the value of largest magnitude with its sign, over the whole map; mean_inside
     averages over the lesion, mean_perilesional over the brain up to 3 mm around it, contrast is inside less perilesional.
     The profile averages over the brain in shells of signed distance from the lesion's border (edges_mm, increasing):
-    distance_mm is the middle of the shell. reach5_mm: see `reach`, of the shells' mean magnitude.
+    distance_mm is the middle of the shell. reach5_mm: see `reach_mm`, of the shells' mean magnitude.
     """
     margin = np.ceil(max(edges_mm[-1], PERILESIONAL_MM) / np.asarray(spacing_mm)).astype(int) + 2
     place = ndimage.find_objects(lesion.astype(np.uint8))[0]
@@ -31,13 +31,14 @@ def measure_maps(maps, lesion, brain, spacing_mm, edges_mm):
     shells, shell = np.unique(shell[valid], return_inverse=True)
     middle, outer = (edges_mm[shells] + edges_mm[shells + 1]) / 2, edges_mm[shells + 1]
     numbers, profiles = [], []
-    for method, sequence, values in _channels(maps):
+    for method, sequence, values in ((method, *one) for method, saliency in maps.items() for one in channels(saliency)):
         near, names = values[box], {"method": method, "sequence": sequence}
+        high, low, mean_inside = float(values.max()), float(values.min()), float(near[inside].mean())
+        mean_around = float(near[around].mean()) if around.any() else np.nan
         mean, magnitude = (np.bincount(shell, of[valid]) / np.bincount(shell) for of in (near, np.abs(near)))
-        found = _peaks(values) | {"mean_inside": float(near[inside].mean())}
-        found["mean_perilesional"] = float(near[around].mean()) if around.any() else np.nan
-        found["contrast"] = found["mean_inside"] - found["mean_perilesional"]
-        numbers.append(names | found | {"reach5_mm": reach_mm(outer, magnitude)})
+        peaks = {"peak": high if high >= -low else low, "peak_positive": max(high, 0.0), "peak_negative": min(low, 0.0)}
+        means = {"mean_inside": mean_inside, "mean_perilesional": mean_around, "contrast": mean_inside - mean_around}
+        numbers.append(names | peaks | means | {"reach5_mm": reach_mm(outer, magnitude)})
         profiles.append(pd.DataFrame({"distance_mm": middle, "value": mean}).assign(**names))
     return pd.DataFrame(numbers), pd.concat(profiles, ignore_index=True)
 
@@ -52,15 +53,6 @@ def reach_mm(outer_mm, magnitude):
     return max(float(outer_mm[last]), 0.0) if last < len(magnitude) - 1 else np.nan
 
 
-def _peaks(values):
-    high, low = float(values.max()), float(values.min())
-    signed = high if high >= -low else low
-    return {"peak": signed, "peak_positive": max(high, 0.0), "peak_negative": min(low, 0.0)}
-
-
-def _channels(maps):
-    """(method, sequence, (X, Y, Z)) of each channel; a Grad-CAM++ map is of both sequences."""
-    for method, saliency in maps.items():
-        names = SEQUENCES if len(saliency) == 2 else ["both"]
-        for name, values in zip(names, saliency, strict=True):
-            yield method, name, values
+def channels(saliency):
+    """(sequence, (X, Y, Z)) of each channel of a map (C, X, Y, Z); "both" if it has one, as Grad-CAM++ does."""
+    return zip(SEQUENCES if len(saliency) == 2 else ["both"], saliency, strict=True)

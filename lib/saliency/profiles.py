@@ -9,39 +9,37 @@ NAMES = ["method", "sequence", "kind"]
 COUNTS = ["lesions", "patients"]
 
 
-def mean_profile(profiles, *, n_resamples, generator):
+def mean_profile(profiles, **resampling):
     """Mean over lesions of their radial profiles, with patient-bootstrap 95 % intervals.
 
-    profiles: profiles of `explanation.measure` with columns subject, scan, label and kind added. Returns rows method,
-    sequence, kind, distance_mm, mean, low, high, lesions, patients.
+    profiles: those of `measure_maps` with columns subject, scan, label and kind added.  resampling: n_resamples and
+    generator. Returns rows method, sequence, kind, distance_mm, mean, low, high, lesions, patients.
     """
-    tables = []
-    for names, rows in profiles.groupby(NAMES):
+
+    def summarise(rows):
         shells = _by_lesion(rows)
-        mean, low, high = bootstrap_mean(
-            shells.reset_index(), list(shells), n_resamples=n_resamples, generator=generator
-        )
-        present = rows.groupby("distance_mm")["subject"].agg(lesions="size", patients="nunique").reset_index()
-        tables.append(present.assign(**dict(zip(NAMES, names, strict=True)), mean=mean, low=low, high=high))
-    return pd.concat(tables, ignore_index=True)[[*NAMES, "distance_mm", "mean", "low", "high", *COUNTS]]
+        found = bootstrap_mean(shells.reset_index(), list(shells), **resampling)
+        present = rows.groupby("distance_mm")["subject"].agg(lesions="size", patients="nunique")
+        return present.reset_index().assign(**dict(zip(("mean", "low", "high"), found, strict=True)))
+
+    found = profiles.groupby(NAMES).apply(summarise).reset_index(NAMES).reset_index(drop=True)
+    return found[[*NAMES, "distance_mm", "mean", "low", "high", *COUNTS]]
 
 
-def rings(profiles, *, n_resamples, generator):
+def rings(profiles, **resampling):
     """Zero crossing and ring of opposite sign of the mean profiles, with patient-bootstrap 95 % intervals.
 
-    profiles: as for `mean_profile`. A profile has the sign of its mean inside the lesion. Returns rows method, sequence,
+    profiles, resampling: as for `mean_profile`. A profile has the sign of its mean inside the lesion. Returns rows method, sequence,
     kind, quantity, value, low, high, found (fraction of the resamples that have a value), lesions, patients. Quantities:
     "zero_crossing_mm", see `zero_crossing`; "ring_mm", distance of the shell outside with the most opposite value, of
-    opposite sign or not; "ring", the mean there, for each half of the patients in the shell that the other half chooses: sought
-    in the same lesions, the lowest of several shells lies below 0 by chance alone. Raises ValueError without a shell inside.
+    opposite sign or not; "ring", the mean there, for each half of the patients in the shell that the other half chooses:
+    sought in the same lesions, the lowest of several shells lies below 0 by chance alone.
+    Raises ValueError without a shell inside.
     """
     if not (profiles["distance_mm"] < 0).any():
         raise ValueError("profiles have no shell inside the lesion: let their range begin below 0 mm")
-    tables = []
-    for names, rows in profiles.groupby(NAMES):
-        ring = _ring(_by_lesion(rows), n_resamples, generator)
-        tables.append(ring.assign(**dict(zip(NAMES, names, strict=True))))
-    return pd.concat(tables, ignore_index=True)[[*NAMES, "quantity", "value", "low", "high", "found", *COUNTS]]
+    found = profiles.groupby(NAMES).apply(lambda rows: _ring(_by_lesion(rows), resampling))
+    return found.reset_index(NAMES).reset_index(drop=True)
 
 
 def zero_crossing(distance_mm, profiles):
@@ -63,19 +61,19 @@ def _by_lesion(rows):
     return rows.pivot(index=["subject", "scan", "label"], columns="distance_mm", values="value")
 
 
-def _ring(shells, n_resamples, generator):
+def _ring(shells, resampling):
     """The quantities of `rings` of one method, sequence and kind."""
-    lesions, distance, options = shells.reset_index(), shells.columns.to_numpy(), {"n_resamples": n_resamples}
-    mean, resampled = resampled_means(lesions, list(shells), **options, generator=generator)
+    lesions, distance = shells.reset_index(), shells.columns.to_numpy()
+    mean, resampled = resampled_means(lesions, list(shells), **resampling)
     sign = np.sign(np.nanmean(mean[distance < 0]))
     oriented = sign * np.vstack([mean, resampled])
-    crossing, lowest = zero_crossing(distance, oriented), _lowest_outside(distance, oriented)
-    ring = lesions[["subject"]].assign(ring=_at_the_others_lowest(shells, sign))
+    places = {"zero_crossing_mm": zero_crossing(distance, oriented), "ring_mm": _lowest_outside(distance, oriented)}
     rows = [
         (name, found[0], *percentile_interval(found[1:]), np.isfinite(found[1:]).mean())
-        for name, found in (("zero_crossing_mm", crossing), ("ring_mm", lowest))
+        for name, found in places.items()
     ]
-    value, low, high = (part[0] for part in bootstrap_mean(ring, ["ring"], **options, generator=generator))
+    lesions = lesions.assign(ring=_at_the_others_lowest(shells, sign))
+    value, low, high = np.ravel(bootstrap_mean(lesions, ["ring"], **resampling))
     rows.append(("ring", value, low, high, float(np.isfinite(low))))
     table = pd.DataFrame(rows, columns=["quantity", "value", "low", "high", "found"])
     return table.assign(lesions=len(lesions), patients=lesions["subject"].nunique())

@@ -1,6 +1,6 @@
-"""Finding and explaining lesions of one scan: items of work (`workers.each`), which read and write files.
+"""Finding and explaining the lesions of one scan: items of work (`run.compute_each`), which read and write files.
 
-item: row of the scans table and rows of lesions in that scan, as of `workers.by_scan`.
+item: row of the scans table and rows of lesions in that scan, as of `run.group_by_scan`.
 """
 
 from functools import cache, partial
@@ -30,51 +30,50 @@ def scan_instances(rows, scan, probability, predicted, annotated, *, apart_mm, s
     marked, found = (predicted > 0) | (annotated > 0), []
     away = ndimage.distance_transform_edt(~marked, sampling=scan.spacing_mm) > apart_mm
     white, grey = white_and_grey_matter(scan.image, scan.brain, marked)
-    tissues = {"TN": white & away, "TN grey": grey & away}
     for row in rows.itertuples(index=False):
-        lesion = instance_mask(row, predicted, annotated)
-        generator = numpy_generator(seed, row.scan, row.label)
-        healthy = healthy_volumes(lesion, tissues, generator) if row.kind == "TP" else {}
-        for kind, mask in ({row.kind: lesion} | healthy).items():
+        volumes, generator = (
+            {row.kind: instance_mask(row, predicted, annotated)},
+            numpy_generator(seed, row.scan, row.label),
+        )
+        if row.kind == "TP":
+            volumes |= healthy_volumes(volumes["TP"], {"TN": white & away, "TN grey": grey & away}, generator)
+        for kind, mask in volumes.items():
             facts = {"kind": kind, "where": np.flatnonzero(mask), "mean_probability": probability[mask].mean()}
             found.append(row._asdict() | facts)
     return found
 
 
-def find_instances(item, *, path, apart_mm, seed):
-    """`explanation.instances` of rows of `lesions.lesion_table`; path: gives those of maps (`paths.Run.map`)."""
+def find_instances(item, *, path, **options):
+    """`scan_instances` of rows of `lesions.lesion_table`.  path: gives those of maps (`run.Run.map`)."""
     row, lesions = item
-    names = ("desc-pred_probseg", "desc-pred_dseg", "desc-manual_dseg")
-    probability, predicted, annotated = (load_map(path(row["scan"], name)) for name in names)
-    options = {"apart_mm": apart_mm, "seed": seed}
-    return scan_instances(pd.DataFrame(lesions), loaded_scan(row), probability, predicted, annotated, **options)
+    maps = (load_map(path(row["scan"], f"desc-{name}")) for name in ("pred_probseg", "pred_dseg", "manual_dseg"))
+    return scan_instances(pd.DataFrame(lesions), loaded_scan(row), *maps, **options)
 
 
 def explain_instances(item, *, weights, device, folder, edges_mm, settings):
-    """Numbers and radial profiles (`explanation.measure`) of the maps of lesions, two tables that begin with their facts.
+    """Numbers and radial profiles (`measure_maps`) of the maps of lesions, two tables that begin with their facts.
 
     The lesions are of `find_instances`.  folder: where maps are kept, a folder a scan; those that are there are read.
-    edges_mm: of the profile.  settings: of `explanation.lesion_maps`.  Adds mean_logit over the lesion, and
-    whole_probability, the mean of its softmax.
+    edges_mm: of the profile.  settings: of `lesion_maps`.  Adds mean_logit over the lesion, and whole_probability, the
+    mean of its softmax.
     """
     row, lesions = item
     scan, model = loaded_scan(row), loaded_network(weights, device)[0]
-    volume = torch.as_tensor(scan.image)[None]
+    volume, tables = torch.as_tensor(scan.image)[None], []
     activations = cache(lambda: layer_activations(model, volume, settings["layer"]))
-    tables = []
+
+    def compute(mask, lesion):
+        identity = [lesion[name] for name in ("scan", "kind", "label")]
+        return lesion_maps(model, scan.image, mask, **settings, identity=identity, activations=activations())
+
     for lesion in lesions:
         mask = np.zeros(scan.brain.shape, bool)
         mask.flat[lesion["where"]] = True
-        compute = partial(_compute_maps, model, scan, mask, lesion, settings, activations)
-        maps = saved_maps(folder / row["scan"], map_name(lesion), scan.affine, mask.shape, compute)
+        place = folder / row["scan"], map_name(lesion), scan.affine, mask.shape
+        maps = saved_maps(*place, partial(compute, mask, lesion))
         logits = predict_lesion(model, volume, mask)
         facts = {name: value for name, value in lesion.items() if name != "where"}
         facts |= {"mean_logit": logits[:, 1].mean().item(), "whole_probability": logits.softmax(1)[:, 1].mean().item()}
         numbers, profile = measure_maps(maps, mask, scan.brain, scan.spacing_mm, edges_mm)
         tables.append([table.assign(**facts)[[*facts, *table]] for table in (numbers, profile)])
     return [pd.concat(table, ignore_index=True) for table in zip(*tables, strict=True)]
-
-
-def _compute_maps(model, scan, mask, lesion, settings, activations):
-    identity = [lesion[name] for name in ("scan", "kind", "label")]
-    return lesion_maps(model, scan.image, mask, **settings, identity=identity, activations=activations())

@@ -15,8 +15,7 @@ from scipy import integrate, stats
 
 from lib.exact import find_window, like_model, predict_lesion
 from lib.lesions import signed_distance
-from lib.saliency import PERILESIONAL_MM, class_logit, copy_maps, grad_cam, lesion_generator, noise_sigma
-from lib.scans import SEQUENCES
+from lib.saliency import PERILESIONAL_MM, channels, class_logit, copy_maps, grad_cam, lesion_generator, noise_sigma
 from lib.statistics import bootstrap_mean
 
 LESION = ["subject", "scan", "label"]  # columns that name a lesion
@@ -30,12 +29,11 @@ def explain_lesion(model, image, lesion, spacing_mm, *, n_samples, noise_fractio
     volume (1, 2, *window), lesion and where (regions) *window, sigma (2,) of SmoothGrad's noise, first and second (maps
     of N and of 2N copies under two seeds, each (2, *window)), cam (1, *window).
     """
-    volume = torch.as_tensor(image)[None]
+    volume, copies = torch.as_tensor(image)[None], (n_samples, 2 * n_samples)
     box = find_window(model, lesion, lesion.shape).within(lesion.shape)
-    options = {"copies": (n_samples, 2 * n_samples), "noise_fraction": noise_fraction}
     first, second = (
-        window_maps(model, volume, lesion, **options, generator=lesion_generator(seed[0] + step, *seed[1:]))
-        for step in (0, 1)
+        window_maps(model, volume, lesion, copies, noise_fraction=noise_fraction, generator=generator)
+        for generator in (lesion_generator(seed[0] + step, *seed[1:]) for step in (0, 1))
     )
     cam = grad_cam(model, volume, lesion, layer=layer).cpu().numpy()[None, *box]
     found = {"volume": volume[..., *box], "lesion": lesion[box], "where": regions(lesion[box], spacing_mm)}
@@ -48,14 +46,18 @@ def window_maps(model, volume, lesion, copies, **options):
     volume: (1, 2, X, Y, Z).  lesion: (X, Y, Z) bool.  options: of `saliency.copy_maps`.
     window: the part of the lesion's window that lies inside the volume.
     """
-    window, shape = find_window(model, lesion, volume.shape[2:]), volume.shape[2:]
-    inside = (..., *(slice(side.stop - side.start) for side in window.within(shape)))
-    maps = copy_maps(model, volume, lesion, n_samples=copies[-1], **options)
-    total, found = 0, []
+    inside = find_window(model, lesion, volume.shape[2:]).within(volume.shape[2:])
+    maps, total, found = copy_maps(model, volume, lesion, n_samples=copies[-1], **options), 0, []
     for before, n in zip((0, *copies), copies, strict=False):
         total = total + sum(islice(maps, n - before))
-        found.append((total / n)[inside].cpu().numpy())
+        found.append((total / n)[(..., *(slice(side.stop - side.start) for side in inside))].cpu().numpy())
     return found
+
+
+def seeded_map(model, image, lesion, *, n_samples, noise_fraction, seed):
+    """The map of `window_maps` of an image (2, X, Y, Z) under the noise that seed, JSON-like items, names: (2, *window)."""
+    options = {"noise_fraction": noise_fraction, "generator": lesion_generator(*seed)}
+    return window_maps(model, torch.as_tensor(image)[None], lesion, [n_samples], **options)[0]
 
 
 def regions(lesion, spacing_mm):
@@ -70,11 +72,11 @@ def correlate_maps(a, b, where):
 
     Both sequences are taken together; NaN where one of the maps is constant.
     """
-    rows = []
-    for region, inside in where.items():
-        x, y = a[:, inside].ravel(), b[:, inside].ravel()
-        for of, pair in (("magnitude", (np.abs(x), np.abs(y))), ("signed", (x, y))):
-            rows.append((region, of, _correlation(stats.spearmanr, *pair)))
+    rows = [
+        (region, of, _correlation(stats.spearmanr, change(a[:, inside]), change(b[:, inside])))
+        for region, inside in where.items()
+        for of, change in (("magnitude", np.abs), ("signed", np.asarray))
+    ]
     return pd.DataFrame(rows, columns=["region", "of", "value"])
 
 
@@ -92,9 +94,10 @@ def perturbation_curves(model, volume, lesion, rankings, fractions):
     tables = []
     for order, values in rankings.items():
         for mode in ("deletion", "insertion"):
-            scores = [lesion_scores(model, _changed(image, tissue, ranking, counts, mode, volume.shape[2:]), lesion) for ranking in values]  # fmt: skip
-            mean = pd.DataFrame(np.mean(scores, 0), columns=["probability", "logit"]).assign(fraction=fractions)
-            tables.append(mean.melt("fraction", var_name="of").assign(order=order, mode=mode))
+            curves = (_changed(image, tissue, ranking, counts, mode, volume.shape[2:]) for ranking in values)
+            mean = np.mean([lesion_scores(model, changed, lesion) for changed in curves], 0)
+            table = pd.DataFrame(mean, columns=["probability", "logit"]).assign(fraction=fractions)
+            tables.append(table.melt("fraction", var_name="of").assign(order=order, mode=mode))
     return pd.concat(tables)[["order", "mode", "of", "fraction", "value"]]
 
 
@@ -116,11 +119,12 @@ def lesion_scores(model, volumes, lesion):
 
 def curve_areas(curves):
     """Area under each curve of `perturbation_curves` over log10 of the fraction, as a mean score: order, mode, of, value."""
-    rows = []
-    for names, curve in curves.groupby(["order", "mode", "of"], sort=False):
+
+    def area(curve):
         x = np.log10(curve["fraction"].to_numpy())
-        rows.append((*names, integrate.trapezoid(curve["value"], x) / np.ptp(x)))
-    return pd.DataFrame(rows, columns=["order", "mode", "of", "value"])
+        return integrate.trapezoid(curve["value"], x) / np.ptp(x)
+
+    return curves.groupby(["order", "mode", "of"], sort=False).apply(area).rename("value").reset_index()
 
 
 def infidelity(model, volume, lesion, maps, *, sigma, n_perturbations, generator):
@@ -133,13 +137,13 @@ def infidelity(model, volume, lesion, maps, *, sigma, n_perturbations, generator
     Returns map, of, value: "infidelity" in logit^2, and "relative" to that of a map of zeros, at most 1.
     """
     volume = like_model(model, volume)[0]
-    stacked = like_model(model, np.stack(list(maps.values()))).flatten(1)
+    stacked, sigma = like_model(model, np.stack(list(maps.values()))).flatten(1), sigma.to(volume).view(-1, 1, 1, 1)
     predicted = []
 
     def perturbed():
         yield volume
         for _ in range(n_perturbations):
-            noise = sigma.to(volume).view(-1, 1, 1, 1) * torch.randn(volume.shape, generator=generator).to(volume)
+            noise = sigma * torch.randn(volume.shape, generator=generator).to(volume)
             predicted.append(stacked @ noise.flatten())
             yield volume - noise
 
@@ -161,15 +165,13 @@ def stability(first, second, where):
     differs (Spearman-Brown); "difference" is the root mean square of the difference, as a fraction of that of the mean.
     """
     pairs = {"N, two seeds": (first[0], second[0]), "2N, two seeds": (first[1], second[1]), "N and 2N": first}
-    tables, rows = [], []
-    for name, (a, b) in pairs.items():
-        tables.append(correlate_maps(a, b, where).assign(maps=name))
+    tables, rows = [correlate_maps(*pair, where).assign(maps=name) for name, pair in pairs.items()], []
+    for number, (name, pair) in enumerate(pairs.items()):
         for region, inside in where.items():
-            rho = _correlation(stats.pearsonr, first[0][:, inside].ravel(), second[0][:, inside].ravel())
-            expected = {"N, two seeds": rho, "2N, two seeds": 2 * rho / (1 + rho), "N and 2N": np.sqrt((1 + rho) / 2)}
-            x, y = a[:, inside].ravel(), b[:, inside].ravel()
+            rho = _correlation(stats.pearsonr, first[0][:, inside], second[0][:, inside])
+            x, y = (saliency[:, inside].ravel() for saliency in pair)
             rows.append((region, "pearson", _correlation(stats.pearsonr, x, y), name))
-            rows.append((region, "expected", expected[name], name))
+            rows.append((region, "expected", (rho, 2 * rho / (1 + rho), np.sqrt((1 + rho) / 2))[number], name))
             rows.append((region, "difference", 2 * np.sqrt(((x - y) ** 2).mean() / ((x + y) ** 2).mean()), name))
     tables.append(pd.DataFrame(rows, columns=["region", "of", "value", "maps"]))
     return pd.concat(tables)[["maps", "region", "of", "value"]]
@@ -182,9 +184,8 @@ def explained_by_mask(saliency, lesion, spacing_mm, where):
     1 mm, which no function of the distance can surpass but by finer shells.
     Returns sequence ("both" for a map of one channel), region, model, value.
     """
-    distance = signed_distance(lesion, spacing_mm)
-    rows = []
-    for sequence, channel in zip(SEQUENCES if len(saliency) == 2 else ["both"], saliency.astype(float), strict=True):
+    distance, rows = signed_distance(lesion, spacing_mm), []
+    for sequence, channel in channels(saliency.astype(float)):
         for region, inside in where.items():
             y, known = channel[inside], np.stack([lesion[inside], distance[inside]], 1).astype(float)
             shells = np.unique(np.floor(distance[inside]), return_inverse=True)[1]
@@ -195,11 +196,11 @@ def explained_by_mask(saliency, lesion, spacing_mm, where):
     return pd.DataFrame(rows, columns=["sequence", "region", "model", "value"])
 
 
-def add_means(tables, by, *, n_resamples, generator):
+def add_means(tables, by, **resampling):
     """The tables of all lesions (columns `LESION`, by, value), then rows of scan "all": the means over lesions.
 
     Means have patient-bootstrap 95 % intervals (low, high) and the number of lesions and patients; NaN is left out.
-    Without a lesion the table is empty.
+    Without a lesion the table is empty.  resampling: n_resamples and generator.
     """
     columns = [*LESION, *by, "value", "low", "high", "lesions", "patients"]
     if not tables:
@@ -207,17 +208,16 @@ def add_means(tables, by, *, n_resamples, generator):
     rows = pd.concat(tables, ignore_index=True)
     rows["group"] = rows.groupby(by, sort=False).ngroup()
     wide = rows.pivot(index=LESION, columns="group", values="value")
-    mean, low, high = bootstrap_mean(wide.reset_index(), list(wide), n_resamples=n_resamples, generator=generator)
-    present = rows.dropna(subset="value").groupby("group")["subject"].agg(["size", "nunique"])
-    present = present.reindex(wide.columns, fill_value=0)
-    means = rows.drop_duplicates("group")[by].reset_index(drop=True)
-    means = means.assign(subject="all", scan="all", label="all", value=mean, low=low, high=high)
-    means = means.assign(lesions=present["size"].to_numpy(), patients=present["nunique"].to_numpy())
-    return pd.concat([rows, means], ignore_index=True)[columns]
+    found = zip(("value", "low", "high"), bootstrap_mean(wide.reset_index(), list(wide), **resampling), strict=True)
+    counts = {"lesions": wide.count().to_numpy(), "patients": (wide.groupby("subject").count() > 0).sum().to_numpy()}
+    means = (
+        rows.drop_duplicates("group")[by].reset_index(drop=True).assign(**dict.fromkeys(LESION, "all"), **dict(found))
+    )
+    return pd.concat([rows, means.assign(**counts)], ignore_index=True)[columns]
 
 
 def _correlation(measure, x, y):
     """Correlation of two samples, NaN without a warning if one is constant."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", stats.ConstantInputWarning)
-        return float(measure(x, y).statistic)
+        return float(measure(x.ravel(), y.ravel()).statistic)

@@ -11,29 +11,25 @@ import torch
 
 from lib.exact import find_window, frozen, like_model
 from lib.provenance import digest
-from lib.saliency import lesion_generator
-from lib.sanity.checks import correlate_maps, window_maps
+from lib.sanity.checks import correlate_maps, seeded_map
 
 
-def weight_randomisation(model, image, lesion, where, *, n_samples, noise_fraction, most_layers, seed):
+def weight_randomisation(model, image, lesion, where, *, most_layers, **noise):
     """Rank correlation of a lesion's signed-maximum map with its map by networks whose weights are drawn anew.
 
-    image: (2, X, Y, Z) z-scored.  lesion: (X, Y, Z) bool.  where: `sanity.regions` of its window.  most_layers: that are
-    looked at, evenly spread over the network.  seed: JSON-like items that name the noise, the same for all maps, and the draw.
+    image: (2, X, Y, Z) z-scored.  lesion: (X, Y, Z) bool.  where: `regions` of its window.  most_layers: that are looked
+    at, evenly spread over the network.  noise: of `seeded_map`, the same for all maps; its seed names the draw as well.
     Returns mode ("cascading": all layers from the output up to this one are drawn, "independent": this one alone), depth
     (1: the layer at the output), layer, region, of ("magnitude", "signed"), value.  The model is not changed.
     """
-    volume, network, trained = torch.as_tensor(image)[None], copy.deepcopy(model), model.state_dict()
-    layers = layers_from_output(model, find_window(model, lesion, lesion.shape).crop(volume))
-    options = {"copies": [n_samples], "noise_fraction": noise_fraction}
-    (reference,) = window_maps(model, volume, lesion, **options, generator=lesion_generator(*seed))
-    tables = []
+    network, trained, tables = copy.deepcopy(model), model.state_dict(), []
+    layers = layers_from_output(model, find_window(model, lesion, lesion.shape).crop(torch.as_tensor(image)[None]))
+    reference = seeded_map(model, image, lesion, **noise)
     for depth in np.unique(np.linspace(1, len(layers), min(most_layers, len(layers))).round().astype(int)):
         for mode, drawn in (("cascading", layers[:depth]), ("independent", layers[depth - 1 : depth])):
             network.load_state_dict(trained)
-            draw_layers(network, drawn, seed)
-            (other,) = window_maps(network, volume, lesion, **options, generator=lesion_generator(*seed))
-            alike = correlate_maps(other, reference, where)
+            draw_layers(network, drawn, noise["seed"])
+            alike = correlate_maps(seeded_map(network, image, lesion, **noise), reference, where)
             tables.append(alike.assign(mode=mode, depth=depth, layer=layers[depth - 1][0]))
     return pd.concat(tables)[["mode", "depth", "layer", "region", "of", "value"]]
 

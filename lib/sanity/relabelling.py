@@ -13,8 +13,7 @@ import torch
 
 from lib.network import PatchBatches, ScanPatches, build_network, train_network
 from lib.provenance import digest
-from lib.saliency import lesion_generator
-from lib.sanity.checks import correlate_maps, window_maps
+from lib.sanity.checks import correlate_maps, seeded_map
 from lib.scans import load_lesions, save_map
 
 
@@ -32,33 +31,26 @@ def mirror_masks(rows, folder):
 
 
 def train_control(rows, validation_row, architecture, checkpoint, *, steps, patch_size, window, seed):
-    """Network trained for a few steps on stored scans, and its nDSC on one scan: initial weights and patches are those of the seed.
-
-    rows: of the scans table.  architecture: of `unet.build`.  checkpoint: see `training.train`.
-    """
+    """Network trained for a few steps on stored scans, and its nDSC on one scan: initial weights and patches are those of
+    the seed.  rows: of the scans table.  architecture: of `build_network`.  checkpoint: see `train_network`."""
     sizes = {"steps": steps, "patch_size": patch_size, "scans_per_step": 2, "patches_per_scan": 1}
     batches = PatchBatches(ScanPatches(rows, cached=len(rows)), **sizes, seed=seed)
     made_from = [architecture, sizes, seed, [digest(Path(row[name])) for row in rows for name in ("flair", "lesions")]]
+    options = {"loss": "dice_ce", "learning_rate": 1e-2, "weight_decay": 1e-5, "validate_every": steps}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = build_network(**architecture)
-        _, validation = train_network(
-            model, batches, [validation_row], checkpoint, settings=made_from, loss="dice_ce", learning_rate=1e-2,
-            weight_decay=1e-5, validate_every=steps, window=window,
-        )  # fmt: skip
+        model, given = build_network(**architecture), {"settings": made_from, "window": window}
+        _, validation = train_network(model, batches, [validation_row], checkpoint, **given, **options)
     return model.requires_grad_(False), validation[-1]["ndsc"]
 
 
-def compare_networks(reference, networks, image, lesion, where, *, n_samples, noise_fraction, seed):
+def compare_networks(reference, networks, image, lesion, where, **noise):
     """Rank correlation of a lesion's signed-maximum maps by several networks, of every two: networks, region, of, value.
 
-    reference: (2, *window), the map of "this run" under the noise that the seed (JSON-like items) names.  networks: {name: model}
-    of the same architecture.  image: (2, X, Y, Z) z-scored.  lesion: (X, Y, Z) bool.  where: `sanity.regions` of its window.
+    reference: (2, *window), the map of "this run" under the same noise.  networks: {name: model} of the same architecture.
+    image: (2, X, Y, Z) z-scored.  lesion: (X, Y, Z) bool.  where: `regions` of its window.  noise: of `seeded_map`.
     """
-    maps, options = {"this run": reference}, {"copies": [n_samples], "noise_fraction": noise_fraction}
-    for name, model in networks.items():
-        (maps[name],) = window_maps(
-            model, torch.as_tensor(image)[None], lesion, **options, generator=lesion_generator(*seed)
-        )
+    found = {name: seeded_map(model, image, lesion, **noise) for name, model in networks.items()}
+    maps = {"this run": reference} | found
     tables = [correlate_maps(maps[a], maps[b], where).assign(networks=f"{a}, {b}") for a, b in combinations(maps, 2)]
     return pd.concat(tables)[["networks", "region", "of", "value"]]

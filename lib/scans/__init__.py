@@ -6,8 +6,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "checks": ["check_scans"],
-        "images": ["SEQUENCES", "Scan", "load_lesions", "load_masks", "load_scan", "normalise"],
+        "images": ["FILES", "SEQUENCES", "Scan", "load_lesions", "load_masks", "load_scan", "normalise"],
         "maps": ["load_cut", "load_map", "save_cut", "save_map"],
-        "table": ["FILES", "SPLITS", "find_scans", "split_patients"],
+        "table": ["SPLITS", "find_scans", "split_patients"],
     },
 )

@@ -1,74 +1,75 @@
 """Every file of a scans table checked before anything is computed."""
 
 from concurrent.futures import ThreadPoolExecutor
+from itertools import chain
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
 
 from lib.lesions import label_instances
-from lib.scans.table import FILES
+from lib.scans.images import FILES
 
 
-def check_scans(table, workers=4):
+def check_scans(table):
     """Read every scan once. Returns one row a scan (lesions, lesion_volume_ml, brain_volume_ml, voxel_mm: its longest side) and a list of warnings.
 
-    Raises ValueError with all problems together, each with its file and cure: missing or unreadable files, images that
-    are not 3D, differ in grid or affine, hold values that are not finite or are constant, masks that are not binary,
-    one file used for two scans.
+    Raises ValueError with all problems together, each with its file and cure: files that are missing, unreadable or used
+    for two scans, images that are not 3D, not finite, constant or differ in grid or affine, masks that are not binary.
     """
-    with ThreadPoolExecutor(workers) as pool:
-        results = list(pool.map(_check_scan, table.to_dict("records")))
-    problems = [problem for result in results for problem in result[1]] + _shared_files(table)
-    if problems:
+    with ThreadPoolExecutor(4) as pool:
+        facts, problems, warnings = zip(*pool.map(_check_scan, table.to_dict("records")), strict=True)
+    files = table.melt(id_vars="scan", value_vars=FILES, value_name="file").sort_values("scan")
+    shared = files[files["file"].duplicated(keep=False)].groupby("file")["scan"].agg(", ".join)
+    shared = shared.index + ": used more than once (" + shared + "); every scan needs its own files"
+    if problems := [*chain(*problems), *shared]:
         raise ValueError(f"{len(problems)} problem(s) in the scans:\n" + "\n".join(problems))
-    identity = table[["scan", "subject", "session"]]
-    return identity.join(pd.DataFrame([result[0] for result in results])), [
-        text for result in results for text in result[2]
-    ]
-
-
-def _shared_files(table):
-    files = table.melt(id_vars="scan", value_vars=FILES, value_name="file")
-    shared = (
-        files[files["file"].duplicated(keep=False)].groupby("file")["scan"].agg(lambda scans: ", ".join(sorted(scans)))
-    )
-    return [f"{file}: used more than once ({scans}); every scan needs its own files" for file, scans in shared.items()]
+    return table[["scan", "subject", "session"]].join(pd.DataFrame(facts)), [*chain(*warnings)]
 
 
 def _check_scan(row):
     """Facts of one scan, its problems (errors) and its warnings."""
-    images, problems = {}, []
+    scan, images, problems = f"scan {row['scan']}:", {}, []
     for name in FILES:
-        try:
-            images[name] = nib.load(row[name])
-            data = np.asanyarray(images[name].dataobj)
-        except FileNotFoundError:
-            problems.append(f"scan {row['scan']}: {row[name]} is missing; correct its path")
-            continue
-        except Exception as error:  # nibabel, gzip and zlib each raise their own kinds for a damaged file
-            problems.append(f"scan {row['scan']}: {row[name]} cannot be read ({error}); copy or convert it again")
-            continue
-        problems += [f"scan {row['scan']}: {row[name]} {text}" for text in _image_problems(name, data)]
-        images[name] = (images[name], data)
+        if text := _read(name, row[name], images):
+            problems.append(f"{scan} {row[name]} {text}")
     if problems:
         return {}, problems, []
-    (flair, flair_data), (_, t1w_data), (_, mask) = (images[name] for name in FILES)
+    flair = images["flair"][0]
     for name, label in (("t1w", "T1w"), ("lesions", "lesion mask")):
         other = images[name][0]
         if other.shape != flair.shape:
-            sizes = ["x".join(map(str, shape)) for shape in (flair.shape, other.shape)]
-            problems.append(
-                f"scan {row['scan']}: FLAIR is {sizes[0]} but {label} is {sizes[1]}; resample {row[name]} to the FLAIR"
-            )
+            sizes = ["x".join(map(str, image.shape)) for image in (flair, other)]
+            problems.append(f"{scan} FLAIR is {sizes[0]} but {label} is {sizes[1]}; resample {row[name]} to the FLAIR")
         elif not np.allclose(other.affine, flair.affine, atol=1e-2):
-            problems.append(
-                f"scan {row['scan']}: {label} has another affine than FLAIR; register {row[name]} to the FLAIR"
-            )
-    if problems:
-        return {}, problems, []
-    brain, mask = (flair_data != 0) | (t1w_data != 0), mask != 0
-    spacing = nib.affines.voxel_sizes(flair.affine)
+            problems.append(f"{scan} {label} has another affine than FLAIR; register {row[name]} to the FLAIR")
+    return ({}, problems, []) if problems else _describe(row, scan, flair.affine, *(images[name][1] for name in FILES))
+
+
+def _read(name, file, images):
+    """Add the image and its values to `images`, or say what is wrong with the file."""
+    try:
+        image = nib.load(file)
+        data = np.asanyarray(image.dataobj)
+    except FileNotFoundError:
+        return "is missing; correct its path"
+    except Exception as error:  # nibabel, gzip and zlib each raise their own kinds for a damaged file
+        return f"cannot be read ({error}); copy or convert it again"
+    if data.ndim != 3:
+        return f"has {data.ndim} dimensions; give a single 3D volume"
+    if infinite := int((~np.isfinite(data)).sum()):
+        return f"has {infinite} values that are not finite; replace them"
+    if name == "lesions" and not set(values := np.unique(data)) <= {0, 1}:
+        return f"is not a binary mask (values {values[:5]}...); set lesions to 1, the rest to 0"
+    if name != "lesions" and data.min() == data.max():
+        return f"is constant ({data.flat[0]}); give the image itself"
+    images[name] = image, data
+    return None
+
+
+def _describe(row, scan, affine, flair, t1w, mask):
+    """As `_check_scan`, of a scan without problems."""
+    brain, mask, spacing = (flair != 0) | (t1w != 0), mask != 0, nib.affines.voxel_sizes(affine)
     voxel_ml = float(np.prod(spacing)) / 1000
     facts = {
         "lesions": int(label_instances(mask).max()),
@@ -76,33 +77,11 @@ def _check_scan(row):
         "brain_volume_ml": float(brain.sum() * voxel_ml),
         "voxel_mm": float(spacing.max()),
     }
-    warnings = []
-    if outside := int((mask & ~brain).sum()):
-        warnings.append(
-            f"scan {row['scan']}: {outside} of {int(mask.sum())} lesion voxels lie outside the brain; check {row['lesions']}"
-        )
-    if brain.mean() > 0.95:
-        warnings.append(
-            f"scan {row['scan']}: {brain.mean():.0%} of {row['flair']} is not 0; strip the skull and set the background to 0"
-        )
-    if np.abs(spacing - 1).max() > 0.1:
-        size = " x ".join(f"{value:.2f}" for value in spacing)
-        warnings.append(
-            f"scan {row['scan']}: voxels of {size} mm; the published network expects 1 mm, resample {row['flair']}"
-        )
-    return facts, [], warnings
-
-
-def _image_problems(name, data):
-    if data.ndim != 3:
-        return [f"has {data.ndim} dimensions; give a single 3D volume"]
-    if not np.isfinite(data).all():
-        return [f"has {int((~np.isfinite(data)).sum())} values that are not finite; replace them"]
-    if name == "lesions":
-        values = np.unique(data)
-        return (
-            []
-            if set(values) <= {0, 1}
-            else [f"is not a binary mask (values {values[:5]}...); set lesions to 1, the rest to 0"]
-        )
-    return [] if data.min() < data.max() else [f"is constant ({data.flat[0]}); give the image itself"]
+    outside, share, off_mm = (mask & ~brain).sum(), brain.mean(), np.abs(spacing - 1).max()
+    size = "{:.2f} x {:.2f} x {:.2f} mm".format(*spacing)
+    warnings = [
+        (outside > 0, f"{outside} of {mask.sum()} lesion voxels lie outside the brain; check {row['lesions']}"),
+        (share > 0.95, f"{share:.0%} of {row['flair']} is not 0; strip the skull and set the background to 0"),
+        (off_mm > 0.1, f"voxels of {size}; the published network expects 1 mm, resample {row['flair']}"),
+    ]
+    return facts, [], [f"{scan} {text}" for doubtful, text in warnings if doubtful]

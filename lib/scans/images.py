@@ -5,17 +5,13 @@ from dataclasses import dataclass
 import nibabel as nib
 import numpy as np
 
-from lib.scans.table import FILES
-
+FILES = ["flair", "t1w", "lesions"]  # of a scan: columns of the scans table
 SEQUENCES = ("FLAIR", "MPRAGE")  # the channels of an image, in their order
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False)  # a scan equals only itself, so that it can be the key of a cache
 class Scan:
-    """One scan in RAS. image: (2, X, Y, Z) float32, FLAIR and MPRAGE, z-scored or as stored; brain, lesions: (X, Y, Z) bool.
-
-    Two scans are equal only if they are the same object, so that a scan can be the key of a cache.
-    """
+    """One scan in RAS. image: (2, X, Y, Z) float32, FLAIR and MPRAGE, z-scored or as stored; brain, lesions: (X, Y, Z) bool."""
 
     id: str
     image: np.ndarray
@@ -31,10 +27,10 @@ class Scan:
 def load_scan(row, normalised=True):
     """Scan of one row of the scans table, in RAS, each channel z-scored over its own non-zero voxels (background stays 0),
     or as it is stored."""
-    images = [nib.as_closest_canonical(nib.load(row[name])) for name in FILES]
-    raw = np.stack([image.get_fdata(dtype=np.float32) for image in images[:2]])
-    lesions = np.asanyarray(images[2].dataobj) != 0
-    return Scan(row["scan"], normalise(raw) if normalised else raw, (raw != 0).any(0), lesions, images[0].affine)
+    images = [nib.as_closest_canonical(nib.load(row[name])) for name in FILES[:2]]
+    raw = np.stack([image.get_fdata(dtype=np.float32) for image in images])
+    image = normalise(raw) if normalised else raw
+    return Scan(row["scan"], image, (raw != 0).any(0), load_lesions(row)[0], images[0].affine)
 
 
 def normalise(image):
@@ -46,9 +42,8 @@ def normalise(image):
 
 def load_masks(row):
     """Lesions and brain, (X, Y, Z) bool, and affine (4, 4) of one row of the scans table, in RAS."""
-    flair, t1w = (nib.as_closest_canonical(nib.load(row[name])) for name in FILES[:2])
-    brain = (np.asanyarray(flair.dataobj) != 0) | (np.asanyarray(t1w.dataobj) != 0)
-    return load_lesions(row)[0], brain, flair.affine
+    scan = load_scan(row, normalised=False)
+    return scan.lesions, scan.brain, scan.affine
 
 
 def load_lesions(row):

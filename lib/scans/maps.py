@@ -23,8 +23,7 @@ def load_map(path):
 def save_cut(array, affine, path):
     """Write a map (C, X, Y, Z) in RAS as NIfTI (x, y, z, C), without loss cut to its box of non-zero values.
 
-    The affine (4, 4) of the whole map is shifted to the box, so that viewers show it in its place. A map of zeros keeps
-    one voxel.
+    The affine (4, 4) of the whole map is shifted to the box: viewers show it in its place. A map of zeros keeps a voxel.
     """
     box = ndimage.find_objects((array != 0).any(0).astype(np.uint8)) or [(slice(0, 1),) * 3]
     shifted = np.array(affine, float)

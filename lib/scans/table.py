@@ -5,9 +5,21 @@ from pathlib import Path
 import bids2table
 import numpy as np
 import pandas as pd
+import pandera.pandas as pa
 
-FILES = ["flair", "t1w", "lesions"]
+from lib.scans.images import FILES
+
 SPLITS = ["train", "validation", "test"]
+NO_FILE = "no {} file; every scan needs FLAIR, T1w and lesion mask"
+SCHEMA = pa.DataFrameSchema(
+    {
+        "subject": pa.Column(str, None, pa.Parser(lambda sub: sub.str.removeprefix("sub-"))),
+        "session": pa.Column(str, None, pa.Parser(lambda ses: ses.replace("^ses-|^n/a$", "", regex=True)), default=""),
+        **{name: pa.Column(str, pa.Check.ne("", error=NO_FILE.format(name))) for name in FILES},
+    },
+    checks=pa.Check(lambda table: ~table.duplicated(["subject", "session"]), error="listed more than once"),
+    add_missing_columns=True,
+)
 
 
 def find_scans(source):
@@ -20,57 +32,36 @@ def find_scans(source):
     source = Path(source)
     if not source.exists():
         raise ValueError(f"{source} does not exist: give a BIDS folder or a scans table (TSV)")
-    table = _bids_scans(source) if source.is_dir() else _read_table(source)
+    table = _bids_scans(source) if source.is_dir() else pd.read_csv(source, sep="\t", dtype=str, keep_default_na=False)
+    try:
+        table = SCHEMA.validate(table, lazy=True)
+    except pa.errors.SchemaErrors as errors:
+        cases = errors.failure_cases.sort_values(["schema_context", "index"], kind="stable")
+        if lacking := sorted(cases.loc[cases["check"] == "add_missing_has_default", "failure_case"]):
+            lacking, expected = ", ".join(lacking), ", ".join(SCHEMA.columns)
+            raise ValueError(f"{source}: column missing: {lacking} (tab-separated {expected})") from None
+        problems = "scan " + _scan_names(errors.data)[cases["index"]] + ": " + cases["check"].to_numpy()
+        raise ValueError("\n".join([f"{source}:", *problems.unique()])) from None
     if table.empty:
         raise ValueError(f"{source}: no scan found; data/README.md says how scans are laid out")
-    table["scan"] = (
-        "sub-" + table["subject"] + table["session"].map(lambda session: f"_ses-{session}" if session else "")
-    )
-    problems = [
-        f"scan {row.scan}: no {name} file; every scan needs FLAIR, T1w and lesion mask"
-        for row in table.itertuples()
-        for name in FILES
-        if not getattr(row, name)
-    ]
-    problems += [
-        f"scan {scan}: listed more than once" for scan in table.loc[table["scan"].duplicated(), "scan"].unique()
-    ]
-    if problems:
-        raise ValueError(f"{source}:\n" + "\n".join(problems))
-    return table.sort_values("scan", ignore_index=True)[["scan", "subject", "session", *FILES]]
+    if source.is_file():
+        table[FILES] = table[FILES].map(lambda file: str(source.parent / file))
+    return table.assign(scan=_scan_names(table)).sort_values("scan", ignore_index=True)[["scan", *SCHEMA.columns]]
+
+
+def _scan_names(table):
+    return "sub-" + table["subject"] + ("_ses-" + table["session"]).where(table["session"] != "", "")
 
 
 def _bids_scans(folder):
-    images = bids2table.index_dataset(folder).to_pandas()
-    masks = [
-        bids2table.parse_bids_entities(path) | {"path": str(path)}
-        for path in sorted((folder / "derivatives").glob("**/*_label-lesion_mask.nii*"))
-    ]
-    scans = {}
-    for row in images[images["suffix"].isin(["FLAIR", "T1w"])].itertuples() if len(images) else ():
-        key = (row.sub, row.ses if isinstance(row.ses, str) else "")
-        if str(row.path).endswith((".nii", ".nii.gz")) and row.datatype == "anat":
-            scans.setdefault(key, {})["flair" if row.suffix == "FLAIR" else "t1w"] = str(Path(row.root, row.path))
-    for mask in masks:
-        scans.setdefault((mask["sub"], mask.get("ses") or ""), {})["lesions"] = mask["path"]
-    rows = [{"subject": subject, "session": session, **files} for (subject, session), files in scans.items()]
-    return pd.DataFrame(rows, columns=["subject", "session", *FILES]).fillna("")
-
-
-def _read_table(path):
-    table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
-    missing = {"subject", *FILES} - set(table.columns)
-    if missing:
-        raise ValueError(
-            f"{path}: column missing: {', '.join(sorted(missing))} (tab-separated subject, session, flair, t1w, lesions)"
-        )
-    if "session" not in table:
-        table["session"] = ""
-    table["subject"] = table["subject"].str.removeprefix("sub-")
-    table["session"] = table["session"].str.removeprefix("ses-").replace("n/a", "")
-    for name in FILES:
-        table[name] = [str(path.parent / file) if file else "" for file in table[name]]
-    return table
+    wanted = "datatype == 'anat' and suffix in ['FLAIR', 'T1w'] and ext in ['.nii', '.nii.gz']"
+    images = bids2table.index_dataset(folder).to_pandas().query(wanted)
+    masks = sorted((folder / "derivatives").glob("**/*_label-lesion_mask.nii*"))
+    masks = pd.DataFrame([bids2table.parse_bids_entities(path) | {"file": str(path)} for path in masks])
+    files = pd.concat([images.assign(file=images["root"].str.cat(images["path"], sep="/")), masks]).fillna({"ses": ""})
+    table = files.groupby(["sub", "ses", "suffix"])["file"].last().unstack(fill_value="")
+    table = table.reindex(columns=["FLAIR", "T1w", "mask"], fill_value="").set_axis(FILES, axis=1)
+    return table.rename_axis(["subject", "session"]).reset_index()
 
 
 def split_patients(load_ml, fractions, generator):
@@ -83,19 +74,14 @@ def split_patients(load_ml, fractions, generator):
     fractions = np.asarray(fractions, float)
     if fractions.shape != (3,) or (fractions < 0).any() or not np.isclose(fractions.sum(), 1):
         raise ValueError(f"fractions must be three shares that sum to 1, not {fractions.tolist()}")
-    n, share = len(load_ml), fractions[fractions > 0].min()
+    n, stratum = len(load_ml), max(2, round(1 / fractions[fractions > 0].min()))
     order = load_ml.sort_values(kind="stable").index.to_numpy()
-    stratum = max(2, round(1 / share))
     for start in range(0, n, stratum):
         generator.shuffle(order[start : start + stratum])
-    counts = np.zeros(3)
-    splits = {}
-    for position, subject in enumerate(order, start=1):
-        chosen = int(np.argmax(np.where(fractions > 0, fractions * position - counts, -np.inf)))
-        counts[chosen] += 1
-        splits[subject] = SPLITS[chosen]
-    if empty := [name for name, count, part in zip(SPLITS, counts, fractions, strict=True) if part > 0 and count == 0]:
-        raise ValueError(
-            f"{n} patients are too few for a split of {fractions.tolist()}: nobody is in {', '.join(empty)}"
-        )
-    return pd.Series(splits, name="split").reindex(load_ml.index)
+    splits = []
+    for position in range(1, n + 1):
+        behind = fractions * position - [splits.count(name) for name in SPLITS]
+        splits.append(SPLITS[np.where(fractions > 0, behind, -np.inf).argmax()])
+    if empty := ", ".join(name for name, part in zip(SPLITS, fractions, strict=True) if part and name not in splits):
+        raise ValueError(f"{n} patients are too few for a split of {fractions.tolist()}: nobody is in {empty}")
+    return pd.Series(splits, order, name="split").reindex(load_ml.index)

@@ -10,6 +10,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "intervals": [
             "bootstrap_mean",
             "bootstrap_patients",
+            "draw_patients",
             "percentile_interval",
             "proportion_interval",
             "resampled_means",

@@ -2,209 +2,137 @@
 
     python -m lib.statistics.claims figures/demo [README.md]
 
-writes `claims.csv` (one row a measure) and `claims.md` beside the tables, and puts the table between the markers of a
-Markdown file if one is given. One function a claim: it takes `read`, which returns a table of the run by name, and returns
-measures. One rule judges every run: a measure holds if its whole 95 % interval lies where the paper says (a direction, a
-range of radii, a score or share within `MARGIN`), is contradicted if none of it does, and is open otherwise. A claim is
+writes `claims.csv` (one row a measure) and `claims.md` beside the tables, and puts the table between the MARKERS of a
+Markdown file if one is given. What the paper says stands in `claims.yml`; here, one function a claim takes `read`,
+which gives a table of the run by name, and finds its measures. One rule judges every run: a measure holds if its
+whole 95 % interval lies where the paper says, is contradicted if none of it does, and is open otherwise. A claim is
 reproduced if all its measures hold, not reproduced if one is contradicted, and inconclusive otherwise.
 """
 
 import argparse
 import re
-from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import yaml
 
 from lib.provenance import write_atomically
 from lib.statistics.comparisons import bootstrap_cliffs_delta, pairwise_tests
 from lib.statistics.intervals import bootstrap_mean
 
-MARKERS = "<!-- claims: written by make paper -->", "<!-- end of claims -->"
-N_RESAMPLES = 2000
-BOOTSTRAP = "bootstrap of patients"
-
-
-@dataclass
-class Measure:
-    """One number of a claim with its 95 % interval.
-
-    expected: (low, high), where the paper's claim puts it; None if the number is only reported.
-    """
-
-    measure: str
-    value: float
-    low: float
-    high: float
-    lesions: int
-    patients: int
-    unit: str = ""
-    test: str = BOOTSTRAP
-    effect: str = ""
-    expected: tuple[float, float] | None = None
-    digits: int = 2
-
-    @property
-    def holds(self):
-        """True, False, or None where the interval does not decide it or nothing is expected."""
-        if self.expected is None or not np.isfinite([self.low, self.high]).all():
-            return None
-        low, high = self.expected
-        inside, apart = low < self.low and self.high < high, self.high <= low or self.low >= high
-        return True if inside else False if apart else None
-
-    def __str__(self):
-        beyond = {"inf": "not reached", "-inf": "below the range", "nan": "not measured"}
-        texts = (f"{number:.{self.digits}f}" for number in (self.value, self.low, self.high))
-        value, low, high = (beyond.get(text, text) for text in texts)
-        unit = f" {self.unit}" if self.unit and np.isfinite(self.value) else ""
-        interval = "" if np.isnan([self.low, self.high]).any() else f" ({low} to {high})"
-        return f"{self.measure} {value}{unit}{interval}" + (f", {self.effect}" if self.effect else "")
-
-
+CLAIMS = yaml.safe_load(Path(__file__).with_suffix(".yml").read_text())
 POSITIVE, NEGATIVE = (0.0, np.inf), (-np.inf, 0.0)
 MARGIN = 0.1  # on either side of a score or share that the paper gives
 HALF_STEP_MM = 0.5  # on either side of a range of radii, which are multiples of 1 mm
+MARKERS = "<!-- claims: written by make paper -->", "<!-- end of claims -->"
+BOOTSTRAP = "bootstrap of patients"
 
 
-def segmentation(read):
-    metrics, lesions = read("03_metrics").set_index("metric"), len(read("03_annotated"))
-    paper = {"Dice": 0.60, "nDSC": 0.71}
-    return [
-        _of_row(metrics.loc[name], name, lesions, expected=(value - MARGIN, value + MARGIN))
-        for name, value in paper.items()
-    ]
-
-
-def detection(read):
-    metrics, lesions = read("03_metrics").set_index("metric"), len(read("03_annotated"))
-    counts = [_of_row(metrics.loc[name], name, lesions, digits=0) for name in ("TP", "FP", "FN")]
-    paper = {"TPR": 0.79, "PPV": 0.63, "F1": 0.70}
-    return counts + [
-        _of_row(metrics.loc[name], name, lesions, expected=(value - MARGIN, value + MARGIN))
-        for name, value in paper.items()
-    ]
+def metrics(read, counts, rates):
+    table = read("03_metrics").assign(lesions=len(read("03_annotated"))).set_index("metric")
+    return [_of_row(table.loc[name], name, digits=0 if name in counts else 2) for name in counts + rates]
 
 
 def sign_around_the_border(read):
-    true = _saliency(read).query("kind == 'TP' and sequence == 'FLAIR'")
-    ring = read("04_ring").query("method == 'smoothgrad_max' and sequence == 'FLAIR' and kind == 'TP'")
-    ring = ring.set_index("quantity")
+    of_true = "method == 'smoothgrad_max' and kind == 'TP' and sequence == 'FLAIR'"
+    true, ring = read("04_saliency").query(of_true), read("04_ring").query(of_true).set_index("quantity")
+    ring["lesions"] = len(true)
     lowest = f"lowest shell outside (middle at {ring.loc['ring_mm', 'value']:g} mm)"
     return [
-        _mean(true, "mean_inside", "mean inside", expected=POSITIVE, digits=3),
-        _mean(true, "mean_perilesional", "mean up to 3 mm outside", expected=NEGATIVE, digits=3),
-        _of_row(ring.loc["zero_crossing_mm"], "mean changes sign at", len(true), unit="mm", digits=1),
-        _of_row(ring.loc["ring"], lowest, len(true), digits=3),
+        _mean(true, "mean_inside", "mean inside"),
+        _mean(true, "mean_perilesional", "mean up to 3 mm outside"),
+        _of_row(ring.loc["zero_crossing_mm"], "mean changes sign at", unit="mm", digits=1),
+        _of_row(ring.loc["ring"], lowest, digits=3),
     ]
 
 
 def flair_against_mprage(read):
-    keys = ["subject", "scan", "label"]
-    true = _saliency(read).query("kind == 'TP'")
-    peaks = true.pivot(index=keys, columns="sequence", values="peak").abs().reset_index()
+    true = read("04_saliency").query("method == 'smoothgrad_max' and kind == 'TP'")
+    peaks = true.pivot(index=["subject", "scan", "label"], columns="sequence", values="peak").abs().reset_index()
     peaks["difference"] = peaks["FLAIR"] - peaks["MPRAGE"]
     larger = f"larger in FLAIR in {(peaks['difference'] > 0).sum()} of {len(peaks)} lesions"
-    return [_mean(peaks, "difference", "absolute peak, FLAIR - MPRAGE", effect=larger, expected=POSITIVE, digits=3)]
+    return [_mean(peaks, "difference", "absolute peak, FLAIR - MPRAGE", effect=larger)]
 
 
 def order_of_kinds(read):
-    peaks, kinds = _saliency(read).query("sequence == 'FLAIR'"), ["TP", "FP", "FN", "TN"]
-    tests = pairwise_tests(peaks, "peak", "kind", kinds).set_index(["a", "b"])
-    measures = []
+    kinds, measures = ["TP", "FP", "FN", "TN"], []
+    peaks = read("04_saliency").query("method == 'smoothgrad_max' and sequence == 'FLAIR'")
+    p_holm = pairwise_tests(peaks, "peak", "kind", kinds).set_index(["a", "b"])["p_holm"]
     for larger, smaller in pairwise(kinds):
         pair = peaks[peaks["kind"].isin([larger, smaller])]
-        options = {"n_resamples": N_RESAMPLES, "generator": np.random.default_rng(0)}
-        found = bootstrap_cliffs_delta(pair, "peak", "kind", larger, smaller, **options)
-        test = f"{BOOTSTRAP}; Mann-Whitney, Holm p = {tests.loc[(larger, smaller), 'p_holm']:.2g}"
-        count = len(pair), pair["subject"].nunique()
-        measures.append(Measure(f"{larger} over {smaller}", *found, *count, test=test, expected=POSITIVE))
+        found = bootstrap_cliffs_delta(pair, "peak", "kind", larger, smaller, generator=np.random.default_rng(0))
+        test = f"{BOOTSTRAP}; Mann-Whitney, Holm p = {p_holm[larger, smaller]:.2g}"
+        measures.append(_measure(f"{larger} over {smaller}", found, len(pair), pair["subject"].nunique(), test=test))
     return measures
 
 
 def synthetic_lesions(read):
-    effects, curves = read("05_effects").set_index("effect"), read("05_psychometric")
-    deep = curves[curves["surroundings"] == "deep white matter"]
-    size = (curves if len(deep) == len(curves) else curves.drop(deep.index))["diameter_mm"].max()
-    measures = [
-        Measure(f"{row.sequences} contrast that finds half of {size:g} mm lesions", row.contrast50, row.low, row.high,
-                row.n, row.patients, unit="z-scores", digits=1)
-        for row in deep[(deep["diameter_mm"] == size) & (deep["sequences"] != "both")].itertuples()
-    ]  # fmt: skip
-    expected = {
-        "FLAIR - MPRAGE": ("share found, inserted in FLAIR only - MPRAGE only", POSITIVE),
-        "deep white matter - beside cortex": ("share found, deep in white matter - beside cortex", POSITIVE),
-        "FLAIR removed - MPRAGE removed": ("share still found, FLAIR removed - MPRAGE removed", NEGATIVE),
-        "moved to grey matter - none": ("share still found, moved to grey matter - unchanged", NEGATIVE),
+    curves, effects = read("05_psychometric"), read("05_effects").set_index("effect")
+    deep = curves["surroundings"] == "deep white matter"
+    size = (curves if deep.all() else curves[~deep])["diameter_mm"].max()
+    halves = curves[deep & (curves["diameter_mm"] == size) & (curves["sequences"] != "both")]
+    halves = halves.rename(columns={"contrast50": "value", "n": "lesions"})
+    shares = {
+        "share found, inserted in FLAIR only - MPRAGE only": "FLAIR - MPRAGE",
+        "share found, deep in white matter - beside cortex": "deep white matter - beside cortex",
+        "share still found, FLAIR removed - MPRAGE removed": "FLAIR removed - MPRAGE removed",
+        "share still found, moved to grey matter - unchanged": "moved to grey matter - none",
     }
-    return measures + [
-        _of_row(effects.loc[name], text, effects.loc[name, "lesions"], expected=where)
-        for name, (text, where) in expected.items()
-    ]
+    return [
+        _of_row(row, f"{row.sequences} contrast that finds half of {size:g} mm lesions", unit="z-scores", digits=1)
+        for row in halves.itertuples()
+    ] + [_of_row(effects.loc[effect], name) for name, effect in shares.items()]
 
 
 def context_radius(read):
     """Judged by the paper's fill in mm; with other fills, and in the paper's dilations, it is only reported."""
-    paper = {"fraction": ("detected lesions", 6, 8), "score": ("mean score", 12, 15)}
-    plateau = read("06_plateau")
-    measures = []
+    plateau, measures = read("06_plateau").rename(columns={"step95": "value"}), []
     for row in plateau[(plateau["fill"] == "mean") | (plateau["curve"] == "score")].itertuples():
-        text, low, high = paper[row.curve]
+        name = {"fraction": "detected lesions", "score": "mean score"}[row.curve]
+        name += "" if row.fill == "mean" else f", rest {row.fill}"
         unit = "mm" if row.growth == "euclidean" else "dilations"
-        rest = "" if row.fill == "mean" else f", rest {row.fill}"
-        judged = (low - HALF_STEP_MM, high + HALF_STEP_MM) if unit == "mm" and not rest else None
-        measures.append(
-            Measure(f"{text}{rest}", row.step95, row.low, row.high, row.lesions, row.patients,
-                    unit=unit, expected=judged, digits=0)
-        )  # fmt: skip
+        measures.append(_of_row(row, name, unit=unit, digits=0))
     return measures
 
 
-CLAIMS = [
-    ("C1", "Segmentation of the test set", "Dice 0.60, nDSC 0.71", segmentation, "03_evaluation", "03_metrics"),
-    ("C2", "Lesions of the test set", "3050 TP, 1818 FP, 789 FN; TPR 0.79 (FNR 0.20), PPV 0.63 (FDR 0.37), F1 0.70",
-     detection, "03_evaluation", "03_metrics"),
-    ("C3", "FLAIR saliency inside and around a TP", "positive inside, negative in the neighbourhood",
-     sign_around_the_border, "04_gradient_distributions", "04_saliency"),
-    ("C4", "FLAIR against MPRAGE, TP", "larger absolute saliency in FLAIR", flair_against_mprage,
-     "04_gradient_distributions", "04_saliency"),
-    ("C5", "FLAIR peak saliency by kind (Cliff's delta)", "TP > FP > FN > TN, all pairs p < 0.001", order_of_kinds,
-     "04_gradient_distributions", "04_saliency"),
-    ("C6", "Synthetic and changed lesions", "FLAIR hyperintensity with healthy white matter around is needed",
-     synthetic_lesions, "05_synthetic_lesions", "05_effects"),
-    ("C7", "Perilesional tissue needed for 95 % of the plateau", "about 7 mm (6-8), plateau at 12-15 mm", context_radius, "06_context_radius",
-     "06_plateau"),
-]  # fmt: skip
+FIND = {
+    "C1": partial(metrics, counts=[], rates=["Dice", "nDSC"]),
+    "C2": partial(metrics, counts=["TP", "FP", "FN"], rates=["TPR", "PPV", "F1"]),
+    "C3": sign_around_the_border,
+    "C4": flair_against_mprage,
+    "C5": order_of_kinds,
+    "C6": synthetic_lesions,
+    "C7": context_radius,
+}
 
 
 def ledger(read):
-    """One row a measure: claim, statement, paper, measure, value, low, high, lesions, patients, test, effect, expected_low,
-    expected_high, holds, verdict (of the claim), text, notebook, file. read: name of a table -> DataFrame."""
+    """One row a measure: claim, statement, paper, measure, value, low, high, lesions, patients, unit, test, effect,
+    expected_low, expected_high, holds, verdict (of the claim), text, notebook, file. read: name of a table -> table."""
     rows = []
-    for claim, statement, paper, find, notebook, file in CLAIMS:
-        measures = find(read)
-        verdict = judge(measures)
+    for claim, facts in CLAIMS.items():
+        measures = FIND[claim](read)
         for one in measures:
-            row = asdict(one)
-            low, high = row.pop("expected") or (np.nan, np.nan)
-            front = {"claim": claim, "statement": statement, "paper": paper}
-            judged = {
-                "expected_low": low,
-                "expected_high": high,
-                "holds": one.holds,
-                "verdict": verdict,
-                "text": str(one),
-            }
-            rows.append(front | row | judged | {"notebook": notebook, "file": file})
-    return pd.DataFrame(rows).drop(columns=["digits"])
+            expected = _where(facts["expected"].get(one["measure"]), one["unit"])
+            one["expected_low"], one["expected_high"] = expected or (np.nan, np.nan)
+            one["holds"] = holds(one["low"], one["high"], expected)
+        judged = [one["holds"] for one in measures if not np.isnan(one["expected_low"])]
+        verdict = "not reproduced" if False in judged else "reproduced" if all(judged) else "inconclusive"
+        front = {"claim": claim, "statement": facts["statement"], "paper": facts["paper"]}
+        back = {"notebook": facts["notebook"], "file": facts["file"]}
+        rows += [front | one | {"verdict": verdict, "text": _text(**one)} | back for one in measures]
+    return pd.DataFrame(rows).drop(columns="digits")
 
 
-def judge(measures):
-    """Verdict on a claim: see the rule at the head of this module. Measures that are only reported do not count."""
-    holds = [one.holds for one in measures if one.expected is not None]
-    return "not reproduced" if False in holds else "reproduced" if all(holds) else "inconclusive"
+def holds(low, high, expected):
+    """Whether an interval lies where it is expected, (low, high): None where that is open, or nothing is expected."""
+    if expected is None or not np.isfinite([low, high]).all():
+        return None
+    inside, apart = expected[0] < low and high < expected[1], high <= expected[0] or low >= expected[1]
+    return True if inside else False if apart else None
 
 
 def markdown(table, folder):
@@ -214,29 +142,45 @@ def markdown(table, folder):
         first = rows.iloc[0]
         counts = f"{rows['lesions'].max()} lesions, {rows['patients'].max()} patients"
         file = f"`{first['notebook']}` [{first['file']}.csv]({folder}{first['file']}.csv)"
-        found = "; ".join(rows["text"])
-        lines.append(
-            f"| {claim} {first['statement']} | {first['paper']} | {found} | {counts} | **{first['verdict']}** | {file} |"
-        )
+        found = f"{'; '.join(rows['text'])} | {counts} | **{first['verdict']}** | {file}"
+        lines.append(f"| {claim} {first['statement']} | {first['paper']} | {found} |")
     return "\n".join(lines)
 
 
-def _saliency(read):
-    return read("04_saliency").query("method == 'smoothgrad_max'")
+def _measure(name, found, lesions, patients, *, unit="", test=BOOTSTRAP, effect="", digits=2):
+    """One number of a claim with its 95 % interval, found: (value, low, high)."""
+    value, low, high = map(float, found)
+    numbers = {"value": value, "low": low, "high": high, "lesions": int(lesions), "patients": int(patients)}
+    return {"measure": name} | numbers | {"unit": unit, "test": test, "effect": effect, "digits": digits}
 
 
-def _of_row(row, name, lesions, **options):
-    return Measure(name, *row[["value", "low", "high"]].astype(float), int(lesions), int(row["patients"]), **options)
+def _of_row(row, name, **options):
+    return _measure(name, (row.value, row.low, row.high), row.lesions, row.patients, **options)
 
 
 def _mean(table, column, name, **options):
-    """Measure of the mean of a column over the rows of a table (lesions or sites); NaN without any."""
+    """The mean of a column over the rows of a table (lesions or sites); NaN without any."""
     table = table.dropna(subset=[column])
-    found = (np.nan,) * 3
-    if len(table):
-        intervals = bootstrap_mean(table, [column], n_resamples=N_RESAMPLES, generator=np.random.default_rng(0))
-        found = [float(part[0]) for part in intervals]
-    return Measure(name, *found, len(table), table["subject"].nunique(), **options)
+    found = np.ravel(bootstrap_mean(table, [column], generator=np.random.default_rng(0)))
+    return _measure(name, found, len(table), table["subject"].nunique(), digits=3, **options)
+
+
+def _where(said, unit):
+    """(low, high) of what is said in `expected` of claims.yml: of a range, for a measure in mm alone."""
+    if isinstance(said, float):
+        return said - MARGIN, said + MARGIN
+    if isinstance(said, list):
+        return (said[0] - HALF_STEP_MM, said[1] + HALF_STEP_MM) if unit == "mm" else None
+    return {"positive": POSITIVE, "negative": NEGATIVE, None: None}[said]
+
+
+def _text(measure, value, low, high, unit, effect, digits, **_):
+    beyond = {"inf": "not reached", "-inf": "below the range", "nan": "not measured"}
+    texts = [f"{number:.{digits}f}" for number in (value, low, high)]
+    found, *interval = (beyond.get(text, text) for text in texts)
+    found += f" {unit}" if unit and np.isfinite(value) else ""
+    found += "" if np.isnan([low, high]).any() else f" ({' to '.join(interval)})"
+    return f"{measure} {found}" + (f", {effect}" if effect else "")
 
 
 def main():
@@ -250,9 +194,7 @@ def main():
     if given.document:
         start, end = MARKERS
         block = f"{start}\n{markdown(table, f'{given.figures.as_posix()}/')}\n{end}"
-        text = re.sub(
-            f"{re.escape(start)}.*{re.escape(end)}", lambda _: block, given.document.read_text(), flags=re.DOTALL
-        )
+        text = re.sub(f"{start}.*{end}", lambda _: block, given.document.read_text(), flags=re.DOTALL)
         write_atomically(given.document, lambda file: file.write_text(text))
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from lib.statistics.intervals import bootstrap_mean
+from lib.statistics.intervals import bootstrap_mean, draw_patients
 
 
 def bootstrap_spearman(table, value, columns, *, n_resamples, generator):
@@ -18,11 +18,10 @@ def bootstrap_spearman(table, value, columns, *, n_resamples, generator):
         patients, index = np.unique(pair["subject"].to_numpy(str), return_inverse=True)
         rho = low = high = np.nan
         if len(pair) > 2:
-            x, y = pair[value].to_numpy(float), pair[name].to_numpy(float)
+            x, y = pair[[value, name]].to_numpy(float).T
             rho = weighted_spearman(x, y, np.ones((1, len(x))))[0]
             if len(patients) > 1:
-                share = np.full(len(patients), 1 / len(patients))
-                drawn = generator.multinomial(len(patients), share, size=n_resamples)[:, index]
+                drawn = draw_patients(len(patients), n_resamples, generator)[:, index]
                 low, high = np.nanquantile(weighted_spearman(x, y, drawn), [0.025, 0.975])
         rows.append((name, len(pair), len(patients), rho, low, high))
     return pd.DataFrame(rows, columns=["with", "lesions", "patients", "rho", "low", "high"])
@@ -38,17 +37,16 @@ def weighted_spearman(x, y, times):
 
 
 def bland_altman(table, value, columns, *, n_resamples, generator):
-    """Agreement of a column with others in the same unit (Bland and Altman 1986), beside `rank_correlations`.
+    """Agreement of a column with others in the same unit (Bland and Altman 1986), beside `bootstrap_spearman`.
 
-    Adds mean_difference (column less value) with its patient-bootstrap 95 % interval difference_low, difference_high, and
-    the limits of agreement limit_low, limit_high: mean difference -/+ 1.96 standard deviations over lesions.
+    Adds mean_difference (column less value) with its patient-bootstrap 95 % interval difference_low, difference_high,
+    and the limits of agreement limit_low, limit_high: mean difference -/+ 1.96 standard deviations over lesions.
     """
-    options = {"n_resamples": n_resamples, "generator": generator}
-    rows = []
+    options, rows = {"n_resamples": n_resamples, "generator": generator}, []
     for name in columns:
-        difference = table.assign(difference=table[name] - table[value]).dropna(subset=["difference"])
-        found = [float(part[0]) for part in bootstrap_mean(difference, ["difference"], **options)]
-        spread = 1.96 * difference["difference"].std()
-        rows.append((*found, found[0] - spread, found[0] + spread))
+        pairs = table.assign(difference=table[name] - table[value]).dropna(subset=["difference"])
+        mean, low, high = (float(part[0]) for part in bootstrap_mean(pairs, ["difference"], **options))
+        spread = 1.96 * pairs["difference"].std()
+        rows.append((mean, low, high, mean - spread, mean + spread))
     names = ["mean_difference", "difference_low", "difference_high", "limit_low", "limit_high"]
     return bootstrap_spearman(table, value, columns, **options).join(pd.DataFrame(rows, columns=names))

@@ -6,57 +6,49 @@ import numpy as np
 from statsmodels.stats.proportion import proportion_confint
 
 
-def bootstrap_patients(table, statistic, *, subject="subject", n_resamples=2000, level=0.95, generator):
+def bootstrap_patients(table, statistic, *, n_resamples=2000, level=0.95, generator):
     """Value of a statistic and its percentile interval under resampling of whole patients: (value, low, high).
 
-    table: one row a lesion, scan or patient, the patient named in column `subject`; all rows of a drawn
-    patient are taken together.  statistic: DataFrame -> float or array, of rows whose `subject` is
-    numbered by draw, so that a patient drawn twice counts as two.  Resamples in which the statistic is
-    NaN are left out of the interval.  With one patient the interval is NaN, NaN: nothing tells how patients vary.
-    Raises ValueError if the table is empty or a row has no patient.
+    table: one row a lesion, scan or patient, the patient named in column `subject`; all rows of a drawn patient are
+    taken together.  statistic: DataFrame -> float or array, of rows whose `subject` is numbered by draw, so that a
+    patient drawn twice counts as two.  Resamples in which the statistic is NaN are left out of the interval; it is NaN
+    with one patient.  Raises ValueError if the table is empty or a row has no patient.
     """
-    if len(table) == 0 or table[subject].isna().any():
-        raise ValueError(f"table has {len(table)} rows, {table[subject].isna().sum()} without {subject}: name each")
+    if len(table) == 0 or table["subject"].isna().any():
+        raise ValueError(f"table has {len(table)} rows, {table['subject'].isna().sum()} without subject: name each")
     table = table.astype(dict.fromkeys(table.select_dtypes("str"), object))  # taken twice as fast
     value = np.asarray(statistic(table), float)
-    patients = list(table.groupby(subject).indices.values())
-    if len(patients) == 1:
-        return _plain(value), _plain(value * np.nan), _plain(value * np.nan)
-
-    sizes = np.array([len(rows) for rows in patients])
-    resampled = np.empty((n_resamples, *value.shape))
-    for i in range(n_resamples):
-        draw = generator.integers(len(patients), size=len(patients))
-        sample = table.take(np.concatenate([patients[p] for p in draw]))
-        sample[subject] = np.repeat(np.arange(len(draw)), sizes[draw])
-        resampled[i] = statistic(sample)
-    low, high = percentile_interval(resampled, level)
-    return _plain(value), _plain(low), _plain(high)
+    patients = list(table.groupby("subject").indices.values())
+    sizes, resampled = np.array([len(rows) for rows in patients]), np.full((n_resamples, *value.shape), np.nan)
+    if len(patients) > 1:
+        for i in range(n_resamples):
+            draw = generator.integers(len(patients), size=len(patients))
+            sample = table.take(np.concatenate([patients[p] for p in draw]))
+            resampled[i] = statistic(sample.assign(subject=np.repeat(np.arange(len(draw)), sizes[draw])))
+    return value[()], *percentile_interval(resampled, level)
 
 
-def bootstrap_mean(table, columns, *, subject="subject", n_resamples=2000, level=0.95, generator):
-    """Mean of columns over the rows of a table, with the intervals of `bootstrap_patients`: three arrays (columns,).
+def bootstrap_mean(table, columns, *, n_resamples=2000, generator):
+    """Mean of columns over the rows of a table with its 95 % interval by `resampled_means`: three arrays (columns,)."""
+    mean, resampled = resampled_means(table, columns, n_resamples=n_resamples, generator=generator)
+    return mean, *percentile_interval(resampled)
 
-    The same resampling of whole patients, by `resampled_means`. NaN is left out of mean and count.
+
+def resampled_means(table, columns, *, n_resamples=2000, generator):
+    """Mean of columns over the rows of a table, (columns,), and in resamples of whole patients, (n_resamples, columns).
+
+    All resamples at once: a mean needs only each patient's sums and counts. NaN is left out of mean and count.
     """
-    mean, resampled = resampled_means(table, columns, subject=subject, n_resamples=n_resamples, generator=generator)
-    return mean, *percentile_interval(resampled, level)
-
-
-def resampled_means(table, columns, *, subject="subject", n_resamples=2000, generator):
-    """Mean of columns over the rows of a table, (columns,), and its resamples of whole patients, (n_resamples, columns).
-
-    All resamples at once: a mean needs only each patient's sums and counts. NaN is left out of mean and count; with one
-    patient the resamples are NaN.
-    """
-    patients = table[columns].astype(float).groupby(table[subject])
+    patients = table[columns].astype(float).groupby(table["subject"])
     sums, counts = patients.sum().to_numpy(), patients.count().to_numpy()
+    drawn = draw_patients(len(sums), n_resamples, generator)
     with np.errstate(invalid="ignore"):
-        mean = sums.sum(0) / counts.sum(0)
-        if len(sums) == 1:
-            return mean, np.full((n_resamples, len(mean)), np.nan)
-        drawn = generator.multinomial(len(sums), np.full(len(sums), 1 / len(sums)), size=n_resamples)
-        return mean, (drawn @ sums) / (drawn @ counts)
+        return sums.sum(0) / counts.sum(0), (drawn @ sums) / (drawn @ counts)
+
+
+def draw_patients(n, n_resamples, generator):
+    """How often each of n patients is in each resample, (n_resamples, n); NaN for one: nothing tells how they vary."""
+    return generator.multinomial(n, np.full(n, 1 / n), n_resamples) if n > 1 else np.full((n_resamples, n), np.nan)
 
 
 def percentile_interval(resampled, level=0.95):
@@ -69,10 +61,4 @@ def percentile_interval(resampled, level=0.95):
 def proportion_interval(k, n, level=0.95):
     """Wilson interval (low, high) of k of n, numbers or arrays; NaN where n is 0."""
     k, n = np.asarray(k, float), np.asarray(n, float)
-    low, high = proportion_confint(k, np.where(n > 0, n, np.nan), alpha=1 - level, method="wilson")
-    return _plain(low), _plain(high)
-
-
-def _plain(array):
-    """A float for a single number, else the array."""
-    return float(array) if np.ndim(array) == 0 else np.asarray(array)
+    return proportion_confint(k, np.where(n > 0, n, np.nan), alpha=1 - level, method="wilson")

@@ -13,11 +13,12 @@ NAMES = ["method", "sequence", "measure", "scaling"]
 def scale_scans(saliency):
     """The table 04_saliency with MEASURES divided by one number a scan and method: how strong its FLAIR peaks are.
 
-    That number is the median over the instances of a scan of |FLAIR peak| (of the one peak of Grad-CAM++), each divided by the
-    median of its kind over all scans, so that a scan is not strong because more of its instances are of a strong kind. It
-    is about 1, the same for both sequences, and resists single instances. Where it is 0 the scan has NaN.
+    That number is the median over the instances of a scan of |FLAIR peak| (of the one peak of Grad-CAM++), each divided
+    by the median of its kind over all scans, so that a scan is not strong because more of its instances are of a strong
+    kind. It is about 1, the same for both sequences, and resists single instances. Where it is 0 the scan has NaN.
     """
-    one = saliency[saliency["sequence"] != "MPRAGE"].assign(peak=lambda table: table["peak"].abs())
+    one = saliency[saliency["sequence"] != "MPRAGE"]
+    one = one.assign(peak=one["peak"].abs())
     ratio = one["peak"] / one.groupby(["method", "kind"])["peak"].transform("median").replace(0, np.nan)
     scale = ratio.groupby([one["method"], one["scan"]]).median().replace(0, np.nan).rename("scale")
     scaled = saliency.join(scale, on=["method", "scan"])
@@ -27,20 +28,17 @@ def scale_scans(saliency):
 def compare_kinds(saliency, kinds, *, covariates, n_resamples, generator):
     """Every pair of kinds in every measure, raw and scaled: tables of `pairwise_tests` and of `clustered_tests`.
 
-    saliency: table 04_saliency, with the covariates. Measures other than the peak are compared for the signed-maximum map,
-    which alone does not fall with the size of a lesion. Rows begin with method, sequence, measure, scaling.
+    saliency: table 04_saliency, with the covariates. Measures other than the peak are compared for the signed-maximum
+    map, which alone does not fall with the size of a lesion. Rows begin with method, sequence, measure, scaling.
     """
-    tests, clustered = [], []
     options = {"covariates": covariates, "n_resamples": n_resamples, "generator": generator}
-    for scaling, table in (("raw", saliency), ("scaled", scale_scans(saliency))):
-        long = table.melt([name for name in table if name not in MEASURES], MEASURES, "measure", "value")
-        long = long[(long["method"] == "smoothgrad_max") | (long["measure"] == "peak")]
-        for names, rows in long.groupby(NAMES[:-1]):
-            facts = dict(zip(NAMES, (*names, scaling), strict=True))
-            tests.append(pairwise_tests(rows, "value", "kind", kinds).assign(**facts))
-            clustered.append(clustered_tests(rows, "value", "kind", kinds, **options).assign(**facts))
-    tests, clustered = (pd.concat(tables, ignore_index=True) for tables in (tests, clustered))
-    return tuple(table[[*NAMES, *table.columns.drop(NAMES)]] for table in (tests, clustered))
+    both = pd.concat({"raw": saliency, "scaled": scale_scans(saliency)}, names=["scaling"]).reset_index("scaling")
+    long = both.melt([name for name in both if name not in MEASURES], MEASURES, "measure", "value")
+    long = long[(long["method"] == "smoothgrad_max") | (long["measure"] == "peak")]
+    groups = long.groupby(["scaling", *NAMES[:-1]])
+    tests = groups.apply(pairwise_tests, "value", "kind", kinds)
+    clustered = groups.apply(clustered_tests, "value", "kind", kinds, **options)
+    return tuple(table.droplevel(-1).reset_index()[[*NAMES, *table]] for table in (tests, clustered))
 
 
 def order_kinds(clustered):
@@ -50,6 +48,5 @@ def order_kinds(clustered):
     excludes 0, "open" otherwise. Returns method, sequence, measure, a, b, raw, scaled, depends.
     """
     order = np.select([clustered["delta_low"] > 0, clustered["delta_high"] < 0], [">", "<"], "open")
-    pairs = [*NAMES[:-1], "a", "b"]
-    table = clustered.assign(order=order).pivot(index=pairs, columns="scaling", values="order").reset_index()
-    return table.assign(depends=table["raw"] != table["scaled"]).rename_axis(columns=None)
+    table = clustered.assign(order=order).pivot(index=[*NAMES[:-1], "a", "b"], columns="scaling", values="order")
+    return table.assign(depends=table["raw"] != table["scaled"]).reset_index().rename_axis(columns=None)

@@ -5,6 +5,8 @@ import pandas as pd
 from scipy.optimize import minimize
 from scipy.special import expit, logit, xlog1py, xlogy
 
+from lib.statistics.intervals import draw_patients
+
 MOST_LAPSES = 0.1  # largest probability of a detection without a lesion (guess), and of a miss at any level (lapse)
 
 
@@ -33,8 +35,7 @@ def fit_curve(levels, detected, n):
         slope = (n - detected) / (1 - p) - detected / p
         return _log_loss(p, detected, n) / n.sum(), _gradient(levels, *parameters) @ slope / n.sum()
 
-    options = {"jac": True, "bounds": bounds, "method": "SLSQP", "tol": 1e-9}
-    found = (minimize(loss, start, **options) for start in starts)
+    found = (minimize(loss, start, jac=True, bounds=bounds, method="SLSQP", tol=1e-9) for start in starts)
     return min(found, key=lambda result: result.fun).x
 
 
@@ -47,9 +48,9 @@ def check_levels(levels):
 def half_level(levels, parameters):
     """Level at which one half is detected, and the interval that the tested levels leave open: (level, lower, upper).
 
-    All three are inf where the curve stays below one half at all levels, and -inf where it is above at all: nothing is
-    extrapolated. Where no level lies on the rise of the curve (10 to 90 %), it is only known between which two levels it
-    crosses one half: these are lower and upper, and the level is half-way. Otherwise all three are that of the curve.
+    All three are inf where the curve stays below one half at all levels, -inf where it is above at all: nothing is
+    extrapolated. Where no level lies on the rise of the curve (10 to 90 %), it is known only between which two levels
+    it crosses one half: these are lower and upper, and the level is half-way. Otherwise all three are the curve's.
     """
     levels = np.asarray(levels, float)
     p = detection_curve(levels, *parameters)
@@ -77,8 +78,8 @@ def deviance(levels, detected, n, parameters):
 def psychometric_table(insertions, level, by, *, n_resamples, generator):
     """Curve of detection against column `level` ("contrast" or "diameter_mm"), for each group of the columns `by`.
 
-    insertions: rows of `response.insertion_response` with subject; every site of a group has all its levels.  Returns rows
-    of `by`, n (lesions a level), patients, level50 with low and high (`half_interval`), first and last (levels tested),
+    insertions: rows of `insertion_response` with subject; every site of a group has all its levels.  Returns rows of
+    `by`, n (lesions a level), patients, level50 with low and high (`half_interval`), first and last (levels tested),
     and what the curve is: midpoint, width, guess, lapse, deviance, deviance_explained.
     """
     rows = []
@@ -89,10 +90,8 @@ def psychometric_table(insertions, level, by, *, n_resamples, generator):
         parameters = fit_curve(levels, detected.sum(0), n.sum(0))
         low, high = half_interval(levels, detected, n, n_resamples=n_resamples, generator=generator)
         left, explained = deviance(levels, detected.sum(0), n.sum(0), parameters)
-        rows.append(
-            (*names, int(n.sum(0).min()), len(counts), half_level(levels, parameters)[0], low, high)
-            + (levels[0], levels[-1], *parameters, left, explained)
-        )
+        found = int(n.sum(0).min()), len(counts), half_level(levels, parameters)[0], low, high, levels[0], levels[-1]
+        rows.append((*names, *found, *parameters, left, explained))
     found = ["n", "patients", "level50", "low", "high", "first", "last"]
     curve = ["midpoint", "width", "guess", "lapse", "deviance", "deviance_explained"]
     return pd.DataFrame(rows, columns=[*by, *found, *curve])
@@ -105,14 +104,12 @@ def half_interval(levels, detected, n, *, n_resamples, generator):
     crosses one half (`half_level`), low counts the lower end and high the upper. Infinite where more than 2.5 % of the
     resamples do not reach one half; NaN with one patient, as nothing tells how patients vary.
     """
-    patients = len(detected)
-    if patients == 1:
+    if len(detected) == 1:
         return np.nan, np.nan
-    drawn = generator.multinomial(patients, np.full(patients, 1 / patients), size=n_resamples)
+    drawn = draw_patients(len(detected), n_resamples, generator)
     counts, index = np.unique(np.hstack([drawn @ detected, drawn @ n]), axis=0, return_inverse=True)
     ends = np.array([half_level(levels, fit_curve(levels, *np.split(row, 2)))[1:] for row in counts])[index]
-    low, high = np.quantile(ends[:, 0], 0.025, method="lower"), np.quantile(ends[:, 1], 0.975, method="higher")
-    return float(low), float(high)
+    return np.quantile(ends[:, 0], 0.025, method="lower"), np.quantile(ends[:, 1], 0.975, method="higher")
 
 
 def _log_loss(p, detected, n):

@@ -30,8 +30,7 @@ def remove_lesion(image, lesion, healthy, channels, spacing_mm, generator):
         values = image[channel][box].astype(float)
         level = _level(values, reference, spacing_mm)
         noise = _noise(values - level, reference, spacing_mm, generator)
-        filled = level + keep * (values - level) + np.sqrt(1 - keep**2) * noise
-        result[channel][box] = np.where((keep < 1) & (values != 0), filled, values)
+        result[channel][box] = _blend(values, level, keep, noise)
     return result
 
 
@@ -42,12 +41,9 @@ def swap_sequences(image, lesion, healthy, spacing_mm):
     it fades out around the lesion as in `remove_lesion`, of which arguments and errors are.
     """
     box, keep, reference = _surroundings(lesion, healthy, spacing_mm)
-    values = image[(slice(None), *box)].astype(float)
+    values, result = image[(slice(None), *box)].astype(float), image.copy()
     level = np.stack([_level(channel, reference, spacing_mm) for channel in values])
-    own = values - level
-    swapped = level + keep * own + np.sqrt(1 - keep**2) * own[::-1]
-    result = image.copy()
-    result[(slice(None), *box)] = np.where((keep < 1) & (values != 0), swapped, values)
+    result[(slice(None), *box)] = _blend(values, level, keep, (values - level)[::-1])
     return result
 
 
@@ -70,14 +66,11 @@ def move_lesion(image, lesion, offset, healthy, spacing_mm, generator):
     weight = _shifted(keep, lesion.shape, box, offset, 1.0)
     weight[~(moved | healthy)] = 1
     new_box, _, new_reference = _surroundings(moved, healthy, spacing_mm)
-    weight = weight[new_box]
     for before, after in zip(image, result, strict=True):
         own = before[box] - _level(before[box].astype(float), reference, spacing_mm)
         own = _shifted(own, lesion.shape, box, offset, 0.0)[new_box]
         values = after[new_box].astype(float)
-        level = _level(values, new_reference, spacing_mm)
-        placed = level + weight * (values - level) + np.sqrt(1 - weight**2) * own
-        after[new_box] = np.where((weight < 1) & (values != 0), placed, values)
+        after[new_box] = _blend(values, _level(values, new_reference, spacing_mm), weight[new_box], own)
     return result, moved
 
 
@@ -94,11 +87,11 @@ def place_next_to_grey_matter(lesion, white, grey, generator):
     shape = np.pad(lesion[place], 1)
     ring = ndimage.binary_dilation(shape, STRUCTURE) & ~shape
 
-    def count(tissue, pattern):
-        return signal.correlate(tissue.astype(np.float32), pattern.astype(np.float32), mode="valid", method="fft")
-
-    fits = count(white, shape) > shape.sum() - 0.5
-    starts = np.argwhere(fits & (count(grey, ring) > 0.5))
+    in_white, in_grey = (
+        signal.correlate(tissue.astype(np.float32), pattern.astype(np.float32), mode="valid", method="fft")
+        for tissue, pattern in ((white, shape), (grey, ring))
+    )
+    starts = np.argwhere((in_white > shape.sum() - 0.5) & (in_grey > 0.5))
     if not len(starts):
         return None
     start = starts[generator.integers(len(starts))] + 1
@@ -106,7 +99,7 @@ def place_next_to_grey_matter(lesion, white, grey, generator):
 
 
 def has_healthy_surroundings(lesion, healthy, spacing_mm):
-    """Whether there is healthy white matter near enough to a lesion for `remove_lesion` and `move_lesion`."""
+    """Whether there is healthy white matter near enough to a lesion to change it."""
     return bool(_reference(lesion, healthy, spacing_mm)[2].any())
 
 
@@ -132,11 +125,14 @@ def _surroundings(lesion, healthy, spacing_mm):
     return box, keep, reference
 
 
-def _level(values, healthy, spacing_mm):
-    """Local mean over the healthy voxels (normalised convolution, Knutsson and Westin 1993).
+def _blend(values, level, keep, other):
+    """Values of which each voxel keeps a share; the rest of its variance around the level comes from other deviations."""
+    blended = level + keep * (values - level) + np.sqrt(1 - keep**2) * other
+    return np.where((keep < 1) & (values != 0), blended, values)
 
-    Far from every healthy voxel it tends to their mean.
-    """
+
+def _level(values, healthy, spacing_mm):
+    """Local mean over the healthy voxels (normalised convolution, Knutsson and Westin 1993); far from any, that of all."""
     sd = LEVEL_SD_MM / np.asarray(spacing_mm)
     total = ndimage.gaussian_filter(np.where(healthy, values, 0), sd, mode="constant")
     weight = ndimage.gaussian_filter(healthy.astype(float), sd, mode="constant")
@@ -149,9 +145,8 @@ def _noise(residual, healthy, spacing_mm, generator):
     variance = max(np.mean(residual[healthy] ** 2), np.finfo(float).tiny)
     widths = []
     for axis in range(3):
-        pairs = np.moveaxis(residual, axis, 0), np.moveaxis(healthy, axis, 0)
-        count = max((pairs[1][1:] & pairs[1][:-1]).sum(), 1)
-        correlation = (pairs[0][1:] * pairs[0][:-1]).sum() / count / variance
+        values, valid = np.moveaxis(residual, axis, 0), np.moveaxis(healthy, axis, 0)
+        correlation = (values[1:] * values[:-1]).sum() / max((valid[1:] & valid[:-1]).sum(), 1) / variance
         widths.append(0.5 / np.sqrt(-np.log(np.clip(correlation, 1e-6, 0.95))))  # of a Gaussian: exp(-1 / 4 sd^2)
     noise = ndimage.gaussian_filter(generator.standard_normal(residual.shape), widths)
     return noise / noise.std() * np.sqrt(_level(residual**2, healthy, spacing_mm))
@@ -159,11 +154,8 @@ def _noise(residual, healthy, spacing_mm, generator):
 
 def _shifted(values, shape, box, offset, fill):
     """A box of values in a volume of that shape, moved by an offset; what leaves the volume is lost."""
+    places = [np.arange(size)[side] + step for size, side, step in zip(shape, box, offset, strict=True)]
+    inside = [(place >= 0) & (place < size) for place, size in zip(places, shape, strict=True)]
     volume = np.full(shape, fill)
-    sources, targets = [], []
-    for length, place, step, size in zip(values.shape, box, offset, shape, strict=True):
-        first = place.start + step
-        sources.append(slice(max(-first, 0), max(min(length, size - first), 0)))
-        targets.append(slice(max(first, 0), max(min(first + length, size), 0)))
-    volume[tuple(targets)] = values[tuple(sources)]
+    volume[np.ix_(*map(np.compress, inside, places))] = values[np.ix_(*inside)]
     return volume

@@ -6,52 +6,42 @@ import pandas as pd
 from lib.statistics import bootstrap_mean
 from lib.synthetic.sites import DEEP
 
-CHANGES = [
-    ("FLAIR removed", "MPRAGE removed"),
-    ("sequences swapped", "none"),
-    ("moved to grey matter", "none"),
-]
+CHANGES = [("FLAIR removed", "MPRAGE removed"), ("sequences swapped", "none"), ("moved to grey matter", "none")]
 
 
-def effects_table(insertions, changes, *, n_resamples, generator):
+def effects_table(insertions, changes, **resampling):
     """Differences of the detected share, with patient-bootstrap 95 % intervals: rows effect, value, low, high, lesions,
     patients; NaN where there is nothing to compare.
 
-    insertions: rows of `response.insertion_response`, changes: of `response.change_response`, with subject, scan
-    and label or surroundings. Compared are sequences (each lesion deep in white matter with itself, at the largest contrast),
-    surroundings (shares of each patient, over all contrasts above 0, at the diameters inserted in all of them) and
-    changes of detected lesions (each with itself).
+    insertions: rows of `insertion_response`, changes: of `change_response`, with subject, scan and label or surroundings.
+    resampling: n_resamples and generator. Compared are sequences (each lesion deep in white matter with itself, at the
+    largest contrast), surroundings (shares of each patient, over all contrasts above 0, at the diameters inserted in all
+    of them) and changes of detected lesions (each with itself).
     """
     deep = insertions[insertions["surroundings"] == DEEP]
     strongest = deep[deep["contrast"] == deep["contrast"].max()]
-    beside = insertions[(insertions["surroundings"] != DEEP) & (insertions["contrast"] > 0)]
-    compared = insertions[(insertions["contrast"] > 0) & insertions["diameter_mm"].isin(beside["diameter_mm"])]
+    visible = insertions[insertions["contrast"] > 0]
+    compared = visible[visible["diameter_mm"].isin(visible.loc[visible["surroundings"] != DEEP, "diameter_mm"])]
     sites = compared.drop_duplicates(["scan", "surroundings", "site", "diameter_mm"])["surroundings"].value_counts()
-    options = {"n_resamples": n_resamples, "generator": generator}
     wide = _shares(strongest, ["subject", "scan", "site", "diameter_mm"], "sequences")
-    rows = [_difference(wide, "FLAIR", "MPRAGE", **options)]
+    rows = [_difference(wide, "FLAIR", "MPRAGE", resampling)]
     wide = _shares(compared, ["subject"], "surroundings")
     for other in ("beside cortex", "beside ventricle"):
-        rows.append(_difference(wide, DEEP, other, **options) | {"lesions": sites.get(other, 0)})
+        rows.append(_difference(wide, DEEP, other, resampling) | {"lesions": sites.get(other, 0)})
     wide = _shares(changes, ["subject", "scan", "label"], "change")
-    for a, b in CHANGES:
-        rows.append(_difference(wide, a, b, **options))
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows + [_difference(wide, a, b, resampling) for a, b in CHANGES])
 
 
 def _shares(table, unit, condition):
     """Detected share of each unit (rows) in each condition (columns)."""
-    shares = table.assign(detected=table["detected"].astype(float))
-    return shares.pivot_table(index=unit, columns=condition, values="detected").reset_index()
+    table = table.assign(detected=table["detected"].astype(float))
+    return table.pivot_table(index=unit, columns=condition, values="detected").reset_index()
 
 
-def _difference(wide, a, b, *, n_resamples, generator):
-    both = wide.reindex(columns=["subject", a, b]).dropna()
-    found = (np.nan,) * 3
+def _difference(wide, a, b, resampling):
+    both, value, low, high = wide.reindex(columns=["subject", a, b]).dropna(), np.nan, np.nan, np.nan
     if len(both):
-        both = both.assign(difference=both[a] - both[b])
-        found = bootstrap_mean(both, ["difference"], n_resamples=n_resamples, generator=generator)
-        found = [float(part[0]) for part in found]
-    names = ["value", "low", "high"]
-    counts = {"lesions": len(both), "patients": both["subject"].nunique()}
-    return {"effect": f"{a} - {b}"} | dict(zip(names, found, strict=True)) | counts
+        table = both.assign(difference=both[a] - both[b])
+        value, low, high = np.ravel(bootstrap_mean(table, ["difference"], **resampling)).tolist()
+    found = {"effect": f"{a} - {b}", "value": value, "low": low, "high": high}
+    return found | {"lesions": len(both), "patients": both["subject"].nunique()}

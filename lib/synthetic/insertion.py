@@ -32,7 +32,7 @@ def soft_ball(brain, centre, diameter_mm, spacing_mm):
     """
     centre, spacing = np.asarray(centre, float), np.asarray(spacing_mm, float)
     nearest = tuple(np.round(centre).astype(int))
-    if any(i < 0 or i >= n for i, n in zip(nearest, brain.shape, strict=True)) or not brain[nearest]:
+    if not (np.less(nearest, brain.shape).all() and min(nearest) >= 0 and brain[nearest]):
         raise ValueError(f"lesion centre {nearest} is not in the brain: choose a voxel of white matter")
     reach = (diameter_mm / 2 + 4 * EDGE_SD_MM) / spacing + 1
     low = np.maximum(np.floor(centre - reach), 0).astype(int)

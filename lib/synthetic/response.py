@@ -25,14 +25,13 @@ def insertion_response(model, image, sites, *, diameters_mm, contrasts, spacing_
     Returns rows site, diameter_mm, contrast, sequences, detected (any voxel of the lesion reaches the threshold), score
     (mean probability over its voxels).
     """
-    rows = []
-    for number, diameter in itertools.product(range(len(sites)), diameters_mm):
-        *_, mask = soft_ball((image != 0).any(axis=0), sites[number], diameter, spacing_mm)
+    brain, conditions, rows = (image != 0).any(axis=0), _conditions(contrasts), []
+    for (number, site), diameter in itertools.product(enumerate(sites), diameters_mm):
+        *_, mask = soft_ball(brain, site, diameter, spacing_mm)
         window = find_window(model, mask, mask.shape).within(mask.shape)  # the rest of the scan does not matter
-        part, site = image[(slice(None), *window)], np.subtract(sites[number], [side.start for side in window])
-        share, box, mask = soft_ball((part != 0).any(axis=0), site, diameter, spacing_mm)
-        conditions, added = _conditions(contrasts)
-        images = (add_contrast(part, share, box, change) for change in added)
+        part, site = image[(slice(None), *window)], np.subtract(site, [side.start for side in window])
+        share, box, mask = soft_ball(brain[window], site, diameter, spacing_mm)
+        images = (add_contrast(part, share, box, change) for change in conditions.values())
         for condition, response in zip(conditions, _responses(model, images, mask, threshold), strict=True):
             rows.append((number, diameter, *condition, *response))
     return pd.DataFrame(rows, columns=[*CONDITION, "detected", "score"])
@@ -40,39 +39,36 @@ def insertion_response(model, image, sites, *, diameters_mm, contrasts, spacing_
 
 def insertion_saliency(image, sites, *, diameters_mm, contrasts, spacing_mm, saliency):
     """Saliency of the lesions of `insertion_response`: the same rows with what saliency(image, mask) returns, a dict."""
-    rows = []
-    for number, diameter in itertools.product(range(len(sites)), diameters_mm):
-        share, box, mask = soft_ball((image != 0).any(axis=0), sites[number], diameter, spacing_mm)
-        conditions, added = _conditions(contrasts)
-        found = {change: saliency(add_contrast(image, share, box, change), mask) for change in dict.fromkeys(added)}
-        for condition, change in zip(conditions, added, strict=True):
+    brain, conditions, rows = (image != 0).any(axis=0), _conditions(contrasts), []
+    for (number, site), diameter in itertools.product(enumerate(sites), diameters_mm):
+        share, box, mask = soft_ball(brain, site, diameter, spacing_mm)
+        found = {change: saliency(add_contrast(image, share, box, change), mask) for change in set(conditions.values())}
+        for condition, change in conditions.items():
             rows.append(dict(zip(CONDITION, (number, diameter, *condition), strict=True)) | found[change])
     return pd.DataFrame(rows)
 
 
-def response_table(insertions, *, n_resamples, generator):
+def response_table(insertions, **resampling):
     """Mean response to each condition over sites, with patient-bootstrap 95 % intervals.
 
     insertions: rows of `insertion_response` with subject and surroundings, and saliency peaks where they were computed.
-    Returns rows surroundings, diameter_mm, contrast, sequences, n, n_explained (with saliency), and detected, score,
-    peak_flair and peak_mprage, each with low_ and high_.
+    resampling: n_resamples and generator. Returns rows surroundings, diameter_mm, contrast, sequences, n, n_explained
+    (with saliency), and detected, score, peak_flair and peak_mprage, each with low_ and high_.
     """
-    conditions, rows = ["surroundings", "diameter_mm", "contrast", "sequences"], []
+    conditions, rows = ["surroundings", *CONDITION[1:]], []
     for keys, sites in insertions.groupby(conditions, sort=False):
-        found = bootstrap_mean(sites, RESPONSES, n_resamples=n_resamples, generator=generator)
         row = dict(zip(conditions, keys, strict=True)) | {"n": len(sites), "n_explained": sites["peak_flair"].count()}
-        for name, *numbers in zip(RESPONSES, *found, strict=True):
+        for name, *numbers in zip(RESPONSES, *bootstrap_mean(sites, RESPONSES, **resampling), strict=True):
             row |= dict(zip((name, f"low_{name}", f"high_{name}"), numbers, strict=True))
         rows.append(row)
     return pd.DataFrame(rows)
 
 
 def changed_images(image, lesion, white, grey, spacing_mm, generator):
-    """One lesion unchanged, without its contrast in FLAIR, MPRAGE or both, with the contrasts of both exchanged, and moved
-    next to grey matter.
+    """One lesion unchanged, without its contrast in FLAIR, MPRAGE or both, with both exchanged, and moved next to grey
+    matter: {change: (image, mask)}; the last is missing where there is no place for it.
 
-    lesion, white, grey: (X, Y, Z) bool. Returns {change: (image, mask)}; "moved to grey matter" is missing where there is
-    no place for it. Raises ValueError if there is no white matter nearby to fill from.
+    lesion, white, grey: (X, Y, Z) bool.  Raises ValueError if there is no white matter nearby to fill from.
     """
     changed = {"none": (image, lesion)}
     for name, removed in (("FLAIR removed", [0]), ("MPRAGE removed", [1]), ("both removed", [0, 1])):
@@ -95,30 +91,26 @@ def change_response(model, changed, *, threshold, saliency):
 
 
 def contrast_table(image, labels, white, spacing_mm):
-    """Contrast of every lesion of a label image (X, Y, Z): rows label, flair, mprage (`lesion_contrast`)."""
-    margin = np.ceil(SURROUNDINGS_MM / np.asarray(spacing_mm)).astype(int) + 1
-    rows = []
+    """Contrast of every lesion of a label image (X, Y, Z): rows label, flair, mprage (`contrast_to_white_matter`)."""
+    margin, rows = np.ceil(SURROUNDINGS_MM / np.asarray(spacing_mm)).astype(int) + 1, []
     for label, place in enumerate(ndimage.find_objects(labels), start=1):
         box = tuple(slice(max(side.start - m, 0), side.stop + m) for side, m in zip(place, margin, strict=True))
-        rows.append(
-            (label, *contrast_to_white_matter(image[(slice(None), *box)], labels[box] == label, white[box], spacing_mm))
-        )
+        found = contrast_to_white_matter(image[(slice(None), *box)], labels[box] == label, white[box], spacing_mm)
+        rows.append((label, *found))
     return pd.DataFrame(rows, columns=["label", "flair", "mprage"])
 
 
 def contrast_to_white_matter(image, lesion, white, spacing_mm):
     """Mean z-score of a lesion less that of the white matter within 5 mm, in FLAIR and MPRAGE: (2,); NaN without any."""
-    near = distance_to(lesion, spacing_mm) <= SURROUNDINGS_MM
-    around = white & near & ~lesion
+    around = white & ~lesion & (distance_to(lesion, spacing_mm) <= SURROUNDINGS_MM)
     if not around.any():
         return np.full(2, np.nan)
     return np.array([channel[lesion].mean() - channel[around].mean() for channel in image])
 
 
 def _conditions(contrasts):
-    """Every contrast in every choice of sequences: list of (contrast, sequences), and of what (FLAIR, MPRAGE) gain."""
-    conditions = [(contrast, sequences) for sequences in SIGNS for contrast in contrasts]
-    return conditions, [tuple(contrast * sign for sign in SIGNS[sequences]) for contrast, sequences in conditions]
+    """What (FLAIR, MPRAGE) gain in each condition: every (contrast, sequences)."""
+    return {(c, name): tuple(c * sign for sign in signs) for name, signs in SIGNS.items() for c in contrasts}
 
 
 def _responses(model, images, mask, threshold):

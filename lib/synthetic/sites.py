@@ -18,8 +18,7 @@ def healthy_sites(inside_mm, n, margin_mm, spacing_mm, generator, beside_mm=None
     candidate = inside_mm >= margin_mm
     if beside_mm is not None:
         candidate &= beside_mm <= margin_mm + GAP_MM
-    candidates = np.argwhere(candidate)
-    sites = []
+    candidates, sites = np.argwhere(candidate), []
     while len(sites) < n and len(candidates):
         site = candidates[generator.integers(len(candidates))]
         sites.append(site)
@@ -31,14 +30,13 @@ def healthy_sites(inside_mm, n, margin_mm, spacing_mm, generator, beside_mm=None
 def sites_by_surroundings(white, beside, n, *, margin_mm, beside_margin_mm, spacing_mm, generator):
     """Up to n `healthy_sites` in each kind of surroundings: {surroundings: (n, 3) int}.
 
-    white: (X, Y, Z) bool.  beside: {surroundings: (X, Y, Z) bool or None} of `structures`.  Sites have margin_mm of white
-    matter where they are to be beside nothing, and beside_margin_mm otherwise.
+    white: (X, Y, Z) bool.  beside: of `structures`.  Sites have margin_mm of white matter where they are to be beside
+    nothing, and beside_margin_mm otherwise.
     """
     inside_mm, found = depth(white, spacing_mm), {}
     for surroundings, structure in beside.items():
-        margin = margin_mm if structure is None else beside_margin_mm
-        beside_mm = None if structure is None else distance_to(structure, spacing_mm)
-        found[surroundings] = healthy_sites(inside_mm, n, margin, spacing_mm, generator, beside_mm)
+        how = (margin_mm, None) if structure is None else (beside_margin_mm, distance_to(structure, spacing_mm))
+        found[surroundings] = healthy_sites(inside_mm, n, how[0], spacing_mm, generator, how[1])
     return found
 
 

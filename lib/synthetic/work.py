@@ -1,6 +1,7 @@
-"""Inserting lesions into one scan, and changing those it has: items of work (`workers.each`), which read files.
+"""Inserting lesions into one scan, and changing those it has: items of work (`run.compute_each`), which read files.
 
-row: of the scans table, a dict.  path: function of scan and description that gives the path of a map (`paths.Run.map`).
+row: of the scans table, a dict.  path: function of scan and description that gives the path of a map (`run.Run.map`).
+noise: n_samples and noise_fraction of `saliency.peak_saliency`.
 """
 
 from functools import partial
@@ -11,78 +12,67 @@ from lib.lesions import white_and_grey_matter
 from lib.network import loaded_network, loaded_scan
 from lib.saliency import numpy_generator, peak_saliency
 from lib.scans import load_map
+from lib.synthetic import response
 from lib.synthetic.changes import has_healthy_surroundings
-from lib.synthetic.response import (
-    change_response,
-    changed_images,
-    contrast_table,
-    insertion_response,
-    insertion_saliency,
-)
 from lib.synthetic.sites import sites_by_surroundings, structures
 
 
 def find_sites(row, *, path, surroundings, n, margin_mm, beside_margin_mm, seed):
-    """Up to n places for lesions in each kind of surroundings (`sites.sites_by_surroundings`), and the contrast of the
-    annotated lesions: rows scan, subject and those of `response.contrast_table`."""
+    """Up to n places for lesions in each kind of surroundings (`sites_by_surroundings`), and the contrast of the
+    annotated lesions: rows scan, subject and those of `contrast_table`."""
     scan, _, annotated, marked = _scan(row, path)
     white, grey = white_and_grey_matter(scan.image, scan.brain, marked)
     beside = structures(surroundings, scan.image, scan.brain, marked, grey, scan.spacing_mm)
     margins = {"margin_mm": margin_mm, "beside_margin_mm": beside_margin_mm, "spacing_mm": scan.spacing_mm}
     places = sites_by_surroundings(white, beside, n, **margins, generator=numpy_generator(seed, row["scan"]))
-    contrast = contrast_table(scan.image, annotated, white, scan.spacing_mm)
+    contrast = response.contrast_table(scan.image, annotated, white, scan.spacing_mm)
     return places, _named(contrast, {"scan": row["scan"], "subject": row["subject"]})
 
 
 def predict_insertions(item, *, weights, device, threshold, diameters_mm, contrasts):
-    """`response.insertion_response` of a scan in one kind of surroundings: rows scan, surroundings and more.
+    """`insertion_response` of a scan in one kind of surroundings: rows scan, surroundings and more.
 
     item: row, surroundings, sites (n, 3).  diameters_mm: a list for each kind of surroundings.
     """
     row, surroundings, at = item
     scan, model = loaded_scan(row), loaded_network(weights, device)[0]
     options = {"diameters_mm": diameters_mm[surroundings], "contrasts": contrasts, "spacing_mm": scan.spacing_mm}
-    found = insertion_response(model, scan.image, at, **options, threshold=threshold)
+    found = response.insertion_response(model, scan.image, at, **options, threshold=threshold)
     return _named(found, {"scan": row["scan"], "surroundings": surroundings})
 
 
 def explain_insertions(item, *, weights, device, diameters_mm, contrasts, noise, seed):
-    """`response.insertion_saliency` of the peaks, with rows and items as of `predict_insertions`.
-
-    noise: n_samples and noise_fraction of `explanation.peak_saliency`; the same for all lesions of a scan.
-    """
+    """`insertion_saliency` of the peaks, with rows and items as of `predict_insertions`; all lesions of a scan have the
+    same noise."""
     row, surroundings, at = item
     scan, model = loaded_scan(row), loaded_network(weights, device)[0]
     options = {"diameters_mm": diameters_mm, "contrasts": contrasts, "spacing_mm": scan.spacing_mm}
     saliency = partial(peak_saliency, model, **noise, seed=[seed, row["scan"]])
-    found = insertion_saliency(scan.image, at, **options, saliency=saliency)
+    found = response.insertion_saliency(scan.image, at, **options, saliency=saliency)
     return _named(found, {"scan": row["scan"], "surroundings": surroundings})
 
 
 def change_lesions(item, *, path, seed):
-    """Yield rows of lesions, each with its `response.changed_images`; without those that have no healthy surroundings.
+    """Yield rows of lesions, each with its `changed_images`; without those that have no healthy surroundings.
 
-    item: row, and rows of predicted lesions in that scan, as of `workers.by_scan`.
+    item: row, and rows of predicted lesions in that scan, as of `run.group_by_scan`.
     """
     row, lesions = item
     scan, predicted, _, marked = _scan(row, path)
     white, grey = white_and_grey_matter(scan.image, scan.brain, marked)
     for lesion in lesions:
-        mask = predicted == lesion["label"]
+        mask, generator = predicted == lesion["label"], numpy_generator(seed, row["scan"], lesion["label"])
         if has_healthy_surroundings(mask, white, scan.spacing_mm):
-            generator = numpy_generator(seed, row["scan"], lesion["label"])
-            yield lesion, changed_images(scan.image, mask, white, grey, scan.spacing_mm, generator)
+            yield lesion, response.changed_images(scan.image, mask, white, grey, scan.spacing_mm, generator)
 
 
 def predict_changes(item, *, path, weights, device, threshold, noise, seed):
-    """`response.change_response` of `changed_lesions`, one table that begins with scan, subject, label and volume_mm3.
-
-    noise: n_samples and noise_fraction of `explanation.peak_saliency`; that of a lesion is the same for all its changes.
-    """
+    """`change_response` of `change_lesions`, one table that begins with scan, subject, label and volume_mm3; all changes of
+    a lesion have the same noise."""
     model, tables = loaded_network(weights, device)[0], []
     for lesion, changed in change_lesions(item, path=path, seed=seed):
         saliency = partial(peak_saliency, model, **noise, seed=[seed, lesion["scan"], lesion["label"]])
-        found = change_response(model, changed, threshold=threshold, saliency=saliency)
+        found = response.change_response(model, changed, threshold=threshold, saliency=saliency)
         tables.append(_named(found, {name: lesion[name] for name in ("scan", "subject", "label", "volume_mm3")}))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 

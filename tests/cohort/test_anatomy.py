@@ -1,16 +1,14 @@
-"""Anatomy of synthetic subjects, on a 3 mm grid."""
+"""Anatomy of synthetic subjects, on a 3 mm grid, and its cortex, in a slab 48 mm thick below a flat surface, on a 1 mm grid."""
 
 import numpy as np
 import pytest
 
-from lib.cohort.anatomy import infratentorial, make_anatomy, template_regions
+from lib.cohort.anatomy import folded_cortex, infratentorial, make_anatomy, outer_distance, template_regions
 
 SPACING_MM = 3.0
-
-
-@pytest.fixture(scope="module")
-def anatomies():
-    return [make_anatomy(SPACING_MM, np.random.default_rng([5, i])) for i in range(6)]
+SHAPE = (64, 64, 48)
+DEPTH_MM = np.broadcast_to(np.arange(48) + 0.5, SHAPE).astype(np.float32)  # the surface is the face z = 0
+NO_WHITE = np.zeros(SHAPE, np.float32)
 
 
 def test_tissue_fractions_sum_to_one_in_the_brain_and_to_zero_outside(anatomies):
@@ -56,3 +54,70 @@ def test_anatomy_depends_on_the_generator_alone():
     first, again, other = (make_anatomy(SPACING_MM, np.random.default_rng(seed)) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first.white, again.white)
     assert not np.array_equal(first.white, other.white)
+
+
+@pytest.fixture
+def without_sulci(monkeypatch):
+    monkeypatch.setattr("lib.cohort.anatomy.DEPTH_MM", -1000.0)
+    monkeypatch.setattr("lib.cohort.anatomy.SULCUS_MM", (0.0, 0.0))
+    monkeypatch.setattr("lib.cohort.anatomy.THICKNESS_MM", (2.7, 2.7))
+
+
+def fold(white=NO_WHITE, depth_mm=DEPTH_MM, seed=0, spacing_mm=1.0):
+    return folded_cortex(depth_mm, white, spacing_mm, np.random.default_rng(seed))
+
+
+def test_outer_distance_is_that_from_a_flat_surface_and_ventricles_do_not_count():
+    fluid, coverage = np.zeros((20, 20, 20), np.float32), np.ones((20, 20, 20), np.float32)
+    fluid[:, :, :5] = 1
+    ventricle_mm = np.full((20, 20, 20), 10.0)
+    fluid[9:12, 9:12, 12:15], ventricle_mm[9:12, 9:12, 12:15] = 1, -1
+    distance = outer_distance(fluid, coverage, ventricle_mm)
+    np.testing.assert_allclose(distance, np.broadcast_to(np.arange(20) - 4.5, (20, 20, 20)))
+
+
+def test_fractions_sum_to_one():
+    tissue = fold(white=np.random.default_rng(1).random(SHAPE).astype(np.float32))
+    np.testing.assert_allclose(tissue.sum(0), 1, atol=1e-6)
+    assert tissue.min() >= 0
+
+
+def test_without_sulci_the_cortex_is_as_thick_as_it_is_asked_for(without_sulci):
+    white, grey, fluid = fold()
+    np.testing.assert_allclose(grey.sum(2), 2.7, atol=0.01)
+    assert not fluid.any()
+    assert (white[:, :, 4:] == 1).all()
+
+
+def test_sulci_are_as_far_apart_as_rices_formula_says(monkeypatch):
+    monkeypatch.setattr("lib.cohort.anatomy.GYRUS_MM", (10.0, 10.0))
+    monkeypatch.setattr("lib.cohort.anatomy.THICKNESS_MM", (0.0, 0.0))
+    monkeypatch.setattr("lib.cohort.anatomy.SULCUS_MM", (0.5, 0.5))
+    monkeypatch.setattr("lib.cohort.anatomy.DEPTH_SD_MM", 0.0)
+    shape = (120, 120, 40)
+    deep, inside = np.full(shape, 1000.0, np.float32), []
+    monkeypatch.setattr("lib.cohort.anatomy.DEPTH_MM", 2000.0)  # sulci everywhere, the surface out of reach
+    for seed in range(3):
+        _, _, fluid = fold(np.zeros(shape, np.float32), deep, seed)
+        inside.append((np.diff((fluid > 0.5).astype(int), axis=0) == 1).sum() / (120 * 40 * 119))
+    assert 1 / np.mean(inside) == pytest.approx(10, rel=0.2)
+
+
+def test_sulci_end_at_their_depth_and_cortex_lines_them(monkeypatch):
+    monkeypatch.setattr("lib.cohort.anatomy.SULCUS_MM", (1.0, 1.0))
+    white, grey, fluid = fold(seed=2)
+    assert fluid[:, :, 4:12].mean() > 0.02
+    assert grey[:, :, 4:12].mean() > 3 * grey[:, :, 40:].mean()
+    banks = np.argwhere(fluid[2:-2, 2:-2, 4:12] > 0.9) + (2, 2, 4)
+    beside = [grey[x - 2 : x + 3, y - 2 : y + 3, z].max() for x, y, z in banks]
+    assert np.mean(np.array(beside) > 0.5) > 0.95
+
+
+def test_what_is_white_in_all_brains_stays_white_away_from_the_surface():
+    white, _, _ = fold(white=np.ones(SHAPE, np.float32))
+    assert (white[:, :, 2:] == 1).all()
+
+
+def test_the_cortex_depends_on_the_generator_alone():
+    np.testing.assert_array_equal(fold(seed=3), fold(seed=3))
+    assert not np.array_equal(fold(seed=3), fold(seed=4))

@@ -10,9 +10,9 @@ import numpy as np
 import psutil
 import pytest
 
+from lib.cohort.painting import visible
 from lib.cohort.phantom import make_cohort, make_subject, maps_file, scan_files
 from lib.cohort.subject import Subject
-from lib.cohort.visibility import visible
 from lib.provenance import ROOT
 
 SPACING_MM = 3.0

@@ -4,28 +4,21 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from scipy.stats import spearmanr
 
-from lib.context.plateau import lesion_plateaus, noise_sd, noisy_plateaus, overall_plateaus, saliency_reach
-from lib.statistics.correlation import bland_altman, bootstrap_spearman, weighted_spearman
+from lib.context.plateau import (
+    lesion_plateaus,
+    noise_sd,
+    noisy_plateaus,
+    overall_plateaus,
+    plateau_radius,
+    saliency_reach,
+)
 
 ISOTROPIC = (1.0, 1.0, 1.0)
 RESAMPLING = {"n_resamples": 500}
 
 
-def responses(jumps=((1, 2), (3,)), fill="mean", growth="euclidean"):
-    """Lesions of patients a, b, ...: scores that jump to their plateau at the steps given."""
-    rows = []
-    for subject, own in zip("abcdefgh", jumps, strict=False):
-        for label, jump in enumerate(own, start=1):
-            for step in range(9):
-                score = 0.8 if step >= jump else 0.2
-                rows.append((subject, subject, label, fill, growth, step, float(step), score > 0.5, score))
-    names = ["scan", "subject", "label", "fill", "growth", "step", "radius_mm", "detected", "score"]
-    return pd.DataFrame(rows, columns=names)
-
-
-def test_plateau_of_the_mean_curves_with_each_fill_and_growth():
+def test_plateau_of_the_mean_curves_with_each_fill_and_growth(responses):
     table = pd.concat([responses(), responses(((2, 2), (2,)), "air"), responses(growth="dilation")])
     found = overall_plateaus(table, generator=np.random.default_rng(0), **RESAMPLING)
     found = found.set_index(["fill", "growth", "curve"])
@@ -36,7 +29,7 @@ def test_plateau_of_the_mean_curves_with_each_fill_and_growth():
         assert found.loc[("mean", "dilation", curve), ["step95", "lesions", "patients"]].tolist() == [3, 3, 2]
 
 
-def test_plateau_interval_is_that_of_drawing_patients_one_by_one():
+def test_plateau_interval_is_that_of_drawing_patients_one_by_one(responses):
     table = responses(((1, 4), (2,), (3, 3, 5), (6,), (2, 2)))
     found = overall_plateaus(table, n_resamples=1000, generator=np.random.default_rng(0)).set_index("curve")
     generator, literal = np.random.default_rng(1), []
@@ -48,12 +41,12 @@ def test_plateau_interval_is_that_of_drawing_patients_one_by_one():
     assert found.loc["score", ["low", "high"]].tolist() == pytest.approx(np.quantile(literal, [0.025, 0.975]), abs=1)
 
 
-def test_one_patient_has_no_interval():
+def test_one_patient_has_no_interval(responses):
     found = overall_plateaus(responses(((1, 2),)), generator=np.random.default_rng(0), **RESAMPLING)
     assert found[["low", "high"]].isna().all(axis=None) and found["step95"].tolist() == [2, 2]
 
 
-def test_plateau_of_each_lesion_with_each_fill():
+def test_plateau_of_each_lesion_with_each_fill(responses):
     table = pd.concat([responses(), responses(((4, 5), (6,)), "air"), responses(growth="dilation")])
     found = lesion_plateaus(table.sample(frac=1, random_state=0)).sort_values(["subject", "label"])
     assert found["radius95_mm"].tolist() == [1, 2, 3] and found["air_mm"].tolist() == [4, 5, 6]
@@ -144,63 +137,28 @@ def test_saliency_shells_are_means_in_mm():
     assert saliency_reach(saliency, lesion, brain, spacing, 10).tolist() == expected
 
 
-def lesions(n=60, seed=0):
-    generator = np.random.default_rng(seed)
-    table = pd.DataFrame(
-        {"subject": [f"{i % 8}" for i in range(n)], "radius": generator.integers(2, 12, n).astype(float)}
-    )
-    return table.assign(size=table["radius"] ** 3 + generator.normal(0, 200, n), reach=table["radius"] + 1.5)
+RADII = np.arange(1.0, 21.0)
 
 
-def test_rank_correlation_is_spearmans_with_ties_and_leaves_out_what_is_missing():
-    table = lesions()
-    table.loc[3, "size"], table.loc[7, "size"] = np.nan, np.inf
-    found = bootstrap_spearman(table, "radius", ["size", "reach"], generator=np.random.default_rng(0), **RESAMPLING)
-    found = found.set_index("with")
-    kept = table.drop(index=[3, 7])
-    assert found.loc["size", "rho"] == pytest.approx(spearmanr(kept["radius"], kept["size"]).statistic)
-    assert found.loc["size", ["lesions", "patients"]].tolist() == [58, 8]
-    assert found.loc["size", "low"] < found.loc["size", "rho"] < found.loc["size", "high"]
-    assert found.loc["reach", ["rho", "low", "high"]].tolist() == pytest.approx([1, 1, 1])
+@pytest.mark.parametrize(
+    ("response", "fraction", "expected"),
+    [
+        (RADII >= 7, 0.95, 7),
+        (np.minimum(RADII / 10, 1), 0.95, 10),
+        (np.minimum(RADII / 10, 1), 0.5, 5),
+        (1 - np.exp(-RADII / 2), 0.95, 6),  # 1 - exp(-3) = 0.9502, plateau within 1e-3 of 1
+        (np.full(20, 3.0), 0.95, 1),
+        (np.where(RADII == 2, 5.0, RADII >= 9), 0.95, 9),  # an early overshoot is not the plateau
+        (1 + 0.2 * (RADII == 18) - 0.2 * (RADII == 19), 0.95, 1),  # the plateau's own scatter does not count
+        (np.zeros(20), 0.95, np.nan),
+        (-RADII, 0.95, np.nan),
+    ],
+)
+def test_plateau_radius_of_known_curves(response, fraction, expected):
+    assert plateau_radius(RADII, response, fraction) == pytest.approx(expected, nan_ok=True)
 
 
-def test_interval_of_the_correlation_is_wider_where_lesions_of_a_patient_are_alike():
-    generator = np.random.default_rng(2)
-    alone = pd.DataFrame({"x": generator.normal(size=80), "y": generator.normal(size=80)})
-    clustered = alone.iloc[:8].loc[np.repeat(np.arange(8), 10)].reset_index(drop=True)
-    widths = []
-    for table in (alone, clustered):
-        table = table.assign(subject=np.repeat(list("abcdefgh"), 10))
-        found = bootstrap_spearman(table, "x", ["y"], generator=np.random.default_rng(0), **RESAMPLING)
-        widths.append((found["high"] - found["low"]).item())
-    assert widths[1] > 1.8 * widths[0]
-
-
-def test_weighted_spearman_is_that_of_the_repeated_sample():
-    generator = np.random.default_rng(1)
-    x, y = generator.integers(0, 6, 20), generator.integers(0, 6, 20)  # with ties
-    times = generator.integers(0, 4, (5, 20))
-    literal = [spearmanr(np.repeat(x, n), np.repeat(y, n)).statistic for n in times]
-    np.testing.assert_allclose(weighted_spearman(x, y, times), literal)
-    assert np.isnan(weighted_spearman(x, 0 * y, times)).all()
-
-
-def test_too_few_lesions_have_no_correlation():
-    found = bootstrap_spearman(lesions(2), "radius", ["size"], generator=np.random.default_rng(0), **RESAMPLING)
-    assert found[["rho", "low", "high"]].isna().all(axis=None) and found["lesions"].item() == 2
-
-
-def test_agreement_has_the_mean_difference_and_its_limits():
-    table = lesions()
-    table["other"] = table["radius"] + np.where(np.arange(60) % 2, 3.0, -1.0)
-    found = bland_altman(
-        table, "radius", ["reach", "other"], generator=np.random.default_rng(0), **RESAMPLING
-    ).set_index("with")
-    names = ["mean_difference", "difference_low", "difference_high", "limit_low", "limit_high"]
-    assert found.loc["reach", names].tolist() == pytest.approx([1.5] * 5)
-    sd = np.sqrt(4 * 60 / 59)
-    assert found.loc["other", ["mean_difference", "limit_low", "limit_high"]].tolist() == pytest.approx(
-        [1, 1 - 1.96 * sd, 1 + 1.96 * sd]
-    )
-    rho = spearmanr(table["radius"], table["other"]).statistic
-    assert found.loc["other", "rho"] == pytest.approx(rho)
+@pytest.mark.parametrize(("radius", "response"), [([], []), ([1, 2], [1]), ([2, 1], [1, 1])])
+def test_plateau_needs_increasing_radii_with_responses(radius, response):
+    with pytest.raises(ValueError, match="increasing radii"):
+        plateau_radius(radius, response)

@@ -178,18 +178,7 @@ def test_wrong_arguments_are_refused(volume, lesion):
         context_response(model, volume, lesion, (0, 1), ISOTROPIC, THRESHOLD, growth="cubic")
 
 
-def responses(fill="mean"):
-    """Two patients, three lesions: scores that jump to their plateau at radius 1, 2 and 3."""
-    rows = []
-    for subject, label, jump in (("a", 1, 1), ("a", 2, 2), ("b", 1, 3)):
-        for step in range(9):
-            score = 0.8 if step >= jump else 0.2
-            rows.append((subject, subject, label, fill, "euclidean", step, float(step), score > 0.5, score))
-    names = ["scan", "subject", "label", "fill", "growth", "step", "radius_mm", "detected", "score"]
-    return pd.DataFrame(rows, columns=names)
-
-
-def test_mean_response_counts_and_averages_lesions_at_each_step():
+def test_mean_response_counts_and_averages_lesions_at_each_step(responses):
     table = pd.concat([responses(), responses("air").assign(score=0.5)])
     curve = mean_response(table, n_resamples=200, generator=np.random.default_rng(0))
     assert (curve.loc[curve["fill"] == "air", "score"] == 0.5).all()

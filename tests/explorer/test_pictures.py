@@ -1,10 +1,14 @@
 """Figures of one lesion: one colour scale, planes through the lesion, curves at their numbers."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from lib.explorer.pictures import PLANES, colour_scale, plot_curves, plot_lesion, plot_scale_bar
+from lib.explorer.session import Explained, Settings
+from lib.scans.images import Scan
 
 SHAPE = (40, 44, 36)
 SPACING_MM = (1.0, 2.0, 1.5)
@@ -25,11 +29,20 @@ def case():
     maps = {"FLAIR": np.zeros(SHAPE), "MPRAGE": np.zeros(SHAPE)}
     maps["FLAIR"][21, 12, 25], maps["MPRAGE"][5, 5, 5] = -0.4, 0.1
     image = np.random.default_rng(0).normal(50, 5, (2, *SHAPE))
-    return image, mask, SPACING_MM, "smoothgrad_max", maps
+    scan = Scan("sub-01", image, (image != 0).all(0), mask, np.diag([*SPACING_MM, 1]))
+    lesion = pd.Series({"kind": "TP", "label": 3, "volume_mm3": 81.0})
+    settings = Settings("smoothgrad_max", 10, 0.05)
+    return Explained(SimpleNamespace(scan=scan), lesion, settings, mask, maps, None, PROFILE)
+
+
+def with_grad_cam(case):
+    profile = PROFILE.iloc[:3].assign(sequence="both")
+    maps = {"both": np.abs(case.maps["FLAIR"])}
+    return case._replace(settings=Settings("grad_cam", 10, 0.05), maps=maps, profile=profile)
 
 
 def test_signed_maps_share_one_scale_symmetric_around_zero(case):
-    scale = colour_scale("smoothgrad_max", case[-1])
+    scale = colour_scale("smoothgrad_max", case.maps)
     assert (scale.norm.vmin, scale.norm.vmax) == (-0.4, 0.4)
     assert scale.cmap(scale.norm(0.0))[3] < 0.01  # where the map is 0 the anatomy shows
     activation = colour_scale("grad_cam", {"both": np.array([0.0, 3.0])})
@@ -39,8 +52,8 @@ def test_signed_maps_share_one_scale_symmetric_around_zero(case):
 
 
 def test_planes_go_through_the_middle_of_the_lesion_at_true_proportions(case):
-    image, mask, *_, maps = case
-    fig = plot_lesion("title", *case, PROFILE, CONTEXT, 0.5)
+    image, maps = case.opened.scan.image, case.maps
+    fig = plot_lesion(case, CONTEXT, 0.5)
     panels = [ax for ax in fig.axes if len(ax.images) == 2]
     assert len(panels) == 6
     expected = {"axial": maps["FLAIR"][:, :, 25], "coronal": maps["FLAIR"][:, 12], "sagittal": maps["FLAIR"][21]}
@@ -57,8 +70,14 @@ def test_planes_go_through_the_middle_of_the_lesion_at_true_proportions(case):
     np.testing.assert_array_equal(panels[3].images[0].get_array(), image[1][:, :, 25].T)
 
 
-def test_curves_are_drawn_at_their_numbers_with_units():
-    fig = plot_curves("smoothgrad_max", PROFILE, CONTEXT, 0.5)
+def test_the_title_says_what_is_explained_and_how(case):
+    titles = [plot_lesion(one, CONTEXT, 0.5).subfigs[0].get_suptitle() for one in (case, with_grad_cam(case))]
+    assert titles[0] == "sub-01, TP 3, 81 mm³, N = 10, noise 0.05 of the range"
+    assert titles[1] == "sub-01, TP 3, 81 mm³"
+
+
+def test_curves_are_drawn_at_their_numbers_with_units(case):
+    fig = plot_curves(case, CONTEXT, 0.5)
     upper, lower = fig.axes
     assert upper.get_ylabel() == "mean saliency (logit per z-score)"
     assert lower.get_ylabel() == "lesion probability"
@@ -71,7 +90,7 @@ def test_curves_are_drawn_at_their_numbers_with_units():
 
 
 def test_the_colours_carry_the_unit_of_their_method(case):
-    scale = colour_scale("smoothgrad_max", case[-1])
+    scale = colour_scale("smoothgrad_max", case.maps)
     (ax,) = plot_scale_bar("smoothgrad_max", scale).axes
     assert ax.get_xlabel() == "saliency (logit per z-score)"
     activation = colour_scale("grad_cam", {"both": np.array([2.5e-5])})

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from drawn import assert_fits_the_double_column, lines
 
 from lib.figures.context import PLACES, REACHES, plot_context, plot_fills, plot_radii
 
@@ -57,16 +58,9 @@ def figures():
     return {name: draw() for name, draw in FIGURES.items()}
 
 
-def lines(ax):
-    return {line.get_label(): line.get_xydata() for line in ax.get_lines()}
-
-
 @pytest.mark.parametrize("name", FIGURES)
 def test_fits_the_double_column(figures, name):
-    fig = figures[name]
-    assert fig.get_size_inches()[0] * 25.4 == pytest.approx(183)
-    box = fig.get_tightbbox()
-    assert box.x0 >= -0.01 and box.x1 <= 183 / 25.4 + 0.01  # nothing is cut off at the sides
+    assert_fits_the_double_column(figures[name])
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,10 @@
 """Statistical figures: what is drawn is what the tables say, at journal width, with units."""
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from drawn import assert_fits_the_double_column, lines
+from matplotlib.colors import to_hex
 
 from lib.figures.evaluation import plot_detection, plot_split, plot_training
 
@@ -59,23 +60,13 @@ def figures():
     return {name: draw() for name, draw in FIGURES.items()}
 
 
-def lines(ax):
-    return {line.get_label(): line.get_xydata() for line in ax.get_lines()}
-
-
 def shown(ax):
     return [text.get_text() for text in ax.texts]
 
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_fits_the_double_column_with_legible_type(figures, name):
-    fig = figures[name]
-    assert fig.get_size_inches()[0] * 25.4 == pytest.approx(183)
-    assert fig.get_size_inches()[1] * 25.4 < 247
-    box = fig.get_tightbbox()
-    assert box.x0 >= -0.01 and box.x1 <= 183 / 25.4 + 0.01  # nothing is cut off at the sides
-    type_size = [text.get_fontsize() for text in fig.findobj(plt.Text) if text.get_text()]
-    assert min(type_size) >= 6
+    assert_fits_the_double_column(figures[name])
 
 
 @pytest.mark.parametrize(
@@ -96,13 +87,16 @@ def test_axes_carry_units(figures, name, units):
 def test_cohort_shows_every_scan_and_counts_patients_once(figures):
     load = figures["cohort"].axes[0]
     assert load.get_xticklabels()[0].get_text() == "train\n3 scans\n2 patients"
-    drawn = np.sort(np.concatenate([line.get_ydata() for line in load.get_lines()]))
-    assert drawn.tolist() == [0.0, 1.5, 2.0, 4.0, 12.0]
+    dots, medians = load.collections
+    assert np.sort(dots.get_offsets()[:, 1]).tolist() == [0.0, 1.5, 2.0, 4.0, 12.0]
+    assert [line[0, 1] for line in medians.get_segments()] == [1.5, 12.0, 4.0]
 
 
 def test_cohort_size_histogram_is_a_percentage_of_each_split(figures):
     size = figures["cohort"].axes[1]
-    heights = {patch.get_label(): patch.get_xy()[:, 1].max() for patch in size.patches}
+    tops, legend = {to_hex(line.get_color()): line.get_ydata().max() for line in size.get_lines()}, size.get_legend()
+    names = zip(legend.get_texts(), legend.legend_handles, strict=True)
+    heights = {text.get_text(): tops[to_hex(handle.get_color())] for text, handle in names}
     assert heights == pytest.approx({"train, n = 3": 100 / 3, "validation, n = 1": 100, "test, n = 2": 50})
 
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from drawn import assert_fits_the_double_column
 from matplotlib.colors import to_hex
 
 from lib.figures.panels import plot_examples, plot_saliency_maps, plot_synthetic_panels
@@ -69,11 +70,8 @@ def maps():
 )
 def test_fits_the_double_column_with_legible_type(draw):
     fig = draw()
-    assert fig.get_size_inches()[0] * 25.4 == pytest.approx(183)
-    box = fig.get_tightbbox()
-    assert box.x0 >= -0.01 and box.x1 <= 183 / 25.4 + 0.01
+    assert_fits_the_double_column(fig)
     texts = [text for ax in fig.axes for text in ax.texts]
-    assert min(text.get_fontsize() for text in texts) >= 6
     assert {"L", "R", "10 mm"} <= {text.get_text() for text in texts}
 
 

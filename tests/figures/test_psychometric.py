@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from drawn import assert_fits_the_double_column, lines
 
 from lib.figures.psychometric import PARAMETERS, plot_psychometric
 from lib.statistics.psychometric import detection_curve
@@ -39,14 +40,8 @@ def figure():
     return plot_psychometric(*tables(), {"FLAIR": 1.2, "MPRAGE": 0.7})
 
 
-def lines(ax):
-    return {line.get_label(): line.get_xydata() for line in ax.get_lines()}
-
-
 def test_fits_the_double_column(figure):
-    assert figure.get_size_inches()[0] * 25.4 == pytest.approx(183)
-    box = figure.get_tightbbox()
-    assert box.x0 >= -0.01 and box.x1 <= 183 / 25.4 + 0.01
+    assert_fits_the_double_column(figure)
     labels = {label for ax in figure.axes for label in (ax.get_xlabel(), ax.get_ylabel())}
     assert {"contrast (z-score)", "detected (fraction)", "diameter (mm)", "diameter at 50 % (mm)"} <= labels
 

@@ -2,12 +2,14 @@
 
 from itertools import combinations
 
-import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from drawn import assert_fits_the_double_column, lines
+from matplotlib.collections import LineCollection, PathCollection
+from matplotlib.colors import same_color
 
-from lib.figures.saliency import MEASURES, plot_orders, plot_peaks, plot_profiles, plot_proxy
+from lib.figures.saliency import ESTIMATE_COLOURS, MEASURES, plot_orders, plot_peaks, plot_profiles, plot_proxy
 from lib.statistics.comparisons import pairwise_tests
 from lib.statistics.kinds import KINDS
 
@@ -94,19 +96,18 @@ def figures():
     return {name: draw() for name, draw in FIGURES.items()}
 
 
-def lines(ax):
-    return {line.get_label(): line.get_xydata() for line in ax.get_lines()}
+def dots(ax, colour=None):
+    """Where the points (of a colour) lie, from the lowest y to the highest, (n, 2)."""
+    (found,) = (one for one in ax.collections if isinstance(one, PathCollection))
+    places = np.asarray(found.get_offsets())
+    if colour:
+        places = places[[same_color(face, colour) for face in found.get_facecolor()]]
+    return places[places[:, 1].argsort()]
 
 
 @pytest.mark.parametrize("name", FIGURES)
 def test_fits_the_double_column_with_legible_type(figures, name):
-    fig = figures[name]
-    assert fig.get_size_inches()[0] * 25.4 == pytest.approx(183)
-    assert fig.get_size_inches()[1] * 25.4 < 247
-    box = fig.get_tightbbox()
-    assert box.x0 >= -0.01 and box.x1 <= 183 / 25.4 + 0.01  # nothing is cut off at the sides
-    type_size = [text.get_fontsize() for text in fig.findobj(plt.Text) if text.get_text()]
-    assert min(type_size) >= 6
+    assert_fits_the_double_column(figures[name])
 
 
 @pytest.mark.parametrize(
@@ -126,9 +127,14 @@ def test_peaks_are_those_of_the_table_and_n_is_shown(figures):
     table = saliency(COUNTS)
     ax = figures["peaks"].axes[0]
     here = table[(table["method"] == "smoothgrad_max") & (table["sequence"] == "FLAIR")]
-    drawn = [line.get_ydata() for line in ax.get_lines()[: len(KINDS)]]
-    for kind, values in zip(KINDS, drawn, strict=True):
-        assert sorted(values) == sorted(here.loc[here["kind"] == kind, "peak"])
+    x, y = dots(ax).T
+    for place, kind in enumerate(KINDS):
+        assert sorted(y[x.round() == place]) == sorted(here.loc[here["kind"] == kind, "peak"])
+    many = [place for place, kind in enumerate(KINDS) if COUNTS[kind] > 4]
+    violins = [body.get_paths()[0].vertices[:, 0].mean() for body in ax.collections[: len(many)]]
+    assert violins == pytest.approx(many, abs=0.01)
+    medians = [line[0, 1] for line in ax.collections[-1].get_segments()]
+    assert medians == pytest.approx(here.groupby("kind")["peak"].median()[list(KINDS)].tolist())
     labels = [label.get_text() for label in ax.get_xticklabels()]
     assert labels == ["TP\n6 (3)", "FP\n5 (3)", "FN\n4 (3)", "TN\n6 (3)", "TN grey\n3 (3)"]
 
@@ -195,10 +201,12 @@ def test_orders_show_every_delta_with_its_interval_raw_and_scaled(figures):
     assert [ax.get_title() for ax in axes[::6]] == ["FLAIR\npeak", "MPRAGE\npeak"]
     for ax, (sequence, measure) in zip(axes, [(s, m) for s in ("FLAIR", "MPRAGE") for m in MEASURES], strict=True):
         here = table[(table["sequence"] == sequence) & (table["measure"] == measure)]
-        for scaling, bars in zip(("raw", "scaled"), ax.collections, strict=True):
+        (bars,) = (one for one in ax.collections if isinstance(one, LineCollection))
+        bars = sorted(bars.get_segments(), key=lambda bar: bar[0, 1])  # raw and scaled by turns
+        for place, (scaling, colour) in enumerate((("raw", "black"), ("scaled", "white"))):
             one = here[here["scaling"] == scaling]
-            np.testing.assert_array_equal(lines(ax)[scaling][:, 0], one["delta"])
-            ends = np.array([segment[:, 0] for segment in bars.get_segments()])
+            np.testing.assert_array_equal(dots(ax, colour)[:, 0], one["delta"])
+            ends = np.array([bar[:, 0] for bar in bars[place::2]])
             np.testing.assert_allclose(ends, one[["delta_low", "delta_high"]])
     assert [label.get_text() for label in axes[0].get_yticklabels()][:2] == ["TP over FP", "TP over FN"]
 
@@ -211,8 +219,8 @@ def test_proxy_shows_flair_peaks_and_each_estimate_of_the_difference(figures):
         np.testing.assert_array_equal(lines(size)[kind], here[["volume_mm3", "peak"]])
         np.testing.assert_array_equal(lines(probability)[kind], here[["mean_probability", "peak"]])
     raw = clustered().query("sequence == 'FLAIR' and measure == 'peak' and scaling == 'raw'")
-    np.testing.assert_array_equal(lines(forest)["all lesions"][:, 0], raw["difference"])
-    np.testing.assert_array_equal(lines(forest)["adjusted"][:, 0], raw["adjusted"])
+    np.testing.assert_array_equal(dots(forest, ESTIMATE_COLOURS["all lesions"])[:, 0], raw["difference"])
+    np.testing.assert_array_equal(dots(forest, ESTIMATE_COLOURS["adjusted"])[:, 0], raw["adjusted"])
     for name in ("volume", "volume and probability"):
-        expected = matched().query(f"matched_on == '{name}'")["difference"]
-        np.testing.assert_array_equal(lines(forest)[f"pairs matched in {name}"][:, 0], expected)
+        expected = matched().query(f"matched_on == '{name}'")["difference"].dropna()  # nothing where there is no pair
+        np.testing.assert_array_equal(dots(forest, ESTIMATE_COLOURS[f"pairs matched in {name}"])[:, 0], expected)

@@ -64,17 +64,25 @@ def test_numbers_are_drawn_along_an_axis_and_texts_below_another(table):
         "mean\nn = 24 lesions, 4 patients",
     ]
     assert along.axes[0].get_xscale() == "log"
-    line, band = along.axes[0].lines[0], along.axes[0].collections[0]
+    line, band = along.axes[0].lines[0], along.axes[0].patches[0]
     assert line.get_xdata().tolist() == [0.1, 0.2, 0.4]
     here = found.query("method == 'max' and compared == 'TP over FP'")
     np.testing.assert_allclose(line.get_ydata(), here["value"])
-    corners = band.get_paths()[0].vertices
+    corners = band.get_xy()
     for x, low, high in here[["noise", "low", "high"]].itertuples(index=False):
         assert {low, high} <= set(corners[corners[:, 0] == x, 1])
 
     below = plot_sweep(found.assign(noise=found["noise"].map("noise {}".format)), COMPARED)
     assert [label.get_text() for label in below.axes[0].get_yticklabels()] == ["noise 0.1", "noise 0.2", "noise 0.4"]
     assert below.axes[0].yaxis_inverted()
-    line, _, (bars,) = below.axes[0].containers[0].lines
-    np.testing.assert_allclose(line.get_xdata().astype(float), here["value"])
-    np.testing.assert_allclose([segment[:, 0] for segment in bars.get_segments()], here[["low", "high"]])
+    bars, points = below.axes[0].collections
+    np.testing.assert_allclose(points.get_offsets()[::2, 0], here["value"])  # of two pairs by turns
+    np.testing.assert_allclose([segment[:, 0] for segment in bars.get_segments()[:3]], here[["low", "high"]])
+
+
+@pytest.mark.parametrize("points", [[0.0, 0.1], ["none", "some"]])
+def test_values_without_an_interval_are_drawn(points):
+    table = pd.DataFrame({"noise": points, "peak": [1.0, 2.0], "low": [0.5, np.nan], "high": [2.0, np.nan]})
+    (ax,) = plot_sweep(sweep_numbers(table, PLOT), PLOT).axes
+    drawn = ax.lines[0].get_ydata() if isinstance(points[0], float) else ax.collections[1].get_offsets()[:, 0]
+    assert list(drawn) == [1.0, 2.0]

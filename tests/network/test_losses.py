@@ -8,7 +8,7 @@ import torch
 
 from lib.lesions.instances import label_instances
 from lib.lesions.metrics import normalised_dice as normalised_dice_of_masks
-from lib.network.losses import NormalisedDiceFocalLoss, build_loss, instance_dice, soft_normalised_dice
+from lib.network.losses import build_loss, instance_dice, soft_normalised_dice
 
 
 def test_normalised_dice_of_certain_probabilities_is_that_of_masks():
@@ -40,7 +40,7 @@ def test_the_loss_is_half_normalised_dice_plus_binary_focal_loss():
     right = torch.where(lesions > 0, probability, 1 - probability)
     focal = (-((1 - right) ** 2) * right.log()).mean()
     expected = 0.5 * (1 - soft_normalised_dice(probability, lesions).mean()) + focal
-    torch.testing.assert_close(NormalisedDiceFocalLoss()(logits, lesions), expected)
+    torch.testing.assert_close(build_loss("ndsc_focal")(logits, lesions), expected)
 
 
 def test_missing_a_lesion_costs_although_background_prevails():
@@ -48,7 +48,7 @@ def test_missing_a_lesion_costs_although_background_prevails():
     lesions[..., 4, 4, 4] = 1
     empty = torch.cat([torch.full_like(lesions, 10.0), torch.full_like(lesions, -10.0)], 1)
     found = torch.where(lesions > 0, -empty, empty)
-    loss = NormalisedDiceFocalLoss()
+    loss = build_loss("ndsc_focal")
     assert loss(found, lesions) < 0.01
     assert loss(empty, lesions) > 0.5
     assert math.isfinite(loss(empty, torch.zeros_like(lesions)))

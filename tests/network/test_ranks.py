@@ -21,7 +21,7 @@ STEPS = 6
 
 
 class Bars:
-    """A source of patches (see `training.ScanPatches`) of noise in which a bright bar is the lesion."""
+    """A source of patches (see `ScanPatches`) of noise in which a bright bar is the lesion."""
 
     def __len__(self):
         return 3

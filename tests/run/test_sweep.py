@@ -123,6 +123,7 @@ def test_points_change_one_thing_at_a_time_and_lists_are_named(place):
         ({"table": "04_volumes"}, "no notebook writes table '04_volumes'"),
         ({"points": [{}]}, "either grid"),
         ({"grid": {"scale": 1.0}}, "grid needs a list of values for each parameter"),
+        ({"grid": ["scale"]}, "grid needs a list of values for each parameter"),
         ({"grid": None, "points": [{}]}, "no parameter is varied"),
         ({"plott": {}}, "has plott; known are name"),
         ({"question": None}, "needs question"),

@@ -52,7 +52,7 @@ def inputs(tmp_path_factory):
 
 
 class Folder:
-    """Paths of maps, as `paths.Run.map` gives them."""
+    """Paths of maps, as `run.Run.map` gives them."""
 
     def __init__(self, folder):
         self.folder = folder

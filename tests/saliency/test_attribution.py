@@ -27,11 +27,6 @@ def literal_score(model, volume, score=class_logit):
         return score(whole_logits(model, volume)[:, :, torch.from_numpy(LESION)]).mean(1)
 
 
-@pytest.fixture(scope="module")
-def model():
-    return random_unet().eval()
-
-
 @pytest.mark.parametrize("score", [class_logit, probability])
 def test_score_on_the_window_is_that_of_the_whole_volume(model, score):
     volumes = torch.cat([scan(), 2 * scan()])

@@ -10,11 +10,6 @@ from lib.saliency.gradients import smoothgrad
 LESION = block(SHAPE, PLACES["middle"])
 
 
-@pytest.fixture(scope="module")
-def model():
-    return random_unet().eval()
-
-
 def literal_standard_error(model, n_samples):
     """From the single maps: n maps of growing numbers of copies, each copy's map from their differences."""
     sums = [n * smoothgrad(model, scan(), LESION, n_samples=n, generator=generator()) for n in range(1, n_samples + 1)]

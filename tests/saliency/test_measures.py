@@ -1,90 +1,10 @@
-"""Maps of lesions, kept in files, and the numbers taken from them."""
+"""Numbers taken from the maps of lesions."""
 
 import numpy as np
-import pandas as pd
 import pytest
-import torch
 
 from lib.lesions.instances import signed_distance
-from lib.network.architectures import build_network
-from lib.saliency.gradients import smoothgrad
-from lib.saliency.maps import METHODS, lesion_generator, lesion_maps, map_name, peak_saliency, saved_maps
 from lib.saliency.measures import measure_maps, reach_mm
-from lib.saliency.work import scan_instances
-from lib.scans.images import Scan
-
-SHAPE = (24, 24, 24)
-SETTINGS = {"n_samples": 2, "noise_fraction": 0.05, "layer": "model.1.submodule.2.conv", "seed": 3}
-
-
-@pytest.fixture(scope="module")
-def model():
-    torch.manual_seed(0)
-    return build_network("unet", channels=(4, 8, 16), strides=(2, 2)).eval()
-
-
-@pytest.fixture
-def lesion():
-    mask = np.zeros(SHAPE, bool)
-    mask[11:13, 12, 12:14] = True
-    return mask
-
-
-@pytest.fixture
-def image():
-    return np.random.default_rng(0).normal(size=(2, *SHAPE)).astype(np.float32)
-
-
-def test_the_noise_depends_on_seed_and_lesion_alone(model, image, lesion):
-    first = lesion_maps(model, image, lesion, **SETTINGS, identity=["sub-1", "TP", 4])
-    lesion_maps(model, image, lesion, **SETTINGS, identity=["sub-1", "TP", 5])
-    again = lesion_maps(model, image, lesion, **SETTINGS, identity=["sub-1", "TP", 4])
-    other = lesion_maps(model, image, lesion, **SETTINGS, identity=["sub-1", "TP", 5])
-    assert list(first) == METHODS
-    for method in METHODS:
-        np.testing.assert_array_equal(first[method], again[method])
-    assert not np.array_equal(first["smoothgrad_max"], other["smoothgrad_max"])
-
-
-class Flipped(torch.nn.Module):
-    """A network with its two classes exchanged."""
-
-    def __init__(self, model):
-        super().__init__()
-        self.model = model
-
-    def forward(self, volume):
-        return self.model(volume).flip(1)
-
-
-def test_the_mean_gradient_of_the_difference_is_that_of_lesion_less_background(model, image, lesion):
-    options = SETTINGS | {"layer": "model.0.conv", "identity": ["sub-1", "TP", 4]}
-    found = lesion_maps(model, image, lesion, **options, score="difference")["smoothgrad_mean"]
-    of_lesion = lesion_maps(model, image, lesion, **options)["smoothgrad_mean"]
-    options["layer"] = "model.model.0.conv"
-    of_background = lesion_maps(Flipped(model), image, lesion, **options)["smoothgrad_mean"]
-    np.testing.assert_allclose(found, of_lesion - of_background, atol=1e-5 * np.abs(found).max())
-    with pytest.raises(ValueError, match="score is 'difference of logits': choose one of logit, difference"):
-        lesion_maps(model, image, lesion, **options, score="difference of logits")
-
-
-def test_maps_are_computed_once_and_read_afterwards(tmp_path):
-    maps = {method: np.zeros((2, *SHAPE), np.float32) for method in METHODS}
-    maps["smoothgrad_max"][0, 3, 4, 5] = 1.5
-    calls = []
-
-    def compute():
-        calls.append(1)
-        return maps
-
-    for _ in range(2):
-        found = saved_maps(tmp_path, "sub-1_label-TP004", np.eye(4), SHAPE, compute)
-        for method in METHODS:
-            np.testing.assert_array_equal(found[method], maps[method])
-    assert len(calls) == 1
-    (tmp_path / "sub-1_label-TP004_desc-gradcam.nii.gz").unlink()
-    saved_maps(tmp_path, "sub-1_label-TP004", np.eye(4), SHAPE, compute)
-    assert len(calls) == 2
 
 
 def test_numbers_of_a_map_by_hand():
@@ -149,39 +69,3 @@ def test_the_reach_of_an_exponential_is_three_decay_lengths(decay_mm, spacing_mm
 def test_the_reach_is_where_the_magnitude_stays_below(magnitude, expected):
     found = reach_mm(np.array([0, 1, 2, 3, 4]), np.array(magnitude, float))
     assert found == pytest.approx(expected, nan_ok=True)
-
-
-def test_healthy_volumes_of_a_true_positive_have_its_shape_and_lie_apart_in_their_tissue():
-    centre = np.linalg.norm(np.indices((64, 64, 64)) - 31.5, axis=0)
-    brain, white = centre < 28, centre < 17
-    mprage = np.select([white, centre < 24], [1.0, 0.0], -2.0) + np.random.default_rng(0).normal(0, 0.1, brain.shape)
-    image = np.where(brain, np.stack([mprage, mprage]), 0).astype(np.float32)
-    predicted, annotated = np.zeros((2, 64, 64, 64), np.int32)
-    predicted[30:33, 30, 30:32], annotated[30:32, 30, 30:32], annotated[40, 40, 40:42] = 1, 1, 2
-    scan = Scan("sub-1", image, brain, annotated > 0, np.eye(4))
-    rows = pd.DataFrame({"scan": "sub-1", "label": [1, 2], "kind": ["TP", "FN"]})
-    probability = np.where(predicted, 0.9, 0.1)
-    found = scan_instances(rows, scan, probability, predicted, annotated, apart_mm=4, seed=0)
-    assert [one["kind"] for one in found] == ["TP", "TN", "TN grey", "FN"]
-    assert [one["label"] for one in found] == [1, 1, 1, 2]
-    assert [one["mean_probability"] for one in found] == pytest.approx([0.9, 0.1, 0.1, 0.1])
-    places = [np.argwhere(np.isin(np.arange(brain.size), one["where"]).reshape(brain.shape)) for one in found]
-    marked = np.argwhere((predicted > 0) | (annotated > 0))
-    for place, tissue in zip(places[1:3], (white, brain & ~white), strict=True):
-        np.testing.assert_array_equal(place - place[0], places[0] - places[0][0])
-        assert tissue[tuple(place.T)].all()
-        assert np.linalg.norm(place[:, None] - marked, axis=2).min() > 4
-
-
-def test_maps_are_named_without_blanks():
-    assert map_name({"scan": "sub-1_ses-2", "kind": "TN grey", "label": 7}) == "sub-1_ses-2_label-TNgrey007"
-
-
-def test_the_peak_is_the_value_of_largest_magnitude_of_the_signed_maximum(model, image, lesion):
-    peaks = peak_saliency(model, image, lesion, n_samples=2, noise_fraction=0.05, seed=[1, "a"])
-    expected = smoothgrad(
-        model, torch.as_tensor(image)[None], lesion, n_samples=2, noise_fraction=0.05,
-        generator=lesion_generator(1, "a"),
-    ).numpy()  # fmt: skip
-    for name, channel in zip(("peak_flair", "peak_mprage"), expected, strict=True):
-        assert peaks[name] == channel.flat[np.abs(channel).argmax()]

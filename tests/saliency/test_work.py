@@ -1,12 +1,15 @@
 """Items of work of notebook 4: what is explained, maps that are kept, numbers that do not depend on the order of work."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from lesion_work import chosen_lesions
 
 from lib.exact.windows import whole_logits
 from lib.network.loaded import loaded_network, loaded_scan
+from lib.saliency.work import scan_instances
+from lib.scans.images import Scan
 from lib.scans.maps import load_cut
 
 
@@ -54,3 +57,25 @@ def test_the_peak_in_the_table_is_that_of_the_map_in_the_folder(work):
     peaks = numbers[numbers["method"] == "smoothgrad_max"].set_index("sequence")["peak"]
     for sequence, channel in zip(("FLAIR", "MPRAGE"), saved, strict=True):
         assert peaks[sequence] == channel.flat[np.abs(channel).argmax()]
+
+
+def test_healthy_volumes_of_a_true_positive_have_its_shape_and_lie_apart_in_their_tissue():
+    centre = np.linalg.norm(np.indices((64, 64, 64)) - 31.5, axis=0)
+    brain, white = centre < 28, centre < 17
+    mprage = np.select([white, centre < 24], [1.0, 0.0], -2.0) + np.random.default_rng(0).normal(0, 0.1, brain.shape)
+    image = np.where(brain, np.stack([mprage, mprage]), 0).astype(np.float32)
+    predicted, annotated = np.zeros((2, 64, 64, 64), np.int32)
+    predicted[30:33, 30, 30:32], annotated[30:32, 30, 30:32], annotated[40, 40, 40:42] = 1, 1, 2
+    scan = Scan("sub-1", image, brain, annotated > 0, np.eye(4))
+    rows = pd.DataFrame({"scan": "sub-1", "label": [1, 2], "kind": ["TP", "FN"]})
+    probability = np.where(predicted, 0.9, 0.1)
+    found = scan_instances(rows, scan, probability, predicted, annotated, apart_mm=4, seed=0)
+    assert [one["kind"] for one in found] == ["TP", "TN", "TN grey", "FN"]
+    assert [one["label"] for one in found] == [1, 1, 1, 2]
+    assert [one["mean_probability"] for one in found] == pytest.approx([0.9, 0.1, 0.1, 0.1])
+    places = [np.argwhere(np.isin(np.arange(brain.size), one["where"]).reshape(brain.shape)) for one in found]
+    marked = np.argwhere((predicted > 0) | (annotated > 0))
+    for place, tissue in zip(places[1:3], (white, brain & ~white), strict=True):
+        np.testing.assert_array_equal(place - place[0], places[0] - places[0][0])
+        assert tissue[tuple(place.T)].all()
+        assert np.linalg.norm(place[:, None] - marked, axis=2).min() > 4

@@ -1,0 +1,57 @@
+import pytest
+import torch
+from literal import PLACES, SHAPE, block, literal_grad_cam, random_unet, relative_error, scan
+from torch import nn
+
+from lib.exact.windows import find_window
+from lib.saliency.cam import grad_cam, layer_activations
+
+
+@pytest.mark.parametrize("shape", [SHAPE, (43, 38, 35)])
+@pytest.mark.parametrize("place", PLACES)
+def test_grad_cam_equals_the_equations_on_the_whole_volume(shape, place):
+    model, volume, lesion = random_unet().eval(), scan(shape), block(shape, PLACES[place])
+    coarse = literal_grad_cam(model, volume, lesion, "model.1.submodule.2.conv").float()
+    actual = grad_cam(model, volume, lesion)
+    even = tuple(slice(-(-size // 2)) for size in shape)
+    assert relative_error(actual[::2, ::2, ::2], coarse[even]) < 1e-5
+    torch.testing.assert_close(actual[1:-1:2], (actual[:-2:2] + actual[2::2]) / 2)
+
+
+def test_lesions_of_a_scan_share_activations_and_keep_their_maps():
+    model, volume, layer = random_unet(), scan(), "model.1.submodule.2.conv"
+    shared, kept = layer_activations(model, volume, layer), []
+    model.register_forward_hook(lambda module, inputs, output: kept.append(output.shape[2:]))
+    for place in PLACES.values():
+        lesion = block(SHAPE, place, (1, 1, 1))
+        alone = grad_cam(model, volume, lesion)
+        kept.clear()
+        assert torch.equal(grad_cam(model, volume, lesion, activations=shared), alone)
+        assert kept == [find_window(model, lesion, SHAPE).shape]
+
+
+def test_grad_cam_of_a_layer_on_the_input_grid_is_not_interpolated():
+    model = nn.Sequential(nn.Conv3d(2, 3, 3, padding=1), nn.ReLU(), nn.Conv3d(3, 2, 3, padding=1))
+    volume, lesion = scan(), block(SHAPE, PLACES["middle"])
+    expected = literal_grad_cam(model, volume, lesion, "0").float()
+    assert expected.any()
+    assert relative_error(grad_cam(model, volume, lesion, layer="0"), expected) < 1e-5
+
+
+def test_explaining_leaves_the_model_as_it_was(leaves_as_it_was):
+    leaves_as_it_was(grad_cam)
+
+
+def test_hook_is_removed_when_the_network_fails():
+    model = nn.Sequential(nn.Conv3d(2, 2, 1), nn.Linear(7, 7))
+    with pytest.raises(RuntimeError):
+        grad_cam(model, scan(), block(SHAPE, (1, 1, 1)), layer="0")
+    assert not model[0]._forward_hooks
+
+
+def test_errors_say_what_is_wrong():
+    model, volume, lesion = random_unet(), scan(), block(SHAPE, PLACES["middle"])
+    with pytest.raises(ValueError, match=r"\(2, 44, 40, 36\)"):
+        grad_cam(model, volume[0], lesion)
+    with pytest.raises(ValueError, match="'model.9'"):
+        grad_cam(model, volume, lesion, layer="model.9")

@@ -1,0 +1,96 @@
+"""Maps of lesions, the noise they are drawn with, and the files they are kept in."""
+
+import numpy as np
+import pytest
+import torch
+
+from lib.network.architectures import build_network
+from lib.saliency.gradients import smoothgrad
+from lib.saliency.maps import METHODS, lesion_generator, lesion_maps, map_name, peak_saliency, saved_maps
+
+SHAPE = (24, 24, 24)
+SETTINGS = {"n_samples": 2, "noise_fraction": 0.05, "layer": "model.1.submodule.2.conv", "seed": 3}
+
+
+@pytest.fixture(scope="module")
+def model():
+    torch.manual_seed(0)
+    return build_network("unet", channels=(4, 8, 16), strides=(2, 2)).eval()
+
+
+@pytest.fixture
+def lesion():
+    mask = np.zeros(SHAPE, bool)
+    mask[11:13, 12, 12:14] = True
+    return mask
+
+
+@pytest.fixture
+def image():
+    return np.random.default_rng(0).normal(size=(2, *SHAPE)).astype(np.float32)
+
+
+def test_the_noise_depends_on_seed_and_lesion_alone(model, image, lesion):
+    first = lesion_maps(model, image, lesion, **SETTINGS, identity=["sub-1", "TP", 4])
+    lesion_maps(model, image, lesion, **SETTINGS, identity=["sub-1", "TP", 5])
+    again = lesion_maps(model, image, lesion, **SETTINGS, identity=["sub-1", "TP", 4])
+    other = lesion_maps(model, image, lesion, **SETTINGS, identity=["sub-1", "TP", 5])
+    assert list(first) == METHODS
+    for method in METHODS:
+        np.testing.assert_array_equal(first[method], again[method])
+    assert not np.array_equal(first["smoothgrad_max"], other["smoothgrad_max"])
+
+
+class Flipped(torch.nn.Module):
+    """A network with its two classes exchanged."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, volume):
+        return self.model(volume).flip(1)
+
+
+def test_the_mean_gradient_of_the_difference_is_that_of_lesion_less_background(model, image, lesion):
+    options = SETTINGS | {"layer": "model.0.conv", "identity": ["sub-1", "TP", 4]}
+    found = lesion_maps(model, image, lesion, **options, score="difference")["smoothgrad_mean"]
+    of_lesion = lesion_maps(model, image, lesion, **options)["smoothgrad_mean"]
+    options["layer"] = "model.model.0.conv"
+    of_background = lesion_maps(Flipped(model), image, lesion, **options)["smoothgrad_mean"]
+    np.testing.assert_allclose(found, of_lesion - of_background, atol=1e-5 * np.abs(found).max())
+    with pytest.raises(ValueError, match="score is 'difference of logits': choose one of logit, difference"):
+        lesion_maps(model, image, lesion, **options, score="difference of logits")
+
+
+def test_maps_are_computed_once_and_read_afterwards(tmp_path):
+    maps = {method: np.zeros((2, *SHAPE), np.float32) for method in METHODS}
+    maps["smoothgrad_max"][0, 3, 4, 5] = 1.5
+    calls = []
+
+    def compute():
+        calls.append(1)
+        return maps
+
+    for _ in range(2):
+        found = saved_maps(tmp_path, "sub-1_label-TP004", np.eye(4), SHAPE, compute)
+        for method in METHODS:
+            np.testing.assert_array_equal(found[method], maps[method])
+    assert len(calls) == 1
+    (tmp_path / "sub-1_label-TP004_desc-gradcam.nii.gz").unlink()
+    saved_maps(tmp_path, "sub-1_label-TP004", np.eye(4), SHAPE, compute)
+    assert len(calls) == 2
+
+
+def test_maps_are_named_without_blanks():
+    assert map_name({"scan": "sub-1_ses-2", "kind": "TN grey", "label": 7}) == "sub-1_ses-2_label-TNgrey007"
+
+
+def test_the_peak_is_the_value_of_largest_magnitude_of_the_signed_maximum(model, image, lesion):
+    peaks = peak_saliency(model, image, lesion, n_samples=2, noise_fraction=0.05, seed=[1, "a"])
+    expected = smoothgrad(
+        model, torch.as_tensor(image)[None], lesion, n_samples=2, noise_fraction=0.05,
+        generator=lesion_generator(1, "a"),
+    ).numpy()  # fmt: skip
+    for name, channel in zip(("peak_flair", "peak_mprage"), expected, strict=True):
+        assert peaks[name] == channel.flat[np.abs(channel).argmax()]

@@ -1,0 +1,118 @@
+"""Comparisons of groups against simulation, literal loops, other libraries and hand calculation."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import mannwhitneyu
+from statsmodels.stats.multitest import multipletests
+
+from lib.statistics.comparisons import bootstrap_cliffs_delta, clustered_tests, pairwise_tests
+from lib.statistics.intervals import bootstrap_patients
+
+
+def test_cliffs_delta_equals_the_pairwise_loop():
+    generator = np.random.default_rng(0)
+    x, y = generator.integers(0, 6, 23), generator.integers(1, 8, 17)
+    loop = sum(int(a > b) - int(a < b) for a in x for b in y) / (23 * 17)
+    assert loop < -0.1
+    table = pd.DataFrame({"kind": ["a"] * 23 + ["b"] * 17, "peak": np.r_[x, y]})
+    assert pairwise_tests(table, "peak", "kind", ["a", "b"])["cliffs_delta"].item() == pytest.approx(loop)
+
+
+def separated():
+    """Groups a < b < c of 4, 4 and 3 values, with one missing value that must not count."""
+    return pd.DataFrame({"kind": list("aaaabbbbccc") + ["a"], "peak": [*range(11), np.nan]})
+
+
+def test_mann_whitney_of_separated_groups_counts_arrangements():
+    tests = pairwise_tests(separated(), "peak", "kind", ["c", "a", "b"])
+    assert list(zip(tests["a"], tests["b"], strict=True)) == [("c", "a"), ("c", "b"), ("a", "b")]
+    assert tests["n_b"].tolist() == [4, 4, 4]
+    assert tests["U"].tolist() == [12, 12, 0]
+    assert tests["cliffs_delta"].tolist() == [1, 1, -1]
+    assert tests["p"].tolist() == pytest.approx([2 / 35, 2 / 35, 2 / 70])  # C(7, 3) and C(8, 4) arrangements
+
+
+def test_holm_multiplies_the_smallest_by_three_and_never_falls():
+    tests = pairwise_tests(separated(), "peak", "kind", ["a", "b", "c"])
+    assert tests["p_holm"].tolist() == pytest.approx([3 * 2 / 70, 2 * 2 / 35, 2 * 2 / 35])
+
+
+def test_holm_is_that_of_another_library():
+    generator = np.random.default_rng(0)
+    table = pd.DataFrame({"kind": generator.choice(list("abcdef"), 80), "peak": generator.integers(0, 9, 80)})
+    tests = pairwise_tests(table, "peak", "kind", list("abcdef"))
+    assert tests["p_holm"].tolist() == multipletests(tests["p"], method="holm")[1].tolist()
+
+
+def test_groups_without_rows_are_not_tested_nor_corrected_for():
+    tests = pairwise_tests(separated(), "peak", "kind", ["a", "b", "d"])
+    assert tests["n_b"].tolist() == [4, 0, 0]
+    assert tests["p_holm"].tolist() == pytest.approx([2 / 70, np.nan, np.nan], nan_ok=True)
+    assert np.isnan(tests["cliffs_delta"][1])
+
+
+def test_interval_of_cliffs_delta_is_that_of_the_patient_bootstrap(correlated_lesions):
+    generator = np.random.default_rng(0)
+    table = correlated_lesions(generator, patients=10, lesions=5)
+    table["kind"] = generator.choice(["a", "b"], len(table))
+
+    def delta(rows):
+        x, y = (rows.loc[rows["kind"] == kind, "x"].to_numpy() for kind in "ab")
+        return 2 * mannwhitneyu(x, y).statistic / (len(x) * len(y)) - 1 if len(x) and len(y) else np.nan
+
+    fast = bootstrap_cliffs_delta(table, "x", "kind", "a", "b", n_resamples=4000, generator=generator)
+    slow = bootstrap_patients(table, delta, n_resamples=1500, generator=generator)
+    assert fast[0] == pytest.approx(slow[0])
+    assert fast[1:] == pytest.approx(slow[1:], abs=0.05)
+
+
+def test_clustered_tests_keep_their_error_where_mann_whitney_does_not(correlated_lesions):
+    """Groups of patients with no true difference, lesions strongly correlated within patients."""
+    generator, naive, clustered, covered = np.random.default_rng(0), [], [], []
+    for _ in range(80):
+        table = correlated_lesions(generator, patients=16, lesions=6)
+        table["kind"] = np.where(table["subject"] < 8, "a", "b")
+        naive.append(pairwise_tests(table, "x", "kind", ["a", "b"])["p"][0] < 0.05)
+        (row,) = clustered_tests(table, "x", "kind", ["a", "b"], n_resamples=300, generator=generator).to_dict(
+            "records"
+        )
+        clustered.append(row["p"] < 0.05)
+        covered.append(row["delta_low"] <= 0 <= row["delta_high"])
+    assert np.mean(naive) > 0.25
+    assert np.mean(clustered) < 0.14  # 0.05, and what 80 simulations of 16 patients add
+    assert np.mean(covered) > 0.83
+
+
+def test_the_gee_keeps_its_error_with_eight_patients(correlated_lesions):
+    """Both groups in every patient, who differ in the difference: p-values of a normal distribution would be too small."""
+    generator, wrong = np.random.default_rng(0), []
+    for _ in range(150):
+        table = correlated_lesions(generator, patients=8, lesions=6)
+        table["kind"] = np.where(np.arange(len(table)) % 2, "a", "b")
+        table["x"] += (table["kind"] == "a") * generator.normal(size=8)[table["subject"]]
+        (row,) = clustered_tests(table, "x", "kind", ["a", "b"], n_resamples=2, generator=generator).to_dict("records")
+        wrong.append(row["p"] < 0.05)
+        assert wrong[-1] == (not row["difference_low"] <= 0 <= row["difference_high"])
+    assert np.mean(wrong) < 0.11  # 0.05, standard error 0.018
+
+
+def test_clustered_tests_find_a_difference_and_see_through_a_proxy(correlated_lesions):
+    generator = np.random.default_rng(1)
+    table = correlated_lesions(generator, patients=20, lesions=8)
+    table["kind"] = np.where(np.arange(len(table)) % 2 == 0, "a", "b")
+    table["size"] = (table["kind"] == "a") + 0.3 * generator.normal(size=len(table))
+    table["x"] += 2 * table["size"]  # the groups differ by their size alone
+    options = {"covariates": ["size"], "n_resamples": 50, "generator": generator}
+    (row,) = clustered_tests(table, "x", "kind", ["a", "b"], **options).to_dict("records")
+    assert row["difference"] == pytest.approx(2, abs=0.3) and row["p_holm"] < 1e-6
+    assert row["adjusted"] == pytest.approx(0, abs=0.4) and row["adjusted_p"] > 0.05
+    assert row["adjusted_low"] < 0 < row["adjusted_high"] and 1.5 < row["difference_low"] < row["difference"]
+
+
+def test_clustered_tests_without_patients_or_rows_are_nan():
+    table = pd.DataFrame({"subject": ["1"] * 4, "x": [1.0, 2.0, 3.0, 4.0], "kind": list("aabb")})
+    tests = clustered_tests(table, "x", "kind", ["a", "b", "c"], n_resamples=5, generator=np.random.default_rng(0))
+    assert len(tests) == 3
+    assert tests[["delta_low", "p", "p_holm", "difference_low", "adjusted_p"]].isna().all(axis=None)
+    assert tests["delta"].tolist() == pytest.approx([-1, np.nan, np.nan], nan_ok=True)
