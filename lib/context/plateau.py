@@ -62,8 +62,8 @@ def plateau_radius(radius, response, fraction=0.95):
 def noisy_plateaus(model, image, lesion, radii_mm, spacing_mm, *, n_copies, generator, window=None):
     """Radius in mm at which the score reaches 95 % of its plateau, in copies of the scan with as much noise again.
 
-    image: (2, X, Y, Z) z-scored; Gaussian noise of each channel's `noise_sd` is added in the brain. radii_mm, window: as
-    of `context_response`; the fill is the mean.  Returns (n_copies,): a parametric bootstrap of the radius.
+    image: (2, X, Y, Z) z-scored; Gaussian noise of each channel's `noise_sd` is added in the brain. radii_mm, window:
+    as of `context_response`; the fill is the mean.  Returns (n_copies,): a parametric bootstrap of the radius.
     """
     box = (slice(None), *surrounding_box(lesion, max(radii_mm), spacing_mm))
     sd = noise_sd(image).astype(np.float32)[:, None, None, None] * (image[box] != 0)
@@ -79,7 +79,7 @@ def noisy_plateaus(model, image, lesion, radii_mm, spacing_mm, *, n_copies, gene
 def noise_sd(image):
     """Standard deviation of the noise in each channel of an image (2, X, Y, Z), 0 in the background: (2,).
 
-    From the median magnitude of second differences between neighbours in the brain, which smooth anatomy hardly changes,
+    From the median magnitude of second differences between neighbours in the brain, which anatomy hardly changes,
     along the axis where they are largest: interpolation between slices hides noise along the others.
     """
     sd = np.zeros((len(image), 3))
@@ -97,7 +97,7 @@ def saliency_reach(saliency, lesion, brain, spacing_mm, farthest_mm):
     """Radius in mm beyond which the mean |saliency| of 1 mm shells stays below 5 % of the largest, in each sequence.
 
     saliency: (2, X, Y, Z).  lesion, brain: (X, Y, Z) bool.  Shells are of the distance from the nearest voxel of the
-    lesion, centre to centre, as the context radius; the lesion is the first.  Returns (2,), NaN if it is farthest_mm or more.
+    lesion, centre to centre, as the context radius; the lesion is the first.  Returns (2,), NaN from farthest_mm on.
     """
     box = surrounding_box(lesion, farthest_mm, spacing_mm)
     distance = ndimage.distance_transform_edt(~lesion[box], sampling=spacing_mm)

@@ -16,14 +16,14 @@ CURVE = ["fill", "growth"]  # columns that tell the curves of one lesion apart
 def context_response(model, volume, lesion, steps, spacing_mm, threshold, *, growth="euclidean", fill=0.0, window=None):
     """Predict a lesion again with only the tissue near it; what is farther is replaced.
 
-    volume: (1, 2, X, Y, Z) tensor.  lesion: (X, Y, Z) bool array.  steps: how far the tissue is kept; 0 keeps the lesion
-    alone.  threshold: of the lesion probability.
-    growth: "euclidean", steps are distances in mm from the nearest voxel of the lesion, centre to centre; or "dilation",
-    steps count dilations with 18-connectivity, the protocol of Spagnolo et al. 2024, which reach farther along diagonals.
+    volume: (1, 2, X, Y, Z) tensor.  lesion: (X, Y, Z) bool array.  steps: how far the tissue is kept; 0 keeps the
+    lesion alone.  threshold: of the lesion probability.
+    growth: "euclidean", steps are distances in mm from the nearest voxel of the lesion, centre to centre; or
+    "dilation", steps count dilations with 18-connectivity (Spagnolo et al. 2024), which reach farther along diagonals.
     fill: what replaces the rest, a number (0: the mean of a z-scored scan, as in Spagnolo et al.) or an image
     (2, X, Y, Z).  window: side of the patches of a blended sliding window; None: the whole volume in one pass.
     Returns one row a step: step, radius_mm (distance of the farthest voxel kept), detected (any voxel of the
-    lesion reaches the threshold), score and peak (mean and largest lesion probability over the lesion's voxels).
+    lesion reaches the threshold), score and peak (mean and largest probability over the lesion's voxels).
     Raises ValueError if the lesion is empty, a step is negative or growth is unknown.
     """
     if not np.any(lesion):
@@ -35,7 +35,7 @@ def context_response(model, volume, lesion, steps, spacing_mm, threshold, *, gro
 
     box = surrounding_box(lesion, max(steps) * (1 if growth == "euclidean" else min(spacing_mm)), spacing_mm)
     distance = ndimage.distance_transform_edt(~lesion[box], sampling=spacing_mm)
-    reached = distance if growth == "euclidean" else _dilations(lesion[box], max(steps))
+    reached = distance if growth == "euclidean" else ndimage.distance_transform_cdt(~lesion[box], metric=STRUCTURE)
     radii_mm = steps if growth == "euclidean" else [distance[reached <= step].max() for step in steps]
     order = np.full(lesion.shape, np.inf, np.float32)
     order[box] = reached
@@ -60,9 +60,9 @@ def context_response(model, volume, lesion, steps, spacing_mm, threshold, *, gro
 def mean_response(responses, *, n_resamples, generator):
     """Mean over lesions at each step, with patient-bootstrap 95 % intervals.
 
-    responses: rows of `context_response` with subject, fill and growth. Returns rows fill, growth, step, radius_mm (mean
-    over lesions), lesions, patients, detected (count), fraction, low_fraction, high_fraction, score, sd_score (over
-    lesions), low_score, high_score.
+    responses: rows of `context_response` with subject, fill and growth. Returns rows fill, growth, step, radius_mm
+    (mean over lesions), lesions, patients, detected (count), fraction, low_fraction, high_fraction, score, sd_score
+    (over lesions), low_score, high_score.
     """
     rows = []
     for (*curve, step), here in responses.groupby([*CURVE, "step"], sort=False):
@@ -80,11 +80,3 @@ def surrounding_box(lesion, radius_mm, spacing_mm):
     reach = int(np.ceil(radius_mm / np.min(spacing_mm))) + 1
     place = ndimage.find_objects(lesion.astype(np.uint8))[0]
     return tuple(slice(max(side.start - reach, 0), side.stop + reach) for side in place)
-
-
-def _dilations(lesion, times):
-    """How many 18-connected dilations of the lesion it takes to reach each voxel; infinite if more than `times`."""
-    reached = np.where(lesion, 0, np.inf)
-    for step in range(1, times + 1):
-        reached[ndimage.binary_dilation(reached < step, STRUCTURE) & (reached > step)] = step
-    return reached

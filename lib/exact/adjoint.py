@@ -18,7 +18,7 @@ LARGE = 2**18  # numbers in the gradient of one copy; from there copies are walk
 class AdjointGradients:
     """Gradients of the logits (B, 2, n) of noisy copies (B, 2, x, y, z) at the n voxels of a lesion.
 
-    steps: of the network.  shape: of the padded volume.  voxels: (n, 3), of the volume.  copies_box: where the copies lie.
+    steps: of the network.  shape: of the padded volume.  voxels: (n, 3).  copies_box: where in the volume copies lie.
     """
 
     @torch.no_grad()

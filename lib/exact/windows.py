@@ -65,8 +65,8 @@ def find_window(model, lesion, shape):
 
 
 def whole_logits(model, volumes):
-    """Logits (B, 2, X, Y, Z) of whole volumes (B, 2, X, Y, Z), also of sizes that are no multiples of the network's strides:
-    they are zero-padded at the far ends."""
+    """Logits (B, 2, X, Y, Z) of whole volumes (B, 2, X, Y, Z), also of sizes that are no multiples of the
+    network's strides: they are zero-padded at the far ends."""
     x, y, z = volumes.shape[2:]
     return model(pad_far(volumes, measure_receptive_field(model).padded((x, y, z))))[..., :x, :y, :z]
 
@@ -75,7 +75,7 @@ def whole_logits(model, volumes):
 def predict_lesion(model, volumes, lesion):
     """Logits (B, 2, n) at the n voxels of a lesion (in C order), equal to those of the whole volumes.
 
-    Computed on the lesion's window; every level of the network only where the lesion depends on it, if its steps are known.
+    Computed on the lesion's window, and every level of the network on what the lesion needs if its steps are known.
     volumes: (B, 2, X, Y, Z), or an iterable of volumes (2, X, Y, Z), of which only windows are kept.
     lesion: (X, Y, Z) bool.  Raises ValueError if the lesion is empty or shapes differ.
     """
@@ -100,7 +100,7 @@ def predict_lesion(model, volumes, lesion):
 
 
 def lesion_voxels(lesion, shape):
-    """Voxel indices (n, 3) of a lesion mask (X, Y, Z), in C order.  ValueError if it is empty or its shape not `shape`."""
+    """Voxel indices (n, 3) of a lesion mask (X, Y, Z), in C order.  ValueError if it is empty or not of `shape`."""
     lesion = torch.as_tensor(lesion).cpu().bool()
     if tuple(lesion.shape) != tuple(shape):
         raise ValueError(f"lesion has shape {tuple(lesion.shape)}, the volume {tuple(shape)}: give both on one grid")

@@ -1,4 +1,4 @@
-"""Losses on the lesion class: normalised Dice + focal, as in the paper, and Dice + cross-entropy, also with a Dice of each lesion.
+"""Losses on the lesion class: normalised Dice + focal, as in the paper, and Dice + cross-entropy, also of each lesion.
 
 A loss takes logits (B, 2, X, Y, Z) and lesions (B, 1, X, Y, Z), 0 or 1, and returns a scalar. It is that of the binary
 problem: the lesion probability is the sigmoid of the difference of the two logits.
@@ -15,7 +15,7 @@ EFFECTIVE_LOAD = 0.001  # r of the normalised Dice
 
 
 def build_loss(name):
-    """The loss of a name: "ndsc_focal" (the paper's), "dice_ce" or "instance_dice_ce".  Raises ValueError for another."""
+    """The loss of a name: "ndsc_focal" (the paper's), "dice_ce", "instance_dice_ce". Raises ValueError for another."""
     losses = {loss.__name__: loss for loss in (ndsc_focal, dice_ce, instance_dice_ce)}
     if name not in losses:
         raise ValueError(f'loss "{name}" is unknown: choose of {sorted(losses)}')
@@ -28,7 +28,7 @@ def dice_ce(logits, lesions):
 
 
 def instance_dice_ce(logits, lesions):
-    """`dice_ce` + 1 - mean `instance_dice` of the patches with a lesion, so that a small lesion counts as a large one."""
+    """`dice_ce` + 1 - mean `instance_dice` of the patches with one: a small lesion counts as a large one."""
     pairs = zip(torch.sigmoid(_log_odds(logits)[:, 0]), lesions[:, 0], strict=True)
     dice = [instance_dice(probability, mask).mean() for probability, mask in pairs if mask.any()]
     whole = dice_ce(logits, lesions)
@@ -59,7 +59,7 @@ def ndsc_focal(logits, lesions):
 
 
 def soft_normalised_dice(probability, lesions):
-    """nDSC = 2 TP / (2 TP + k FP + FN) with probabilities, where k = (1 - r) P / (r (V - P)), P annotated voxels of V, and
+    """nDSC = 2 TP / (2 TP + k FP + FN) with probabilities, where k = (1 - r) P / (r (V - P)), P annotated voxels of V;
     k = 1 where P = 0.  probability, lesions: (B, 1, X, Y, Z). Returns (B,); 1 where both are empty."""
     probability, lesions = probability.flatten(1), lesions.flatten(1)
     annotated, voxels = lesions.sum(1), lesions.shape[1]

@@ -48,7 +48,7 @@ class ScanPatches(_Patches):
 
 
 class SubjectPatches(_Patches):
-    """Patches of synthetic subjects, each with an appearance of its own, drawn when it is asked for, and the lesions it shows.
+    """Patches of synthetic subjects, each with an appearance drawn when it is asked for, and the lesions it shows.
 
     sources: files of `Subject.load`.  without: see `draw_appearance`.
     """

@@ -23,7 +23,7 @@ def train_network(
     model, batches, validation_rows, checkpoint, *, settings, loss, learning_rate, weight_decay, validate_every, window,
     averaged_steps=0, workers=0,
 ):  # fmt: skip
-    """Train with a loss (`build_loss`); returns tables of rows (loss, validation) with the best weights loaded into `model`.
+    """Train with a loss of `build_loss`; loads the best weights into `model` and returns rows of (loss, validation).
 
     The optimiser is SOAP, Adam in the eigenbasis of Shampoo's preconditioner (Vyas et al. 2025, ICLR).
     batches: PatchBatches. validation_rows: scans whose mean Dice, at the thresholds that are best for it, picks the best

@@ -14,9 +14,9 @@ NORMALISATION = "z-score over the non-zero voxels of each channel; background 0"
 
 
 def save_weights(model, path, **description):
-    """Write weights (safetensors) and, beside them, a JSON: architecture, channel order, normalisation, and `description`.
+    """Write weights (safetensors), and a JSON beside them: architecture, channel order, normalisation, and `description`.
 
-    description: needs `architecture`, the arguments of `build_network`; thresholds, split and training are added by who knows.
+    description: needs `architecture`, the arguments of `build_network`; thresholds are added by who knows.
     """
     write_atomically(path, lambda file: save_model(model, str(file)))
     _write_description(path, {"channels": SEQUENCES, "normalisation": NORMALISATION, **description})

@@ -46,7 +46,7 @@ def grad_cam(model, volume, lesion, *, layer="model.1.submodule.2.conv", score=c
 
 @torch.no_grad()
 def layer_activations(model, volume, layer):
-    """Feature maps (1, K, X/r, Y/r, Z/r) of a named module for a whole volume (1, 2, X, Y, Z), padded to the strides."""
+    """Feature maps (1, K, X/r, Y/r, Z/r) of a named module of a whole volume (1, 2, X, Y, Z) padded to the strides."""
     volume = like_model(model, volume)
     padded = pad_far(volume, measure_receptive_field(model).padded(volume.shape[2:]))
     with frozen(model), _kept(model, layer) as kept:

@@ -29,7 +29,7 @@ def lesion_maps(
 ):
     """Maps of one lesion by method: "smoothgrad_max", "smoothgrad_mean" (2, X, Y, Z) and "grad_cam" (1, X, Y, Z).
 
-    image: (2, X, Y, Z) z-scored.  seed, identity: JSON-like items that name the noise, the same in both SmoothGrad maps.
+    image: (2, X, Y, Z) z-scored.  seed, identity: JSON-like items that name the noise of both SmoothGrad maps.
     score: what is explained, one of `SCORES`; that of Spagnolo et al. 2024 is the logit of the lesion class.
     activations: of `layer_activations`, which the lesions of one scan share.
     Raises ValueError for an unknown score.

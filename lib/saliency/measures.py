@@ -15,9 +15,9 @@ def measure_maps(maps, lesion, brain, spacing_mm, edges_mm):
     """Numbers of one lesion's maps, and their radial profile: two tables with a row a method and sequence (and shell).
 
     lesion, brain: (X, Y, Z) bool. peak is the value of largest magnitude with its sign, over the whole map; mean_inside
-    averages over the lesion, mean_perilesional over the brain up to 3 mm around it, contrast is inside less perilesional.
-    The profile averages over the brain in shells of signed distance from the lesion's border (edges_mm, increasing):
-    distance_mm is the middle of the shell. reach5_mm: see `reach_mm`, of the shells' mean magnitude.
+    averages over the lesion, mean_perilesional over the brain up to 3 mm around it, contrast is inside less
+    perilesional. The profile averages over the brain in shells of signed distance from the lesion's border (edges_mm,
+    increasing): distance_mm is the middle of the shell. reach5_mm: see `reach_mm`, of the shells' mean magnitude.
     """
     margin = np.ceil(max(edges_mm[-1], PERILESIONAL_MM) / np.asarray(spacing_mm)).astype(int) + 2
     place = ndimage.find_objects(lesion.astype(np.uint8))[0]

@@ -1,4 +1,4 @@
-"""Radial profiles of lesions of one kind: their mean, where it changes sign, and the ring of opposite sign around it."""
+"""Radial profiles of lesions of one kind: their mean, where it changes sign, and the ring of opposite sign around."""
 
 import numpy as np
 import pandas as pd
@@ -29,11 +29,11 @@ def mean_profile(profiles, **resampling):
 def rings(profiles, **resampling):
     """Zero crossing and ring of opposite sign of the mean profiles, with patient-bootstrap 95 % intervals.
 
-    profiles, resampling: as for `mean_profile`. A profile has the sign of its mean inside the lesion. Returns rows method, sequence,
-    kind, quantity, value, low, high, found (fraction of the resamples that have a value), lesions, patients. Quantities:
-    "zero_crossing_mm", see `zero_crossing`; "ring_mm", distance of the shell outside with the most opposite value, of
-    opposite sign or not; "ring", the mean there, for each half of the patients in the shell that the other half chooses:
-    sought in the same lesions, the lowest of several shells lies below 0 by chance alone.
+    Arguments as of `mean_profile`. A profile has the sign of its mean inside the lesion. Returns rows method, sequence,
+    kind, quantity, value, low, high, found (fraction of the resamples that have a value), lesions, patients.
+    Quantities: "zero_crossing_mm", see `zero_crossing`; "ring_mm", distance of the shell outside with the most opposite
+    value, of opposite sign or not; "ring", the mean there, for each half of the patients in the shell that the other
+    half chooses: sought in the same lesions, the lowest of several shells lies below 0 by chance.
     Raises ValueError without a shell inside.
     """
     if not (profiles["distance_mm"] < 0).any():
@@ -86,7 +86,7 @@ def _lowest_outside(distance, profiles):
 
 
 def _at_the_others_lowest(shells, sign):
-    """Each lesion's value in the shell outside that is lowest, times sign, in the mean of the other half of the patients."""
+    """Each lesion's value in the shell outside that is lowest, times sign, in the mean of the other half."""
     values, distance, found = shells.to_numpy(), shells.columns.to_numpy(), np.full(len(shells), np.nan)
     second = np.unique(shells.index.get_level_values("subject"), return_inverse=True)[1] % 2 == 1
     for mine in (second, ~second) if second.any() else ():

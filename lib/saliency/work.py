@@ -23,7 +23,7 @@ def scan_instances(rows, scan, probability, predicted, annotated, *, apart_mm, s
     """What is explained of one scan: its lesions, and two healthy volumes of the shape of each TP.
 
     rows: of `lesions.lesion_table`, with scan.  probability, predicted, annotated: (X, Y, Z), the latter two label
-    images.  A healthy volume lies in white ("TN") or grey matter ("TN grey"), more than apart_mm from any labelled voxel,
+    images.  A healthy volume lies in white ("TN") or grey matter ("TN grey"), more than apart_mm from labelled voxels,
     where seed, scan and label of the TP decide; it is left out where there is no room. Returns dicts of the columns of
     the row, kind, where (flat indices of voxels) and mean_probability.
     """

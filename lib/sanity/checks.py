@@ -41,7 +41,7 @@ def explain_lesion(model, image, lesion, spacing_mm, *, n_samples, noise_fractio
 
 
 def window_maps(model, volume, lesion, copies, **options):
-    """Signed-maximum maps of the first n noisy copies, for every n of `copies` (increasing): list of (2, *window), numpy.
+    """Signed-maximum maps of the first n noisy copies, for every n of `copies` (increasing): list of (2, *window).
 
     volume: (1, 2, X, Y, Z).  lesion: (X, Y, Z) bool.  options: of `saliency.copy_maps`.
     window: the part of the lesion's window that lies inside the volume.
@@ -55,7 +55,7 @@ def window_maps(model, volume, lesion, copies, **options):
 
 
 def seeded_map(model, image, lesion, *, n_samples, noise_fraction, seed):
-    """The map of `window_maps` of an image (2, X, Y, Z) under the noise that seed, JSON-like items, names: (2, *window)."""
+    """The map of `window_maps` of an image (2, X, Y, Z) under the noise that the items of seed name: (2, *window)."""
     options = {"noise_fraction": noise_fraction, "generator": lesion_generator(*seed)}
     return window_maps(model, torch.as_tensor(image)[None], lesion, [n_samples], **options)[0]
 
@@ -118,7 +118,7 @@ def lesion_scores(model, volumes, lesion):
 
 
 def curve_areas(curves):
-    """Area under each curve of `perturbation_curves` over log10 of the fraction, as a mean score: order, mode, of, value."""
+    """Area under each of `perturbation_curves` over log10 of the fraction, as a mean score: order, mode, of, value."""
 
     def area(curve):
         x = np.log10(curve["fraction"].to_numpy())
@@ -161,8 +161,8 @@ def stability(first, second, where):
 
     first, second: (map of N, map of 2N copies), each (2, X, Y, Z), with independent noise between first and second.
     Returns maps, region, of, value: "signed" and "magnitude" are Spearman's correlation, "pearson" Pearson's;
-    "expected" is the latter as it follows from that of two maps of N copies if independent noise of the copies is all that
-    differs (Spearman-Brown); "difference" is the root mean square of the difference, as a fraction of that of the mean.
+    "expected" is the latter as it follows from that of two maps of N copies if independent noise of the copies is all
+    that differs (Spearman-Brown); "difference" is the root mean square of the difference over that of the mean.
     """
     pairs = {"N, two seeds": (first[0], second[0]), "2N, two seeds": (first[1], second[1]), "N and 2N": first}
     tables, rows = [correlate_maps(*pair, where).assign(maps=name) for name, pair in pairs.items()], []
@@ -180,8 +180,8 @@ def stability(first, second, where):
 def explained_by_mask(saliency, lesion, spacing_mm, where):
     """R^2 of least-squares regressions of a map (C, X, Y, Z) on what is known from the lesion mask alone.
 
-    model: "mask"; "mask + distance", the signed distance from the border in mm; "any profile", the mean of each shell of
-    1 mm, which no function of the distance can surpass but by finer shells.
+    model: "mask"; "mask + distance", the signed distance from the border in mm; "any profile", the mean of each shell
+    of 1 mm, which no function of the distance can surpass but by finer shells.
     Returns sequence ("both" for a map of one channel), region, model, value.
     """
     distance, rows = signed_distance(lesion, spacing_mm), []

@@ -17,10 +17,10 @@ from lib.sanity.checks import correlate_maps, seeded_map
 def weight_randomisation(model, image, lesion, where, *, most_layers, **noise):
     """Rank correlation of a lesion's signed-maximum map with its map by networks whose weights are drawn anew.
 
-    image: (2, X, Y, Z) z-scored.  lesion: (X, Y, Z) bool.  where: `regions` of its window.  most_layers: that are looked
-    at, evenly spread over the network.  noise: of `seeded_map`, the same for all maps; its seed names the draw as well.
-    Returns mode ("cascading": all layers from the output up to this one are drawn, "independent": this one alone), depth
-    (1: the layer at the output), layer, region, of ("magnitude", "signed"), value.  The model is not changed.
+    image: (2, X, Y, Z) z-scored.  lesion: (X, Y, Z) bool.  where: `regions` of its window.  most_layers: that are
+    looked at, evenly spread over the network.  noise: of `seeded_map`, the same for all maps; its seed names the draws.
+    Returns mode ("cascading": all layers from the output up to this one are drawn, "independent": this one alone),
+    depth (1: the layer at the output), layer, region, of ("magnitude", "signed"), value.  The model is not changed.
     """
     network, trained, tables = copy.deepcopy(model), model.state_dict(), []
     layers = layers_from_output(model, find_window(model, lesion, lesion.shape).crop(torch.as_tensor(image)[None]))

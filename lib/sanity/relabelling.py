@@ -1,7 +1,7 @@
 """Does a saliency map depend on what the labels taught? Maps of networks trained on true and on mirrored lesion masks.
 
-The data randomisation test of Adebayo et al. 2018, "Sanity checks for saliency maps", NeurIPS. A network trained once more on
-the true masks tells how far maps differ without any change of the labels.
+The data randomisation test of Adebayo et al. 2018, "Sanity checks for saliency maps", NeurIPS. A network trained once
+more on the true masks tells how far maps differ without any change of the labels.
 """
 
 from itertools import combinations
@@ -31,8 +31,10 @@ def mirror_masks(rows, folder):
 
 
 def train_control(rows, validation_row, architecture, checkpoint, *, steps, patch_size, window, seed):
-    """Network trained for a few steps on stored scans, and its nDSC on one scan: initial weights and patches are those of
-    the seed.  rows: of the scans table.  architecture: of `build_network`.  checkpoint: see `train_network`."""
+    """Network trained for a few steps on stored scans, and its nDSC on one scan; weights and patches are of the seed.
+
+    rows: of the scans table.  architecture: of `build_network`.  checkpoint: see `train_network`.
+    """
     sizes = {"steps": steps, "patch_size": patch_size, "scans_per_step": 2, "patches_per_scan": 1}
     batches = PatchBatches(ScanPatches(rows, cached=len(rows)), **sizes, seed=seed)
     made_from = [architecture, sizes, seed, [digest(Path(row[name])) for row in rows for name in ("flair", "lesions")]]
@@ -45,9 +47,9 @@ def train_control(rows, validation_row, architecture, checkpoint, *, steps, patc
 
 
 def compare_networks(reference, networks, image, lesion, where, **noise):
-    """Rank correlation of a lesion's signed-maximum maps by several networks, of every two: networks, region, of, value.
+    """Rank correlation of a lesion's signed-maximum maps by every two of some networks: networks, region, of, value.
 
-    reference: (2, *window), the map of "this run" under the same noise.  networks: {name: model} of the same architecture.
+    reference: (2, *window), the map of "this run" under the same noise.  networks: {name: model} of one architecture.
     image: (2, X, Y, Z) z-scored.  lesion: (X, Y, Z) bool.  where: `regions` of its window.  noise: of `seeded_map`.
     """
     found = {name: seeded_map(model, image, lesion, **noise) for name, model in networks.items()}

@@ -47,7 +47,7 @@ def _check_scan(row):
 
 
 def _read(name, file, images):
-    """Add the image and its values to `images`, or say what is wrong with the file."""
+    """Add the image and its values to `images`; says what is wrong with the file, or "" if nothing is."""
     try:
         image = nib.load(file)
         data = np.asanyarray(image.dataobj)
@@ -55,16 +55,15 @@ def _read(name, file, images):
         return "is missing; correct its path"
     except Exception as error:  # nibabel, gzip and zlib each raise their own kinds for a damaged file
         return f"cannot be read ({error}); copy or convert it again"
+    images[name] = image, data
     if data.ndim != 3:
         return f"has {data.ndim} dimensions; give a single 3D volume"
     if infinite := int((~np.isfinite(data)).sum()):
         return f"has {infinite} values that are not finite; replace them"
     if name == "lesions" and not set(values := np.unique(data)) <= {0, 1}:
         return f"is not a binary mask (values {values[:5]}...); set lesions to 1, the rest to 0"
-    if name != "lesions" and data.min() == data.max():
-        return f"is constant ({data.flat[0]}); give the image itself"
-    images[name] = image, data
-    return None
+    constant = name != "lesions" and data.min() == data.max()
+    return f"is constant ({data.flat[0]}); give the image itself" if constant else ""
 
 
 def _describe(row, scan, affine, flair, t1w, mask):

@@ -37,7 +37,7 @@ def load_cut(path, affine, shape):
     start = np.rint(nib.affines.apply_affine(np.linalg.inv(affine), image.affine[:3, 3])).astype(int)
     values = np.moveaxis(image.get_fdata(dtype=np.float32), -1, 0)
     whole = np.zeros((len(values), *shape), np.float32)
-    whole[(slice(None), *(slice(low, low + size) for low, size in zip(start, values.shape[1:], strict=True)))] = values
+    whole[(slice(None), *map(slice, start, start + values.shape[1:]))] = values
     return whole
 
 

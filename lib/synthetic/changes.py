@@ -37,8 +37,8 @@ def remove_lesion(image, lesion, healthy, channels, spacing_mm, generator):
 def swap_sequences(image, lesion, healthy, spacing_mm):
     """Exchange the contrasts of a lesion: what FLAIR shows of it is put in MPRAGE, and the reverse.
 
-    What is exchanged is the difference from each sequence's local white-matter level, the lesion's own texture included;
-    it fades out around the lesion as in `remove_lesion`, of which arguments and errors are.
+    What is exchanged is the difference from each sequence's local white-matter level, the lesion's own texture
+    included; it fades out around the lesion as in `remove_lesion`, of which arguments and errors are.
     """
     box, keep, reference = _surroundings(lesion, healthy, spacing_mm)
     values, result = image[(slice(None), *box)].astype(float), image.copy()
@@ -104,7 +104,7 @@ def has_healthy_surroundings(lesion, healthy, spacing_mm):
 
 
 def _reference(lesion, healthy, spacing_mm):
-    """Box around a lesion and, in it, the distance from the lesion and the healthy voxels that tell what it replaced."""
+    """Box around a lesion and, in it, the distance from it and the healthy voxels that tell what it replaced."""
     if not lesion.any():
         raise ValueError("the lesion has no voxel: give a mask with at least one")
     margin = np.ceil((BLEND_MM + 3 * LEVEL_SD_MM) / np.asarray(spacing_mm)).astype(int)
@@ -126,13 +126,13 @@ def _surroundings(lesion, healthy, spacing_mm):
 
 
 def _blend(values, level, keep, other):
-    """Values of which each voxel keeps a share; the rest of its variance around the level comes from other deviations."""
+    """Values of which each voxel keeps a share; the rest of their variance around the level is that of others."""
     blended = level + keep * (values - level) + np.sqrt(1 - keep**2) * other
     return np.where((keep < 1) & (values != 0), blended, values)
 
 
 def _level(values, healthy, spacing_mm):
-    """Local mean over the healthy voxels (normalised convolution, Knutsson and Westin 1993); far from any, that of all."""
+    """Local mean of healthy voxels (normalised convolution, Knutsson and Westin 1993); far from any, that of all."""
     sd = LEVEL_SD_MM / np.asarray(spacing_mm)
     total = ndimage.gaussian_filter(np.where(healthy, values, 0), sd, mode="constant")
     weight = ndimage.gaussian_filter(healthy.astype(float), sd, mode="constant")

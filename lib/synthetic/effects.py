@@ -1,4 +1,4 @@
-"""What decides whether a synthetic or changed lesion is detected: differences of the detected share, within patients."""
+"""What decides whether a synthetic or changed lesion is detected: differences of detected shares, within patients."""
 
 import numpy as np
 import pandas as pd
@@ -13,10 +13,10 @@ def effects_table(insertions, changes, **resampling):
     """Differences of the detected share, with patient-bootstrap 95 % intervals: rows effect, value, low, high, lesions,
     patients; NaN where there is nothing to compare.
 
-    insertions: rows of `insertion_response`, changes: of `change_response`, with subject, scan and label or surroundings.
+    insertions: rows of `insertion_response`, changes: of `change_response`, with subject, scan, label or surroundings.
     resampling: n_resamples and generator. Compared are sequences (each lesion deep in white matter with itself, at the
-    largest contrast), surroundings (shares of each patient, over all contrasts above 0, at the diameters inserted in all
-    of them) and changes of detected lesions (each with itself).
+    largest contrast), surroundings (shares of each patient, over all contrasts above 0, at the diameters inserted in
+    all of them) and changes of detected lesions (each with itself).
     """
     deep = insertions[insertions["surroundings"] == DEEP]
     strongest = deep[deep["contrast"] == deep["contrast"].max()]

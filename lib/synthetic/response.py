@@ -21,7 +21,7 @@ SURROUNDINGS_MM = 5.0  # healthy white matter up to here is what a lesion's cont
 def insertion_response(model, image, sites, *, diameters_mm, contrasts, spacing_mm, threshold):
     """Insert a lesion of every diameter, contrast and choice of sequences at every site, and predict it.
 
-    image: (2, X, Y, Z) z-scored. sites: (n, 3) voxels. contrasts: z-scores, added in FLAIR, subtracted in MPRAGE, or both.
+    image: (2, X, Y, Z) z-scored. sites: (n, 3) voxels. contrasts: z-scores, added in FLAIR, less in MPRAGE, or both.
     Returns rows site, diameter_mm, contrast, sequences, detected (any voxel of the lesion reaches the threshold), score
     (mean probability over its voxels).
     """
@@ -38,7 +38,7 @@ def insertion_response(model, image, sites, *, diameters_mm, contrasts, spacing_
 
 
 def insertion_saliency(image, sites, *, diameters_mm, contrasts, spacing_mm, saliency):
-    """Saliency of the lesions of `insertion_response`: the same rows with what saliency(image, mask) returns, a dict."""
+    """Saliency of the lesions of `insertion_response`: the same rows with the dict that saliency(image, mask) gives."""
     brain, conditions, rows = (image != 0).any(axis=0), _conditions(contrasts), []
     for (number, site), diameter in itertools.product(enumerate(sites), diameters_mm):
         share, box, mask = soft_ball(brain, site, diameter, spacing_mm)
@@ -101,7 +101,7 @@ def contrast_table(image, labels, white, spacing_mm):
 
 
 def contrast_to_white_matter(image, lesion, white, spacing_mm):
-    """Mean z-score of a lesion less that of the white matter within 5 mm, in FLAIR and MPRAGE: (2,); NaN without any."""
+    """Mean z-score of a lesion less that of the white matter within 5 mm, in FLAIR and MPRAGE: (2,); NaN without."""
     around = white & ~lesion & (distance_to(lesion, spacing_mm) <= SURROUNDINGS_MM)
     if not around.any():
         return np.full(2, np.nan)

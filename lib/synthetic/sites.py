@@ -35,8 +35,9 @@ def sites_by_surroundings(white, beside, n, *, margin_mm, beside_margin_mm, spac
     """
     inside_mm, found = depth(white, spacing_mm), {}
     for surroundings, structure in beside.items():
-        how = (margin_mm, None) if structure is None else (beside_margin_mm, distance_to(structure, spacing_mm))
-        found[surroundings] = healthy_sites(inside_mm, n, how[0], spacing_mm, generator, how[1])
+        margin = margin_mm if structure is None else beside_margin_mm
+        beside_mm = None if structure is None else distance_to(structure, spacing_mm)
+        found[surroundings] = healthy_sites(inside_mm, n, margin, spacing_mm, generator, beside_mm)
     return found
 
 

@@ -67,8 +67,8 @@ def change_lesions(item, *, path, seed):
 
 
 def predict_changes(item, *, path, weights, device, threshold, noise, seed):
-    """`change_response` of `change_lesions`, one table that begins with scan, subject, label and volume_mm3; all changes of
-    a lesion have the same noise."""
+    """`change_response` of `change_lesions`, a table that begins with scan, subject, label and volume_mm3; the noise of
+    a lesion is that of all its changes."""
     model, tables = loaded_network(weights, device)[0], []
     for lesion, changed in change_lesions(item, path=path, seed=seed):
         saliency = partial(peak_saliency, model, **noise, seed=[seed, lesion["scan"], lesion["label"]])

@@ -179,7 +179,7 @@ def test_wrong_arguments_are_refused(volume, lesion):
 
 
 def test_mean_response_counts_and_averages_lesions_at_each_step(responses):
-    table = pd.concat([responses(), responses("air").assign(score=0.5)])
+    table = pd.concat([responses(), responses(fill="air").assign(score=0.5)])
     curve = mean_response(table, n_resamples=200, generator=np.random.default_rng(0))
     assert (curve.loc[curve["fill"] == "air", "score"] == 0.5).all()
     curve = curve[curve["fill"] == "mean"].set_index("step")
