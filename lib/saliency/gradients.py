@@ -29,12 +29,21 @@ BATCH_VOXELS = 2**20  # of copies at once; a voxel holds 100 (adjoint) or 400 by
 COPIES_PER_THREAD = 4  # a few small copies together are faster than one by one, more are hardly
 
 
-def smoothgrad(model, volume, lesion, *, n_samples=50, **options):
-    """Signed saliency of one lesion, the mean of `copy_maps`, of which arguments and errors are.
+def smoothgrad(
+    model, volume, lesion, *, n_samples=50, noise_fraction=0.05, aggregate="max", generator, noise_range="channel",
+    score=class_logit,
+):  # fmt: skip
+    """Signed saliency of one lesion, averaged over noisy copies of the input: the mean of `copy_maps`.
 
+    volume: (1, 2, X, Y, Z) z-scored FLAIR and MPRAGE.  lesion: (X, Y, Z) bool.  The other arguments, and the errors
+    raised, are those of `copy_maps`.
     Returns (2, X, Y, Z) in score unit (logit) per unit z-score, zero outside the lesion's window.
     """
-    total = sum(copy_maps(model, volume, lesion, n_samples=n_samples, **options))  # in the order of the copies
+    maps = copy_maps(
+        model, volume, lesion, n_samples=n_samples, noise_fraction=noise_fraction, aggregate=aggregate,
+        generator=generator, noise_range=noise_range, score=score,
+    )  # fmt: skip
+    total = sum(maps)  # in the order of the copies
     return find_window(model, lesion, volume.shape[2:]).paste(total / n_samples, volume.shape[2:])
 
 
