@@ -3,7 +3,7 @@
 PROFILE ?= demo
 DATA    ?=
 TRAIN   ?=
-WEIGHTS ?= $(if $(DATA),$(if $(TRAIN),,weights/unet.safetensors))
+WEIGHTS ?=
 OUT     ?= .
 DEVICE  ?=
 SCHEDULER ?=
@@ -13,10 +13,9 @@ REAL    ?=
 SWEEP   ?=
 JOBS    ?= 2
 
-# A run is named by its profile and, with scans of one's own, by their folder or table.
-RUN     := $(PROFILE)$(if $(DATA),-$(basename $(notdir $(patsubst %/,%,$(DATA)))))
-BUILD   := $(patsubst ./%,%,$(OUT)/build/$(RUN))
-FIGURES := $(patsubst ./%,%,$(OUT)/figures/$(RUN))
+# What is given reaches the commands as it was written, whatever characters are in it (lib/run/settings.py).
+GIVEN := PROFILE DATA TRAIN WEIGHTS OUT DEVICE SCHEDULER SET ONLY REAL SWEEP JOBS
+$(foreach name,$(GIVEN),$(eval export RUN_$(name) := $$(value $(name))))
 
 # Inside the conda environment of environment.yml that one is used; otherwise .venv is made.
 ifeq ($(CONDA_DEFAULT_ENV),instance-saliency)
@@ -26,12 +25,6 @@ else
 PYTHON := .venv/bin/python
 STAMP  := .venv/.complete
 endif
-
-INTERACTIVE := $(shell sed -n 's/^INTERACTIVE = "\(.*\)".*/\1/p' lib/run/runner.py)
-NOTEBOOKS := $(filter-out $(INTERACTIVE),$(basename $(notdir $(sort $(wildcard notebooks/[0-9][0-9]_*.py)))))
-CHAIN     := $(if $(WEIGHTS),$(filter-out 02_training,$(NOTEBOOKS)),$(NOTEBOOKS))
-EXECUTED  := $(or $(ONLY),$(CHAIN))
-EXECUTED  := $(EXECUTED:%=$(BUILD)/%.ipynb)
 
 .DELETE_ON_ERROR:
 .PHONY: help env lock paper chain sweep report book pretrain test lint bench lab clean
@@ -59,52 +52,45 @@ lock: $(STAMP) ## pin every package anew, for all platforms, after a change of p
 	$(PYTHON) -m uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --extra dev --no-annotate --upgrade \
 	  --custom-compile-command 'make lock' --output-file requirements.lock pyproject.toml
 
-SETTINGS = $(if $(DATA),data=$(abspath $(DATA))) $(if $(WEIGHTS),weights=$(abspath $(WEIGHTS))) $(if $(DEVICE),device=$(DEVICE)) \
-  $(if $(SCHEDULER),scheduler=$(SCHEDULER)) $(SET)
-
 paper: $(STAMP) ## run the numbered notebooks and write every figure and table into figures/<profile>/
-	@$(PYTHON) -m lib.run.runner resolve --profile $(PROFILE) --build $(BUILD) --figures $(FIGURES) --set \
-	  $(SETTINGS)
-	$(if $(SCHEDULER),@$(PYTHON) -m lib.run.workers $(SCHEDULER))
-	@$(MAKE) --no-print-directory --jobs $(JOBS) chain
+	@$(PYTHON) -m lib.run.paper
+
+# The make that lib.run.paper starts, with BUILD, FIGURES, CHAIN (the notebooks of the run) and ONLY.
+EXECUTED := $(patsubst %,$(BUILD)/%.ipynb,$(or $(ONLY),$(CHAIN)))
+chain: $(EXECUTED)
 	$(if $(ONLY),,@$(PYTHON) -m lib.statistics.claims $(FIGURES) $(if $(filter figures/demo,$(FIGURES)),README.md))
 	@echo "figures and tables: $(FIGURES)"
 
-chain: $(EXECUTED)
-
-$(BUILD)/%.ipynb: notebooks/%.py $(BUILD)/parameters/%.json
-	@$(PYTHON) -m lib.run.runner run $< --build $(BUILD) --figures $(FIGURES)
+ifdef BUILD
+$(BUILD)/%.ipynb: notebooks/%.py $(BUILD)/parameters/%.json $(BUILD)/inputs/%.json
+	@$(PYTHON) -m lib.run.runner $< --build $(BUILD) --figures $(FIGURES)
 
 # What a notebook reads was written by the numbers before it; with DATA, number 0 makes no scans.
-COHORT     := $(BUILD)/00_cohort.ipynb
 SPLIT      := $(BUILD)/01_data_split.ipynb
-TRAINED    := $(if $(WEIGHTS),$(WEIGHTS) $(wildcard $(basename $(WEIGHTS)).json),$(BUILD)/02_training.ipynb)
 EVALUATION := $(BUILD)/03_evaluation.ipynb
-$(COHORT): $(wildcard $(DATA))
-$(SPLIT): $(if $(DATA),$(wildcard $(DATA)),$(COHORT))
+$(SPLIT): $(if $(DATA),,$(BUILD)/00_cohort.ipynb)
 $(BUILD)/02_training.ipynb: $(SPLIT)
-$(EVALUATION): $(SPLIT) $(TRAINED)
-AFTER_03   := 04_gradient_distributions 05_synthetic_lesions 06_context_radius 07_sanity_checks 08_explainers
+$(EVALUATION): $(SPLIT) $(patsubst %,$(BUILD)/%.ipynb,$(filter 02_training,$(CHAIN)))
+AFTER_03   := $(filter-out 00% 01% 02% 03%,$(CHAIN))
 $(AFTER_03:%=$(BUILD)/%.ipynb): $(EVALUATION)
 -include $(wildcard $(BUILD)/dependencies/*.d)
+endif
 
 sweep: $(STAMP) ## run notebooks over values of their parameters: SWEEP=notebooks/sweeps/<name>.yml, JOBS at a time
-	$(if $(SWEEP),,$(error say which: SWEEP=<file>, such as $(firstword $(wildcard notebooks/sweeps/*.yml))))
-	@$(PYTHON) -m lib.run.sweep $(SWEEP) --profile $(PROFILE) --build $(BUILD) --figures $(FIGURES) --jobs $(JOBS) \
-	  --first $(filter-out $(AFTER_03) $(if $(DATA),00_cohort),$(CHAIN)) --set $(SETTINGS)
+	@$(PYTHON) -m lib.run.sweep "$$RUN_SWEEP"
 
 report: $(STAMP) ## what `make paper` found in one HTML file and, with Chromium, a PDF, beside its figures
-	@$(PYTHON) -m lib.run.report $(BUILD) $(FIGURES)
+	@$(PYTHON) -m lib.run.report
 
 book: $(STAMP) ## executed notebooks of the default run, without the paths of this machine, into content/ for the book of myst.yml
-	$(PYTHON) -m jupyter nbconvert --to notebook --log-level WARN --output-dir content $(NOTEBOOKS:%=$(OUT)/build/demo/%.ipynb) \
+	$(PYTHON) -m jupyter nbconvert --to notebook --log-level WARN --output-dir content \
+	  $(patsubst notebooks/%.py,"$$RUN_OUT"/build/demo/%.ipynb,$(filter-out %/00_explore.py,$(sort $(wildcard notebooks/[0-9][0-9]_*.py)))) \
 	  --ClearMetadataPreprocessor.enabled=True --ClearMetadataPreprocessor.preserve_nb_metadata_mask=kernelspec
 
 pretrain: $(STAMP) ## an hour on two cores: train the weights that come with the project, test them, write weights/
 	@$(MAKE) --no-print-directory paper PROFILE=pretrain DATA= WEIGHTS= ONLY=03_evaluation
-	$(if $(REAL),@$(MAKE) --no-print-directory paper PROFILE=pretrain DATA=$(REAL) ONLY=03_evaluation WEIGHTS=$(OUT)/build/pretrain/weights/unet.safetensors)
-	@$(PYTHON) -m lib.network.model_card $(OUT)/build/pretrain $(OUT)/figures/pretrain weights \
-	  $(if $(REAL),$(OUT)/figures/pretrain-$(basename $(notdir $(patsubst %/,%,$(REAL)))))
+	$(if $(REAL),@$(MAKE) --no-print-directory paper PROFILE=pretrain DATA="$$RUN_REAL" WEIGHTS="$$RUN_OUT/build/pretrain/weights/unet.safetensors" ONLY=03_evaluation)
+	@$(PYTHON) -m lib.network.model_card "$$RUN_OUT" weights "$$RUN_REAL"
 
 test: $(STAMP) ## unit tests, and the whole chain in the smoke profile
 	$(PYTHON) -m pytest --numprocesses 2 --dist loadfile

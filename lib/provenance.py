@@ -6,6 +6,7 @@ import inspect
 import json
 import os
 import platform
+import shutil
 import subprocess
 from functools import cache
 from importlib import metadata
@@ -16,6 +17,7 @@ NUMBERS = ("numpy", "scipy", "pandas", "scikit-image", "statsmodels", "matplotli
 ROOT = Path(__file__).resolve().parent.parent
 
 
+@cache
 def versions():
     """{package: version} of what the numbers depend on, and of Python itself."""
     return {"python": platform.python_version()} | {name: metadata.version(name) for name in NETWORKS + NUMBERS}
@@ -74,10 +76,20 @@ def _room(folder):
     return {name: module for module, names in ast.literal_eval(table).items() for name in names}
 
 
+@cache
 def code_digest(function):
-    """Digest of the file of ``lib`` that a function stands in, and of all of ``lib`` that this file uses."""
+    """Digest of the file of ``lib`` that a function stands in, of all of ``lib`` that this file uses, and of `versions`."""
     file = inspect.getsourcefile(function)
-    return digest(Path(file), *lib_files(file))
+    return digest(Path(file), *lib_files(file), versions())
+
+
+def kept_folder(folder, *inputs):
+    """A folder of results that can be used again: emptied if they were made from other inputs than these (JSON-like)."""
+    made_from, record = digest(*inputs), folder / "inputs.txt"
+    if not record.exists() or record.read_text() != made_from:
+        shutil.rmtree(folder, ignore_errors=True)
+        write_atomically(record, lambda file: file.write_text(made_from))
+    return folder
 
 
 def write_atomically(path, write):

@@ -25,7 +25,7 @@ import pandas as pd
 from lib.cohort import frequency_map, instance_volumes
 from lib.figures import plot_split
 from lib.run import Run
-from lib.scans import SPLITS, check_scans, find_scans, load_masks, split_patients
+from lib.scans import SPLITS, check_scans, find_scans, load_masks, split_patients, with_digests
 
 # %% tags=["parameters"]
 build = "build/demo"  # intermediate files of this run
@@ -48,10 +48,12 @@ table = find_scans(data or run.cohort)
 table[["scan", "subject", "session"]].head()
 
 # %% [markdown]
-# Every file is read and checked before anything is computed. Errors stop here, all together; warnings do not.
+# Every file is read and checked before anything is computed. Errors stop here, all together; warnings do not. What the notebooks that
+# follow keep is kept by the contents of the files as they are now.
 
 # %%
 facts, warnings = check_scans(table)
+table = with_digests(table)
 print("\n".join(warnings) or "no warnings")
 
 # %% [markdown]

@@ -32,13 +32,11 @@ from lib.network import (
     evaluate_scan,
     loaded_network,
     predict_scan,
-    prediction_settings,
     record_thresholds,
     recorded_outline,
     recorded_threshold,
     scan_scores,
 )
-from lib.provenance import code_digest
 from lib.run import Run, compute_each
 from lib.scans import load_map, load_scan
 
@@ -66,10 +64,9 @@ rows = {split: table.to_dict("records") for split, table in scans.groupby("split
 
 # %% [markdown]
 # ## Predictions
-# One probability map a scan. A map that is there already, made with the same weights and code, is used again.
+# One probability map a scan. A map that is there already, made from the same images, weights and code, is used again.
 
 # %%
-run.folder("derivatives", description["digest"], prediction_settings(description), code_digest(predict_scan))
 predict = partial(predict_scan, weights=run.weights(weights), device=device, path=run.map)
 predicted = rows.get("validation", []) + rows["test"]
 len(compute_each(predict, predicted, scheduler=scheduler, desc="predicting"))

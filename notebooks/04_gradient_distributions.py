@@ -28,8 +28,6 @@ import pandas as pd
 
 from lib.figures import plot_orders, plot_peaks, plot_profiles, plot_proxy, plot_saliency_maps
 from lib.lesions import select_lesions
-from lib.network import loaded_network
-from lib.provenance import code_digest
 from lib.run import Run, compute_each, group_by_scan
 from lib.saliency import explain_instances, find_instances, map_name, mean_profile, rings, saved_maps
 from lib.scans import load_scan
@@ -59,7 +57,6 @@ n_resamples = 2000  # of patients, for the intervals
 run = Run("04_gradient_distributions", globals())
 generator = np.random.default_rng(seed)
 resampling = {"n_resamples": n_resamples, "generator": generator}
-_, description = loaded_network(run.weights(weights), device)
 scans = run.scans().set_index("scan", drop=False).to_dict("index")
 load = lru_cache(1)(lambda name: load_scan(scans[name]))
 
@@ -94,9 +91,8 @@ pd.DataFrame(instances).groupby("kind")["mean_probability"].describe().round(3)
 
 # %%
 settings = {"n_samples": n_samples, "noise_fraction": noise_fraction, "layer": layer, "seed": seed, "score": score}
-folder = run.folder("saliency", description, apart_mm, settings, code_digest(explain_instances))
 explain = partial(
-    explain_instances, weights=run.weights(weights), device=device, folder=folder, settings=settings,
+    explain_instances, weights=run.weights(weights), device=device, folder=run.build / "saliency", settings=settings,
     edges_mm=np.arange(profile_mm[0], profile_mm[1] + 1),
 )  # fmt: skip
 tables = compute_each(explain, group_by_scan(instances, scans), scheduler=scheduler, desc="explaining")
@@ -125,7 +121,7 @@ for kind in [kind for kind in KINDS if kind in set(flair["kind"])]:
     middle = rows.iloc[len(rows) // 2]
     where = next(i["where"] for i in instances if all(i[key] == middle[key] for key in ("scan", "kind", "label")))
     scan, name = load(middle["scan"]), map_name(middle)
-    found = saved_maps(folder / middle["scan"], name, scan.affine, scan.brain.shape, None)
+    found = saved_maps(run.build / "saliency" / name, name, scan.affine, scan.brain.shape, None)
     mask = np.isin(np.arange(scan.brain.size), where).reshape(scan.brain.shape)
     cases.append(
         {"kind": kind, "label": f"{middle['scan']}, {middle['volume_mm3']:.0f} mm³", "image": scan.image}

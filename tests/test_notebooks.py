@@ -197,8 +197,8 @@ def test_a_saved_saliency_map_is_what_the_library_computes(paper, table, scans):
     settings = {name: settings[name] for name in ("n_samples", "noise_fraction", "layer", "seed")}
     identity = [row["scan"], row["kind"], int(row["label"])]
     expected = lesion_maps(model, scan.image, labels == row["label"], **settings, identity=identity)
-    folder, name = paper / "build/smoke/saliency" / row["scan"], "{}_label-{}{:03d}".format(*identity)
-    found = saved_maps(folder, name, scan.affine, scan.brain.shape, None)
+    name = "{}_label-{}{:03d}".format(*identity)
+    found = saved_maps(paper / "build/smoke/saliency" / name, name, scan.affine, scan.brain.shape, None)
     for method in METHODS:
         torch.testing.assert_close(
             torch.as_tensor(found[method]), torch.as_tensor(expected[method]), rtol=1e-4, atol=1e-6
@@ -236,9 +236,8 @@ def test_given_weights_are_used_and_every_scan_is_a_test_scan(paper, tmp_path):
     given = f"DATA={mine}", f"WEIGHTS={tmp_path / 'weights/unet.safetensors'}"
     done = make(tmp_path, *given, "SET=04_gradient_distributions.n_per_kind=2")
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    folder = tmp_path / "figures" / "smoke-mine"
+    (folder,) = (tmp_path / "figures").glob("smoke-mine-*")
     assert set(pd.read_csv(folder / "01_scans.csv")["split"]) == {"test"}
     assert {path.stem[:2] for path in folder.glob("0*.csv")} == {"00", "01", "03", "04", "05", "06", "07", "08"}
-    assert make(tmp_path, *given, "--question", verb="chain").returncode == 0
-    (tmp_path / "weights" / "unet.json").touch()  # another threshold
-    assert make(tmp_path, *given, "--question", verb="chain").returncode == 1
+    again = make(tmp_path, *given, "SET=04_gradient_distributions.n_per_kind=2")
+    assert (again.returncode, again.stderr.count("running.ipynb")) == (0, 0)

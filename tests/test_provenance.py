@@ -1,10 +1,13 @@
 """Provenance: what is recorded, digests, and files that appear complete or not at all."""
 
+import inspect
 import subprocess
 
 import pytest
 
-from lib.provenance import ROOT, digest, git_commit, lib_files, run_record, write_atomically
+from lib.network import predict_scan, train_network
+from lib.provenance import ROOT, code_digest, digest, git_commit, kept_folder, lib_files, run_record, write_atomically
+from lib.saliency import explain_instances
 
 
 def test_describe_names_commit_versions_and_parameters():
@@ -64,3 +67,24 @@ def test_lib_files_follows_imports_through_lib(tmp_path):
     script.write_text("from lib.lesions import dice\nimport numpy\n")
     files = {str(file.relative_to(ROOT)) for file in lib_files(script)}
     assert files == {"lib/lesions/metrics.py", "lib/lesions/instances.py"}  # metrics imports instances
+
+
+def test_a_folder_is_emptied_when_what_it_is_made_from_changes(tmp_path):
+    kept = kept_folder(tmp_path / "maps", "a", {"n": 1}) / "map.txt"
+    kept.write_text("1")
+    assert (kept_folder(tmp_path / "maps", "a", {"n": 1}) / "map.txt").exists()
+    assert not (kept_folder(tmp_path / "maps", "a", {"n": 2}) / "map.txt").exists()
+
+
+def test_the_digest_of_code_is_another_with_other_versions_of_packages(monkeypatch):
+    before = code_digest(digest)
+    code_digest.cache_clear()
+    monkeypatch.setattr("lib.provenance.versions", lambda: {"torch": "1.0"})
+    assert code_digest(digest) != before
+    code_digest.cache_clear()
+
+
+@pytest.mark.parametrize("function", [predict_scan, explain_instances, train_network])
+def test_the_code_that_results_are_kept_by_includes_what_loads_and_normalises_scans(function):
+    files = {str(file.relative_to(ROOT)) for file in lib_files(inspect.getsourcefile(function))}
+    assert "lib/scans/images.py" in files

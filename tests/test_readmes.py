@@ -120,7 +120,7 @@ def test_python_commands_name_modules_scripts_and_options(name):
         for option in words if script and script.startswith("benchmarks/") else ():
             assert not option.startswith("--") or option in (ROOT / script).read_text(), words
         if "lib.run.runner" in words:
-            assert {"run", "--build", "--figures"} <= set(words)
+            assert {"--build", "--figures"} <= set(words)
 
 
 @pytest.mark.parametrize("name", READMES)

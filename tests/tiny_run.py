@@ -12,7 +12,7 @@ from lib.network.weights import load_weights, record_thresholds, save_weights
 from lib.provenance import ROOT
 from lib.run.parameters import defaults
 from lib.run.paths import Run, save_table
-from lib.scans.images import load_scan
+from lib.scans.images import load_scan, with_digests
 from lib.scans.maps import save_map
 from lib.scans.table import find_scans
 
@@ -26,7 +26,7 @@ def make_run(folder):
     places = {"build": str(folder / "build"), "figures": str(folder / "figures")}
     run = Run("00_explore", defaults(ROOT / "notebooks" / "00_explore.py") | places)
     make_cohort(run.cohort, n_subjects=2, n_two_sessions=0, seed=3, spacing_mm=3.0, workers=1)
-    run.save_scans(find_scans(run.cohort).assign(split="test"))
+    run.save_scans(with_digests(find_scans(run.cohort)).assign(split="test"))
     torch.manual_seed(8)
     save_weights(build_network(**ARCHITECTURE), run.weights(), architecture=ARCHITECTURE, window=WINDOW)
     model, threshold, tables = load_weights(run.weights())[0], None, []

@@ -17,7 +17,15 @@ from nibabel.affines import apply_affine
 from lib.context import context_response
 from lib.exact import find_window, measure_receptive_field, unsupported_reason
 from lib.lesions import instance_mask, label_instances, lesion_table, segment
-from lib.network import load_weights, patch_slices, predict, prediction_settings, recorded_outline, recorded_threshold
+from lib.network import (
+    load_weights,
+    patch_slices,
+    predict,
+    predict_scan,
+    prediction_settings,
+    recorded_outline,
+    recorded_threshold,
+)  # fmt: skip
 from lib.provenance import ROOT, code_digest, digest, run_record, write_atomically
 from lib.run import save_figure
 from lib.saliency import copy_maps, grad_cam, layer_activations, lesion_generator, map_name, measure_maps
@@ -134,7 +142,7 @@ class Exploration:
     def _predict(self, row, scan, report):
         model, settings = self.model, prediction_settings(self._loaded[1])
         window, passes = settings["window"], 1 + settings["mirrored"]
-        made_from = digest(self.weights, settings, Path(row["flair"]), Path(row["t1w"]), code_digest(predict))
+        made_from = digest(self.weights, settings, Path(row["flair"]), Path(row["t1w"]), code_digest(predict_scan))
         path = self.run.build / "explore" / "predictions" / f"{row['scan']}_{made_from}.nii.gz"
         if not path.exists():
             done = count(1)

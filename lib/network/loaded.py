@@ -6,14 +6,14 @@ from pathlib import Path
 from lib.network.weights import load_weights
 from lib.scans import FILES, load_scan
 
-_scan = lru_cache(1)(lambda name, files, changed: load_scan({"scan": name} | dict(zip(FILES, files, strict=True))))
+_scan = lru_cache(1)(lambda row, changed: load_scan(dict(row)))
 _network = lru_cache(1)(lambda path, device, changed: load_weights(path, device))
 
 
 def loaded_scan(row):
     """`load_scan` of a row of the scans table (a dict), read again only if another one or a file has changed."""
-    files = tuple(row[name] for name in FILES)
-    return _scan(row["scan"], files, _changed(*files))
+    of_scan = tuple((name, value) for name, value in row.items() if name.startswith(("scan", *FILES)))
+    return _scan(of_scan, _changed(*(row[name] for name in FILES)))
 
 
 def loaded_network(path, device):

@@ -1,6 +1,6 @@
 """Ship the weights of a pretraining: the files, and a model card written from the tables of its evaluation.
 
-python -m lib.network.model_card <build folder> <figures folder> <weights folder> [<figures folder of real scans>]
+python -m lib.network.model_card <folder of build/ and figures/> <weights folder> [<real scans that it was tested on>]
 """
 
 import json
@@ -12,6 +12,7 @@ import jinja2
 import pandas as pd
 
 from lib.provenance import write_atomically
+from lib.run import Settings
 
 TEMPLATE = Path(__file__).with_name("model_card.md.jinja")
 
@@ -43,4 +44,6 @@ def _tested(figures):
 
 
 if __name__ == "__main__":
-    write_card(*map(Path, sys.argv[1:]))
+    place, target, patients = sys.argv[1:]
+    trained, tested = (Settings(profile="pretrain", data=data, out=place) for data in ("", patients))
+    write_card(trained.build, trained.figures, Path(target), tested.figures if patients else None)

@@ -9,15 +9,18 @@ from lib.lesions import annotated_table, label_instances, lesion_table, scan_met
 from lib.network.inference import predict
 from lib.network.loaded import loaded_network, loaded_scan
 from lib.network.weights import prediction_settings
+from lib.provenance import code_digest, kept_folder
 from lib.scans import load_map, save_map
 
 
 def predict_scan(row, *, weights, device, path):
-    """Write the lesion probability of a scan as the map "desc-pred_probseg", unless it is there; returns its path."""
-    found = path(row["scan"], "desc-pred_probseg")
+    """Write the lesion probability of a scan as the map "desc-pred_probseg", unless it is there, made from the same
+    images, weights and code. Returns its path."""
+    (model, description), found = loaded_network(weights, device), path(row["scan"], "desc-pred_probseg")
+    settings, images = prediction_settings(description), [row["flair_digest"], row["t1w_digest"]]
+    kept_folder(found.parent, images, description["digest"], settings, code_digest(predict_scan))
     if not found.exists():
-        model, description = loaded_network(weights, device)
-        save_map(predict(model, loaded_scan(row).image, **prediction_settings(description)), row["flair"], found)
+        save_map(predict(model, loaded_scan(row).image, **settings), row["flair"], found)
     return found
 
 

@@ -1,7 +1,6 @@
 """Where one run reads and writes: the only module that knows the names of its files."""
 
 import json
-import shutil
 from functools import partial
 
 import pandas as pd
@@ -10,6 +9,7 @@ from matplotlib import rc_context
 from lib.figures import STYLE
 from lib.provenance import ROOT, digest, run_record, write_atomically
 from lib.run.parameters import defaults
+from lib.scans import FILES
 
 
 class Run:
@@ -38,34 +38,40 @@ class Run:
 
     def scans(self):
         """Read the scans table with its split."""
-        return read_table(self.scans_file, "01_data_split")
-
-    def folder(self, name, *inputs):
-        """Folder of results that can be used again: emptied if it was made from other inputs than these (JSON-like)."""
-        folder, made_from = self.build / name, digest(list(inputs))
-        record = folder / "inputs.txt"
-        if not record.exists() or record.read_text() != made_from:
-            shutil.rmtree(folder, ignore_errors=True)
-            write_atomically(record, lambda file: file.write_text(made_from))
-        return folder
+        return read_table(self.scans_file, "01_data_split", dtype=str)
 
     def map(self, scan, description):
         """Path of a map in the space of a scan such as "sub-001_ses-1", named as BIDS derivatives are."""
         return self.build.joinpath("derivatives", *scan.split("_"), "anat", f"{scan}_{description}.nii.gz")
 
     def table(self, name):
-        """Read a table that this or an earlier notebook wrote, such as "03_lesions"."""
-        return read_table(self.figures / f"{name}.csv", f"number {name[:2]}")
+        """Read a table that this or an earlier notebook wrote, such as "03_lesions".
+
+        Raises FileNotFoundError if it is missing, ValueError if it was made from other scans than those of this run now.
+        """
+        path, writer = self.figures / f"{name}.csv", f"number {name[:2]}"
+        table, made_from = read_table(path, writer), json.loads(path.with_suffix(".json").read_text()).get("scans")
+        if made_from and made_from != self._scans_digest():
+            raise ValueError(f"{path} was made before the scans changed: run notebook {writer} again")
+        return table
 
     def save_table(self, table, name):
         """Write `<number>_<name>.csv`, and beside it a JSON that says what made it. Returns the table."""
-        save_table(table, self.figures / f"{self.notebook[:2]}_{name}", run_record(self.notebook, self.parameters))
+        save_table(table, self.figures / f"{self.notebook[:2]}_{name}", self._record())
         return table
 
     def save_figure(self, figure, name):
         """Write `<number>_<name>` as vector PDF and 300-dpi PNG, each carrying what made it. Returns the figure."""
-        save_figure(figure, self.figures / f"{self.notebook[:2]}_{name}", run_record(self.notebook, self.parameters))
+        save_figure(figure, self.figures / f"{self.notebook[:2]}_{name}", self._record())
         return figure
+
+    def _record(self):
+        of_scans = {"scans": self._scans_digest()} if self.scans_file.exists() and self.notebook > "01" else {}
+        return run_record(self.notebook, self.parameters) | of_scans
+
+    def _scans_digest(self):
+        """Of the contents of all scans and their split."""
+        return digest(self.scans().drop(columns=FILES).values.tolist())
 
 
 def save_table(table, path, record):
@@ -83,8 +89,8 @@ def save_figure(figure, path, record):
             write_atomically(path.with_suffix(suffix), partial(figure.savefig, dpi=300, metadata=metadata))
 
 
-def read_table(path, writer):
+def read_table(path, writer, dtype=None):
     """Read a table of a run, subjects and sessions as texts; writer: the notebook named if it is missing."""
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing: run notebook {writer} first, as `make paper` does")
-    return pd.read_csv(path, dtype={"subject": str, "session": str}, keep_default_na=False, na_values=["NaN"])
+    return pd.read_csv(path, dtype=dtype or {"subject": str, "session": str}, keep_default_na=False, na_values=["NaN"])

@@ -1,12 +1,11 @@
 """A finished run as one HTML file, which needs no network to be read, and as a PDF.
 
-    python -m lib.run.report build/demo figures/demo
+    python -m lib.run.report    settings are taken from the environment, as the Makefile hands them on
 
 writes `report.html` and, where a Chromium is installed, `report.pdf` beside the figures: claims, figures with their
 captions, tables, parameters and provenance, and the executed notebooks, to whose cells the numbers are linked.
 """
 
-import argparse
 import ast
 import base64
 import json
@@ -26,6 +25,7 @@ from pygments.formatters import HtmlFormatter
 from traitlets.config import Config
 
 from lib.provenance import write_atomically
+from lib.run.settings import Settings
 
 MAC_CHROME = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", MAC_CHROME)
@@ -154,13 +154,10 @@ def write_pdf(html, chromium):
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="python -m lib.run.report", description=__doc__.splitlines()[0])
-    parser.add_argument("build", type=Path, help="folder of the executed notebooks")
-    parser.add_argument("figures", type=Path, help="folder of the tables and figures")
-    given = parser.parse_args()
     try:
-        html = write_html(given.build, given.figures)
-    except FileNotFoundError as error:
+        settings = Settings.given()
+        html = write_html(settings.build, settings.figures)
+    except (FileNotFoundError, ValueError) as error:
         sys.exit(str(error))
     print(html)
     if chromium := find_chromium():

@@ -1,7 +1,6 @@
-"""Run one numbered notebook with papermill, or resolve the parameters of all: the two commands that the Makefile uses.
+"""Run one numbered notebook with papermill, with its parameters in <build>/parameters.
 
-python -m lib.run.runner resolve --profile demo --build build/demo --figures figures/demo [--set name=value ...]
-python -m lib.run.runner run notebooks/02_training.py --build build/demo --figures figures/demo
+python -m lib.run.runner notebooks/02_training.py --build build/demo --figures figures/demo
 """
 
 import argparse
@@ -15,28 +14,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from lib.provenance import ROOT, digest, lib_files, run_record, write_atomically
-from lib.run.parameters import resolve
 
-INTERACTIVE = "00_explore"  # made for the screen: no part of the chain, here and in the Makefile, which reads this line
+INTERACTIVE = "00_explore"  # made for the screen: no part of the chain
 NOTEBOOKS = sorted(path for path in (ROOT / "notebooks").glob("[0-9][0-9]_*.py") if path.stem != INTERACTIVE)
-
-
-def resolve_parameters(profile, build, figures, overrides):
-    """Write `<build>/parameters/<notebook>.json`, touching only those that change, so that make reruns only these.
-
-    The scheduler says where numbers are computed, not which: a file in which nothing else changes keeps its date.
-    """
-    overrides = [f"build={build}", f"figures={figures}", *overrides]
-    resolved = resolve(NOTEBOOKS, ROOT / "notebooks" / "params" / f"{profile}.yml", overrides)
-    anywhere = {"scheduler": ""}
-    for notebook, parameters in resolved.items():
-        path, text = Path(build, "parameters", f"{notebook}.json"), json.dumps(parameters, indent=1) + "\n"
-        before = path.read_text() if path.exists() else "{}"
-        if before != text:
-            date = path.stat().st_mtime_ns if json.loads(before) | anywhere == json.loads(text) | anywhere else None
-            write_atomically(path, lambda file, text=text: file.write_text(text))
-            if date:
-                os.utime(path, ns=(date, date))
 
 
 def run_notebook(notebook, build, figures):
@@ -93,22 +73,11 @@ def _write_provenance(name, parameters, figures, started):
 
 def main():
     parser = argparse.ArgumentParser(prog="python -m lib.run.runner", description=__doc__.splitlines()[0])
-    commands = parser.add_subparsers(dest="command", required=True)
-    resolving = commands.add_parser("resolve", help="check and write the parameters of every notebook")
-    resolving.add_argument("--profile", required=True)
-    resolving.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE")
-    running = commands.add_parser("run", help="execute one notebook")
-    running.add_argument("notebook", type=Path)
-    for command in (resolving, running):
-        command.add_argument("--build", required=True)
-        command.add_argument("--figures", required=True)
+    parser.add_argument("notebook", type=Path)
+    for folder in ("--build", "--figures"):
+        parser.add_argument(folder, required=True, type=Path)
     given = parser.parse_args()
-    if given.command == "run":
-        return run_notebook(given.notebook, Path(given.build), Path(given.figures))
-    try:
-        return resolve_parameters(given.profile, given.build, given.figures, given.set)
-    except ValueError as error:
-        sys.exit(str(error))
+    run_notebook(given.notebook, given.build, given.figures)
 
 
 if __name__ == "__main__":

@@ -11,20 +11,18 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from itertools import takewhile
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from tqdm import tqdm
 
 from lib.provenance import ROOT, digest, lib_files, write_atomically
+from lib.run.settings import inputs_of
 
 WITHOUT_EFFECT = ("build", "figures", "scheduler")  # parameters on which no result depends
-FILES = ("data", "weights")  # parameters that name files of the user
-RUNNER = (sys.executable, "-m", "lib.run.runner", "run")
+RUNNER = (sys.executable, "-m", "lib.run.runner")
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,14 +51,14 @@ class Stage:
 def plan_stages(chains, folder):
     """Last stage of each chain of (notebook, parameters); chains that agree up to a notebook share the stages up to it.
 
-    A folder's name is a digest of the parameters, the notebook and its part of lib, here and at every stage before,
-    and of the times of the user's files.
+    A folder's name is a digest of the parameters, the inputs (`inputs_of`), the notebook and its part of lib, here and at
+    every stage before.
     """
     known, last = {}, []
     for chain in chains:
         stage, key = None, ""
         for notebook, parameters in chain:
-            key = digest(key, _decisive(parameters), _changed(parameters), _code(notebook))
+            key = digest(key, _decisive(parameters), inputs_of(parameters), _code(notebook))
             stage = known.setdefault(key, Stage(notebook, parameters, stage, Path(folder, f"{notebook.stem}-{key}")))
         last.append(stage)
     return last
@@ -78,12 +76,12 @@ def unfinished(stages):
 def adopt_stages(stages, build, figures):
     """Take over what `make paper` has executed in these folders with the same parameters and is up to date."""
     for stage in stages:
-        if all(_same_parameters(one, build) for one in stage.lineage) and _up_to_date(stage, build, figures):
+        if all(_same(one, build) for one in stage.lineage) and _up_to_date(stage, build, figures):
             names = [one.notebook.stem for one in stage.lineage]
             later = [path.name for path in build.glob("*.ipynb") if path.stem not in names]
             numbers = tuple(name[:3] for name in names)
             others = [path.name for path in figures.iterdir() if not path.name.startswith(numbers)]
-            left_out = ["sweeps", "parameters", "dependencies", *later]
+            left_out = ["sweeps", "parameters", "inputs", "dependencies", "lock", *later]
             _link(stage.folder, {".": (build, left_out), "figures": (figures, others)})
 
 
@@ -118,25 +116,8 @@ def run_stages(stages, jobs):
     return failed
 
 
-@contextmanager
-def one_at_a_time(folder):
-    """Keep others from running stages in a folder. Raises ValueError if they do."""
-    try:
-        with FileLock(folder / "lock", blocking=False):
-            yield
-    except Timeout:
-        raise ValueError(f"another sweep runs in {folder}: wait for it") from None
-
-
 def _decisive(parameters):
     return {name: value for name, value in parameters.items() if name not in WITHOUT_EFFECT}
-
-
-def _changed(parameters):
-    """When the user's files were changed; weights with the JSON that describes them."""
-    given = {name: ROOT / parameters[name] for name in FILES if parameters.get(name)}
-    files = [*given.values(), *([given["weights"].with_suffix(".json")] if "weights" in given else [])]
-    return [file.stat().st_mtime_ns for file in files if file.exists()]
 
 
 @cache
@@ -144,17 +125,20 @@ def _code(notebook):
     return digest(notebook, *lib_files(notebook))
 
 
-def _same_parameters(stage, build):
-    file = build / "parameters" / f"{stage.notebook.stem}.json"
-    return file.exists() and _decisive(json.loads(file.read_text())) == _decisive(stage.parameters)
+def _same(stage, build):
+    """Whether parameters and inputs of a stage are those with which make has executed its notebook in build."""
+    files = [build / folder / f"{stage.notebook.stem}.json" for folder in ("parameters", "inputs")]
+    if not all(file.exists() for file in files):
+        return False
+    parameters, inputs = (json.loads(file.read_text()) for file in files)
+    return _decisive(parameters) == _decisive(stage.parameters) and inputs == inputs_of(stage.parameters)
 
 
 def _up_to_date(stage, build, figures):
     """Whether make would not execute the notebook of a stage again."""
     executed = build / f"{stage.notebook.stem}.ipynb"
-    known = {name: value for one in stage.lineage for name, value in one.parameters.items()}
-    given = [f"{name.upper()}={known.get(name, '')}" for name in FILES]
-    command = ["make", "--question", f"BUILD={build}", f"FIGURES={figures}", *given, str(executed)]
+    chain = " ".join(one.notebook.stem for one in stage.lineage)
+    command = ["make", "--question", f"BUILD={build}", f"FIGURES={figures}", f"CHAIN={chain}", str(executed)]
     return executed.exists() and subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode == 0
 
 
@@ -189,4 +173,7 @@ def _start(stage, environment):
     write_atomically(folder / "parameters" / f"{name}.json", lambda file: file.write_text(parameters))
     command = [*RUNNER, str(stage.notebook), "--build", str(folder), "--figures", str(folder / "figures")]
     with stage.log.open("w") as log:
-        return subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True)
+        options = {"cwd": ROOT, "env": environment, "stdout": log, "stderr": log}
+        return subprocess.Popen(
+            command, **options, start_new_session=True, close_fds=False
+        )  # holds the lock of the run

@@ -24,11 +24,13 @@ import pandas as pd
 import yaml
 
 from lib.figures import check_plot, plot_sweep, sweep_numbers
-from lib.provenance import ROOT, run_record
-from lib.run.parameters import resolve, with_changes
+from lib.provenance import run_record
+from lib.run.paper import one_at_a_time
+from lib.run.parameters import with_changes
 from lib.run.paths import read_table, save_figure, save_table
 from lib.run.runner import NOTEBOOKS
-from lib.run.stages import adopt_stages, one_at_a_time, plan_stages, run_stages, unfinished
+from lib.run.settings import Settings
+from lib.run.stages import adopt_stages, plan_stages, run_stages, unfinished
 
 NEEDED = ("name", "question", "table", "plot")
 KNOWN = (*NEEDED, "grid", "points", "where")
@@ -140,7 +142,8 @@ def run_sweep(sweep, base, first, notebooks, build, figures, jobs):
     resolved = resolve_points(sweep, base, chain)
     values = swept_values(sweep, resolved, chain)
     last = plan_stages([[(path, point[path.stem]) for path in chain] for point in resolved], build / "sweeps")
-    adopt_stages(unfinished(last), build, figures)
+    with one_at_a_time(build):
+        adopt_stages(unfinished(last), build, figures)
     missing = unfinished(last)
     print(f"{sweep.name}: {len(last)} points, {len(missing)} notebooks to run for them", file=sys.stderr)
     failed = run_stages(missing, jobs)
@@ -164,21 +167,14 @@ def run_sweep(sweep, base, first, notebooks, build, figures, jobs):
 def main():
     parser = argparse.ArgumentParser(prog="python -m lib.run.sweep", description=__doc__.splitlines()[0])
     parser.add_argument("sweep", help="YAML file, such as notebooks/sweeps/noise.yml")
-    parser.add_argument("--profile", required=True)
-    parser.add_argument("--build", required=True, type=Path)
-    parser.add_argument("--figures", required=True, type=Path)
-    parser.add_argument("--first", nargs="*", required=True, help="notebooks that others read from, as far as they run")
-    parser.add_argument("--set", nargs="*", default=[], metavar="NAME=VALUE")
-    parser.add_argument("--jobs", type=int, default=2, help="notebooks at a time")
     given = parser.parse_args()
-    if given.jobs < 1:
-        parser.error(f"--jobs is {given.jobs}: at least one notebook has to run")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        sweep = read_sweep(given.sweep)
-        base = resolve(NOTEBOOKS, ROOT / "notebooks" / "params" / f"{given.profile}.yml", given.set)
-        with one_at_a_time(given.build / "sweeps"):
-            failed = run_sweep(sweep, base, given.first, NOTEBOOKS, given.build, given.figures, given.jobs)
+        sweep, settings = read_sweep(given.sweep), Settings.given()
+        base, build = settings.parameters(), settings.build
+        first = [path.stem for path in settings.notebooks if ("01" if settings.data else "00") < path.stem < "04"]
+        with one_at_a_time(build / "sweeps"):
+            failed = run_sweep(sweep, base, first, NOTEBOOKS, build, settings.figures, int(settings.jobs))
     except ValueError as error:
         sys.exit(str(error))
     except KeyboardInterrupt:

@@ -13,6 +13,7 @@ from scipy import ndimage
 from lib.exact import predict_lesion
 from lib.lesions import healthy_volumes, instance_mask, white_and_grey_matter
 from lib.network import loaded_network, loaded_scan
+from lib.provenance import code_digest, kept_folder
 from lib.saliency.cam import layer_activations
 from lib.saliency.maps import lesion_maps, map_name, numpy_generator, saved_maps
 from lib.saliency.measures import measure_maps
@@ -53,13 +54,15 @@ def find_instances(item, *, path, **options):
 def explain_instances(item, *, weights, device, folder, edges_mm, settings):
     """Numbers and radial profiles (`measure_maps`) of the maps of lesions, two tables that begin with their facts.
 
-    The lesions are of `find_instances`.  folder: where maps are kept, a folder a scan; those that are there are read.
+    The lesions are of `find_instances`.  folder: where maps are kept, a folder a lesion; those that are there are read,
+    if they were made from the same images, voxels, weights, settings and code.
     edges_mm: of the profile.  settings: of `lesion_maps`.  Adds mean_logit over the lesion, and whole_probability, the
     mean of its softmax.
     """
     row, lesions = item
-    scan, model = loaded_scan(row), loaded_network(weights, device)[0]
+    scan, (model, description) = loaded_scan(row), loaded_network(weights, device)
     volume, tables = torch.as_tensor(scan.image)[None], []
+    made_from = [row["flair_digest"], row["t1w_digest"], description, settings, code_digest(explain_instances)]
     activations = cache(lambda: layer_activations(model, volume, settings["layer"]))
 
     def compute(mask, lesion):
@@ -69,8 +72,9 @@ def explain_instances(item, *, weights, device, folder, edges_mm, settings):
     for lesion in lesions:
         mask = np.zeros(scan.brain.shape, bool)
         mask.flat[lesion["where"]] = True
-        place = folder / row["scan"], map_name(lesion), scan.affine, mask.shape
-        maps = saved_maps(*place, partial(compute, mask, lesion))
+        name = map_name(lesion)
+        kept = kept_folder(folder / name, made_from, lesion["where"].tolist())
+        maps = saved_maps(kept, name, scan.affine, mask.shape, partial(compute, mask, lesion))
         logits = predict_lesion(model, volume, mask)
         facts = {name: value for name, value in lesion.items() if name != "where"}
         facts |= {"mean_logit": logits[:, 1].mean().item(), "whole_probability": logits.softmax(1)[:, 1].mean().item()}

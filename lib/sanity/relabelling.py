@@ -14,7 +14,7 @@ import torch
 from lib.network import PatchBatches, ScanPatches, build_network, train_network
 from lib.provenance import digest
 from lib.sanity.checks import correlate_maps, seeded_map
-from lib.scans import load_lesions, save_map
+from lib.scans import FILES, load_lesions, save_map
 
 
 def mirror_masks(rows, folder):
@@ -26,7 +26,7 @@ def mirror_masks(rows, folder):
     for row in rows:
         path = Path(folder, f"{row['scan']}_desc-mirrored_mask.nii.gz")
         save_map(load_lesions(row)[0][::-1].astype(np.uint8), row["lesions"], path)
-        mirrored.append(row | {"lesions": str(path)})
+        mirrored.append(row | {"lesions": str(path), "lesions_digest": digest(path)})
     return mirrored
 
 
@@ -37,7 +37,12 @@ def train_control(rows, validation_row, architecture, checkpoint, *, steps, patc
     """
     sizes = {"steps": steps, "patch_size": patch_size, "scans_per_step": 2, "patches_per_scan": 1}
     batches = PatchBatches(ScanPatches(rows, cached=len(rows)), **sizes, seed=seed)
-    made_from = [architecture, sizes, seed, [digest(Path(row[name])) for row in rows for name in ("flair", "lesions")]]
+    made_from = [
+        architecture,
+        sizes,
+        seed,
+        [row[f"{name}_digest"] for row in (*rows, validation_row) for name in FILES],
+    ]
     options = {"loss": "dice_ce", "learning_rate": 1e-2, "weight_decay": 1e-5, "validate_every": steps}
     with torch.random.fork_rng():
         torch.manual_seed(seed)

@@ -6,7 +6,16 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "checks": ["check_scans"],
-        "images": ["FILES", "SEQUENCES", "Scan", "load_lesions", "load_masks", "load_scan", "normalise"],
+        "images": [
+            "FILES",
+            "SEQUENCES",
+            "Scan",
+            "load_lesions",
+            "load_masks",
+            "load_scan",
+            "normalise",
+            "with_digests",
+        ],
         "maps": ["load_cut", "load_map", "save_cut", "save_map"],
         "table": ["SPLITS", "find_scans", "split_patients"],
     },

@@ -1,9 +1,12 @@
 """Loading scans: images in RAS, z-scored or as stored, brain and lesions."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+
+from lib.provenance import digest
 
 FILES = ["flair", "t1w", "lesions"]  # of a scan: columns of the scans table
 SEQUENCES = ("FLAIR", "MPRAGE")  # the channels of an image, in their order
@@ -24,10 +27,22 @@ class Scan:
         return tuple(float(size) for size in nib.affines.voxel_sizes(self.affine))
 
 
+def with_digests(table):
+    """The scans table with digests of the contents of the files (flair_digest, ...), by which results are kept."""
+    return table.assign(**{f"{name}_digest": [digest(Path(file)) for file in table[name]] for name in FILES})
+
+
+def _read(row, name):
+    """Image in RAS. Raises ValueError if the row has a digest of its file, and the file has changed since."""
+    if row.get(f"{name}_digest") not in (None, digest(Path(row[name]))):
+        raise ValueError(f"{row[name]} has changed since notebook 01_data_split read it: run that notebook again")
+    return nib.as_closest_canonical(nib.load(row[name]))
+
+
 def load_scan(row, normalised=True):
     """Scan of one row of the scans table, in RAS, each channel z-scored over its own non-zero voxels (background stays 0),
-    or as it is stored."""
-    images = [nib.as_closest_canonical(nib.load(row[name])) for name in FILES[:2]]
+    or as it is stored. Raises ValueError if a file is not the one of which the row has a digest (`with_digests`)."""
+    images = [_read(row, name) for name in FILES[:2]]
     raw = np.stack([image.get_fdata(dtype=np.float32) for image in images])
     image = normalise(raw) if normalised else raw
     return Scan(row["scan"], image, (raw != 0).any(0), load_lesions(row)[0], images[0].affine)
@@ -48,5 +63,5 @@ def load_masks(row):
 
 def load_lesions(row):
     """Lesions, (X, Y, Z) bool, and affine (4, 4) of one row of the scans table, in RAS."""
-    lesions = nib.as_closest_canonical(nib.load(row["lesions"]))
+    lesions = _read(row, "lesions")
     return np.asanyarray(lesions.dataobj) != 0, lesions.affine

@@ -1,15 +1,12 @@
 """The panel of notebook 00_explore, in an event loop as a kernel has one: choices, their results, and what goes wrong."""
 
 import asyncio
-import subprocess
 from html import unescape
 
 import nibabel as nib
 import pytest
 
 from lib.explorer.panel import Explorer
-from lib.provenance import ROOT
-from lib.run.runner import NOTEBOOKS
 
 SETTINGS = {"n_samples": 2, "noise_fraction": 0.05, "largest_radius_mm": 6}
 SOURCE = {"data": "", "weights": "", "layer": "model.1.submodule.2.conv", "device": "cpu", "seed": 0}
@@ -119,12 +116,3 @@ def test_a_method_that_fails_says_why_and_the_next_works(explored_run):
     wrong, right = with_panel(explored_run, use, layer="model.9")
     assert "no layer 'model.9'" in unescape(wrong)
     assert "explained in" in right
-
-
-def test_it_is_no_part_of_the_chain_for_make_and_runner_alike():
-    words = ["make", "--print-data-base", "--question", "help"]
-    printed = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False).stdout
-    line = next(line for line in printed.splitlines() if line.startswith("NOTEBOOKS := "))
-    assert line.split()[2:] == [path.stem for path in NOTEBOOKS]
-    assert "00_explore" not in line
-    assert (ROOT / "notebooks" / "00_explore.py").exists()

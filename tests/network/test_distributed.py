@@ -16,6 +16,7 @@ from lib.network.weights import save_weights
 from lib.provenance import ROOT
 from lib.run.parameters import defaults
 from lib.run.paths import Run
+from lib.scans.images import with_digests
 from lib.scans.table import find_scans
 
 
@@ -60,6 +61,19 @@ def test_the_notebook_takes_up_what_torchrun_has_trained(run, capsys, monkeypatc
     assert (loss, validation) == (trained["loss"], trained["validation"])
     for name, expected in trained["best"].items():
         assert torch.equal(model.state_dict()[name], expected)
+
+
+def test_a_training_does_not_go_on_with_exchanged_images(run, tmp_path, capsys):
+    scans = run.scans()
+    rows = {split: table.to_dict("records") for split, table in scans.groupby("split")}
+    other = Run("02_training", run.parameters | {"build": str(tmp_path), "steps": 2})
+    started = []
+    for flair_digest in ("1", "1", "2"):
+        other.save_scans(with_digests(scans).assign(flair_digest=flair_digest))
+        model, _ = starting_network(other.parameters, "cpu")
+        fit(other, model, build_batches(other.parameters, rows["train"]), rows["validation"])
+        started.append("goes on from step 2" in capsys.readouterr().out)
+    assert started == [False, True, False]
 
 
 def test_the_network_and_its_batches_follow_from_the_parameters(run):

@@ -48,11 +48,19 @@ def test_a_figure_carries_the_parameters_and_is_300_dpi(run):
     assert b"/CIDFontType2" in pdf  # TrueType, as journals ask for; matplotlib's default is Type 3
 
 
-def test_a_folder_is_emptied_when_what_it_is_made_from_changes(run):
-    kept = run.folder("maps", {"n": 1}) / "map.txt"
-    kept.write_text("1")
-    assert (run.folder("maps", {"n": 1}) / "map.txt").exists()
-    assert not (run.folder("maps", {"n": 2}) / "map.txt").exists()
+def test_a_table_of_other_scans_than_those_of_the_run_is_refused(run):
+    scans = pd.DataFrame(
+        {"scan": ["sub-01"], "flair": ["a.nii"], "t1w": ["b.nii"], "lesions": ["c.nii"], "flair_digest": ["1e5"]}
+    )
+    run.save_scans(scans)
+    run.save_table(pd.DataFrame({"value": [1]}), "things")
+    run.save_scans(scans.assign(flair="moved.nii"))
+    assert run.table("01_things")["value"].tolist() == [1]
+    run.save_scans(scans.assign(flair_digest="100000"))
+    with pytest.raises(
+        ValueError, match="01_things.csv was made before the scans changed: run notebook number 01 again"
+    ):
+        run.table("01_things")
 
 
 def test_maps_are_named_as_bids_derivatives(run):

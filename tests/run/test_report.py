@@ -57,9 +57,9 @@ def cells():
 @pytest.fixture
 def run(tmp_path, cells):
     """Folders of a run with one notebook."""
-    build, figures = tmp_path / "build", tmp_path / "figures"
+    build, figures = tmp_path / "build" / "demo", tmp_path / "figures" / "demo"
     (figures / "provenance").mkdir(parents=True)
-    build.mkdir()
+    build.mkdir(parents=True)
     nbformat.write(
         new_notebook(cells=list(cells.values()), metadata={"widgets": {"state": {}}}), build / "03_evaluation.ipynb"
     )
@@ -189,7 +189,7 @@ def test_the_report_is_printed_to_a_pdf(run, chromium):
 
 def test_without_a_chromium_it_is_said_and_the_html_is_there(run, monkeypatch, capsys):
     monkeypatch.setattr(report.shutil, "which", lambda name: None)
-    monkeypatch.setattr("sys.argv", ["report", *map(str, run)])
+    monkeypatch.setenv("RUN_OUT", str(run[0].parents[1]))
     main()
     assert "no PDF: none of chromium" in capsys.readouterr().err
     assert (run[1] / "report.html").exists()

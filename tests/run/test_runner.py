@@ -7,7 +7,7 @@ import time
 import nbformat
 import pytest
 
-from lib.run.runner import NOTEBOOKS, resolve_parameters, run_notebook
+from lib.run.runner import run_notebook
 
 NOTEBOOK = """# %% tags=["parameters"]
 build = ""
@@ -68,29 +68,3 @@ def test_a_failing_notebook_is_not_taken_for_done(place, capsys):
     assert "07_test.failed.ipynb" in str(stop.value)
     assert sorted(path.name for path in (folder / "build").glob("*.ipynb")) == ["07_test.failed.ipynb"]
     assert not (folder / "figures" / "07_numbers.csv").exists()
-
-
-def test_parameters_are_rewritten_only_where_they_change(tmp_path):
-    build, figures = tmp_path / "build", tmp_path / "figures"
-    resolve_parameters("smoke", build, figures, [])
-    before = {path.name: path.stat().st_mtime_ns for path in (build / "parameters").iterdir()}
-    assert len(before) == len(NOTEBOOKS) >= 6
-    resolve_parameters("smoke", build, figures, ["06_context_radius.n_lesions=4"])
-    after = {path.name: path.stat().st_mtime_ns for path in (build / "parameters").iterdir()}
-    assert {name for name in before if before[name] != after[name]} == {"06_context_radius.json"}
-
-
-def test_where_numbers_are_computed_makes_no_notebook_run_again(tmp_path):
-    path = tmp_path / "parameters" / "03_evaluation.json"
-    resolve_parameters("smoke", tmp_path, tmp_path, [])
-    before = path.stat().st_mtime_ns
-    resolve_parameters("smoke", tmp_path, tmp_path, ["scheduler=tcp://127.0.0.1:8786"])
-    assert json.loads(path.read_text())["scheduler"] == "tcp://127.0.0.1:8786"
-    assert path.stat().st_mtime_ns == before
-    resolve_parameters("smoke", tmp_path, tmp_path, ["03_evaluation.shown_scans=1"])
-    assert path.stat().st_mtime_ns != before
-
-
-@pytest.mark.parametrize("profile", ["smoke", "demo", "paper"])
-def test_every_profile_resolves(tmp_path, profile):
-    resolve_parameters(profile, tmp_path, tmp_path, [])

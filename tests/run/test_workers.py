@@ -23,6 +23,7 @@ from lib.network.work import evaluate_scan, predict_scan
 from lib.run import workers
 from lib.run.workers import compute_each, group_by_scan
 from lib.saliency.maps import lesion_maps
+from lib.scans.images import with_digests
 from lib.scans.maps import load_map
 from lib.scans.table import find_scans
 
@@ -48,7 +49,7 @@ def inputs(tmp_path_factory):
     torch.manual_seed(0)
     architecture, weights = {"name": "unet", "channels": [4, 8], "strides": [2]}, folder / "unet.safetensors"
     save_weights(build_network(**architecture), weights, architecture=architecture, window=16)
-    return find_scans(folder / "bids").to_dict("records"), weights
+    return with_digests(find_scans(folder / "bids")).to_dict("records"), weights
 
 
 class Folder:

@@ -1,15 +1,18 @@
 """Items of work of notebook 4: what is explained, maps that are kept, numbers that do not depend on the order of work."""
 
+from functools import partial
+
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from lesion_work import chosen_lesions
+from lesion_work import SETTINGS, chosen_lesions
 
 from lib.exact.windows import whole_logits
 from lib.network.loaded import loaded_network, loaded_scan
 from lib.saliency.work import scan_instances
-from lib.scans.images import Scan
+from lib.scans.images import Scan, with_digests
 from lib.scans.maps import load_cut
 
 
@@ -52,11 +55,33 @@ def test_the_peak_in_the_table_is_that_of_the_map_in_the_folder(work):
     row, (lesion, *_) = items[0]
     numbers, _ = explain((row, [lesion]))
     scan = loaded_scan(row)
-    name = f"{row['scan']}_label-{lesion['kind']}{lesion['label']:03d}_desc-smoothgradmax.nii.gz"
-    saved = load_cut(explain.keywords["folder"] / row["scan"] / name, scan.affine, scan.brain.shape)
+    name = f"{row['scan']}_label-{lesion['kind']}{lesion['label']:03d}"
+    saved = load_cut(
+        explain.keywords["folder"] / name / f"{name}_desc-smoothgradmax.nii.gz", scan.affine, scan.brain.shape
+    )
     peaks = numbers[numbers["method"] == "smoothgrad_max"].set_index("sequence")["peak"]
     for sequence, channel in zip(("FLAIR", "MPRAGE"), saved, strict=True):
         assert peaks[sequence] == channel.flat[np.abs(channel).argmax()]
+
+
+@pytest.mark.parametrize("changed", ["flair", "t1w", "voxels", "settings"])
+def test_maps_made_from_other_inputs_are_those_of_a_clean_folder(work, tmp_path, changed):
+    """Another image, another place under the same label, other settings: `explain_instances` computes anew."""
+    explain, items = work["explain instances"]
+    row, (lesion, *_) = items[0]
+    kept = partial(explain, folder=tmp_path / "kept")
+    (before, _), clean = kept((row, [lesion])), partial(explain, folder=tmp_path / "clean")
+    if changed == "voxels":
+        lesion = lesion | {"where": lesion["where"] + 1}
+    elif changed == "settings":
+        kept, clean = (partial(one, settings=SETTINGS | {"seed": 1}) for one in (kept, clean))
+    else:
+        image, file = nib.load(row[changed]), tmp_path / f"{changed}.nii.gz"
+        nib.save(nib.Nifti1Image(np.asarray(image.dataobj)[::-1].copy(), image.affine), file)
+        (row,) = with_digests(pd.DataFrame([row | {changed: str(file)}])).to_dict("records")
+    (after, _), (expected, _) = kept((row, [lesion])), clean((row, [lesion]))
+    pd.testing.assert_frame_equal(after, expected)
+    assert not after["peak"].equals(before["peak"])
 
 
 def test_healthy_volumes_of_a_true_positive_have_its_shape_and_lie_apart_in_their_tissue():

@@ -2,6 +2,7 @@
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from literal import SHAPE, block, random_unet, scan
@@ -10,7 +11,7 @@ from lib.exact.windows import find_window
 from lib.saliency.maps import lesion_generator
 from lib.sanity.checks import regions, window_maps
 from lib.sanity.relabelling import compare_networks, mirror_masks, train_control
-from lib.scans.images import load_lesions, load_scan
+from lib.scans.images import load_lesions, load_scan, with_digests
 
 ARCHITECTURE = {"name": "unet", "channels": [4, 8], "strides": [2]}
 
@@ -31,7 +32,7 @@ def rows(tmp_path):
             row[kind] = str(tmp_path / f"{name}_{kind}.nii.gz")
             nib.save(nib.Nifti1Image(data, affine), row[kind])
         rows.append(row)
-    return rows
+    return with_digests(pd.DataFrame(rows)).to_dict("records")
 
 
 def test_mirrored_masks_are_those_of_the_other_side(rows, tmp_path):

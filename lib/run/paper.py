@@ -1,0 +1,55 @@
+"""`make paper`: checks what is asked for, and hands the notebooks over to make, which runs those that are not up to date.
+
+python -m lib.run.paper    settings are taken from the environment, as the Makefile hands them on
+"""
+
+import fcntl
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+
+from lib.provenance import ROOT
+from lib.run.settings import Settings, write_parameters
+
+OF_MAKE = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")  # of the make that called: it is not the one that runs the notebooks
+
+
+@contextmanager
+def one_at_a_time(folder):
+    """Keep other runs from a folder. Raises ValueError if one is at work there.
+
+    Processes that are started with ``close_fds=False``, or take the place of this one, hold the lock too: as long as one of
+    them lives, even if this one is killed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ValueError(f"another run is at work in {folder}: wait for it, or end it") from None
+        os.set_inheritable(file.fileno(), True)
+        yield
+
+
+def main():
+    try:
+        settings = Settings.given()
+        resolved = settings.parameters()
+        with one_at_a_time(settings.build):
+            write_parameters(resolved, settings.build)
+            if settings.scheduler:
+                subprocess.run([sys.executable, "-m", "lib.run.workers", settings.scheduler], cwd=ROOT, check=True)
+            chain = " ".join(path.stem for path in settings.notebooks)
+            given = {"BUILD": settings.build, "FIGURES": settings.figures, "CHAIN": chain, "ONLY": settings.only}
+            command = ["make", "--no-print-directory", f"--jobs={settings.jobs}", "chain"]
+            environment = {name: value for name, value in os.environ.items() if name not in OF_MAKE}
+            os.execvpe("make", [*command, *(f"{name}={value}" for name, value in given.items())], environment)
+    except ValueError as error:
+        sys.exit(str(error))
+    except subprocess.CalledProcessError as error:  # it has said why
+        sys.exit(error.returncode)
+
+
+if __name__ == "__main__":
+    main()
