@@ -16,6 +16,7 @@ JOBS    ?= 2
 # What is given reaches the commands as it was written, whatever characters are in it (lib/run/settings.py).
 GIVEN := PROFILE DATA TRAIN WEIGHTS OUT DEVICE SCHEDULER SET ONLY REAL SWEEP JOBS
 $(foreach name,$(GIVEN),$(eval export RUN_$(name) := $$(value $(name))))
+unexport $(GIVEN)
 
 # Inside the conda environment of environment.yml that one is used; otherwise .venv is made.
 ifeq ($(CONDA_DEFAULT_ENV),instance-saliency)
@@ -55,7 +56,7 @@ lock: $(STAMP) ## pin every package anew, for all platforms, after a change of p
 paper: $(STAMP) ## run the numbered notebooks and write every figure and table into figures/<profile>/
 	@$(PYTHON) -m lib.run.paper
 
-# The make that lib.run.paper starts, with BUILD, FIGURES, CHAIN (the notebooks of the run) and ONLY.
+# The make that lib.run.paper starts, with BUILD, FIGURES, CHAIN (the notebooks of the run), ONLY, and COHORT (the one that makes the scans).
 EXECUTED := $(patsubst %,$(BUILD)/%.ipynb,$(or $(ONLY),$(CHAIN)))
 chain: $(EXECUTED)
 	$(if $(ONLY),,@$(PYTHON) -m lib.statistics.claims $(FIGURES) $(if $(filter figures/demo,$(FIGURES)),README.md))
@@ -65,10 +66,10 @@ ifdef BUILD
 $(BUILD)/%.ipynb: notebooks/%.py $(BUILD)/parameters/%.json $(BUILD)/inputs/%.json
 	@$(PYTHON) -m lib.run.runner $< --build $(BUILD) --figures $(FIGURES)
 
-# What a notebook reads was written by the numbers before it; with DATA, number 0 makes no scans.
+# What a notebook reads was written by the numbers before it.
 SPLIT      := $(BUILD)/01_data_split.ipynb
 EVALUATION := $(BUILD)/03_evaluation.ipynb
-$(SPLIT): $(if $(DATA),,$(BUILD)/00_cohort.ipynb)
+$(SPLIT): $(patsubst %,$(BUILD)/%.ipynb,$(COHORT))
 $(BUILD)/02_training.ipynb: $(SPLIT)
 $(EVALUATION): $(SPLIT) $(patsubst %,$(BUILD)/%.ipynb,$(filter 02_training,$(CHAIN)))
 AFTER_03   := $(filter-out 00% 01% 02% 03%,$(CHAIN))

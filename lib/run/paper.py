@@ -42,6 +42,7 @@ def main():
                 subprocess.run([sys.executable, "-m", "lib.run.workers", settings.scheduler], cwd=ROOT, check=True)
             chain = " ".join(path.stem for path in settings.notebooks)
             given = {"BUILD": settings.build, "FIGURES": settings.figures, "CHAIN": chain, "ONLY": settings.only}
+            given["COHORT"] = "" if settings.data else "00_cohort"
             command = ["make", "--no-print-directory", f"--jobs={settings.jobs}", "chain"]
             environment = {name: value for name, value in os.environ.items() if name not in OF_MAKE}
             os.execvpe("make", [*command, *(f"{name}={value}" for name, value in given.items())], environment)

@@ -138,7 +138,8 @@ def _up_to_date(stage, build, figures):
     """Whether make would not execute the notebook of a stage again."""
     executed = build / f"{stage.notebook.stem}.ipynb"
     chain = " ".join(one.notebook.stem for one in stage.lineage)
-    command = ["make", "--question", f"BUILD={build}", f"FIGURES={figures}", f"CHAIN={chain}", str(executed)]
+    command = ["make", "--question", f"BUILD={build}", f"FIGURES={figures}", f"CHAIN={chain}"]
+    command += [f"COHORT={'' if stage.lineage[0].parameters.get('data') else '00_cohort'}", str(executed)]
     return executed.exists() and subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode == 0
 
 

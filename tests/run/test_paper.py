@@ -35,6 +35,7 @@ def make(*words):
 )
 def test_no_character_is_lost_or_run_on_the_way_through_make_and_the_shell(name, value):
     assert make("paper", f"{name}={value}", f"PYTHON=printenv RUN_{name}; true").stdout == f"{value}\n"
+    assert not (ROOT / "x").exists()
 
 
 def test_data_that_is_not_there_is_named_before_anything_runs():
