@@ -29,7 +29,7 @@ from lib.network import (
 from lib.provenance import ROOT, code_digest, digest, run_record, write_atomically
 from lib.run import save_figure
 from lib.saliency import copy_maps, grad_cam, layer_activations, lesion_generator, map_name, measure_maps
-from lib.scans import Scan, check_scans, find_scans, load_map, load_scan, normalise, save_map
+from lib.scans import Scan, check_scans, find_scans, is_whole, load_map, load_scan, normalise, save_map
 from lib.threads import one_thread
 
 SHIPPED_WEIGHTS = "weights/unet.safetensors"
@@ -144,7 +144,7 @@ class Exploration:
         window, passes = settings["window"], 1 + settings["mirrored"]
         made_from = digest(self.weights, settings, Path(row["flair"]), Path(row["t1w"]), code_digest(predict_scan))
         path = self.run.build / "explore" / "predictions" / f"{row['scan']}_{made_from}.nii.gz"
-        if not path.exists():
+        if not is_whole(path):
             done = count(1)
             patches = len(patch_slices(np.maximum(scan.brain.shape, window).tolist(), window))
             with model.register_forward_hook(lambda *_: report(next(done) / patches / passes)):

@@ -2,6 +2,7 @@
 
 import functools
 import math
+import pickle
 
 import torch
 from pytorch_optimizer import SOAP
@@ -104,7 +105,13 @@ def _one_thread(_):
 
 def _resume(checkpoint, settings, parts):
     """The progress kept in the checkpoint, with the parts as they were then; that of a beginning if there is none."""
-    saved = torch.load(checkpoint, map_location="cpu", weights_only=True) if checkpoint.exists() else None
+    try:
+        saved = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        saved = None
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError):
+        saved = None
+        print(f"{checkpoint} is damaged: training starts anew")
     if saved and saved["progress"]["settings"] == settings:
         for name, part in parts.items():
             part.load_state_dict(saved[name])

@@ -10,7 +10,7 @@ from lib.network.inference import predict
 from lib.network.loaded import loaded_network, loaded_scan
 from lib.network.weights import prediction_settings
 from lib.provenance import code_digest, kept_folder
-from lib.scans import load_map, save_map
+from lib.scans import is_whole, load_map, save_map
 
 
 def predict_scan(row, *, weights, device, path):
@@ -19,7 +19,7 @@ def predict_scan(row, *, weights, device, path):
     (model, description), found = loaded_network(weights, device), path(row["scan"], "desc-pred_probseg")
     settings, images = prediction_settings(description), [row["flair_digest"], row["t1w_digest"]]
     kept_folder(found.parent, images, description["digest"], settings, code_digest(predict_scan))
-    if not found.exists():
+    if not is_whole(found):
         save_map(predict(model, loaded_scan(row).image, **settings), row["flair"], found)
     return found
 

@@ -107,6 +107,14 @@ def inputs_of(parameters):
     return found
 
 
+def _elsewhere(text):
+    """Content of a file as it would be if it were computed in another place; None if it is damaged."""
+    try:
+        return json.loads(text) | ANYWHERE
+    except ValueError:
+        return None
+
+
 def write_parameters(resolved, build):
     """Write `<build>/parameters/<notebook>.json` and `<build>/inputs/<notebook>.json` (`inputs_of`).
 
@@ -116,10 +124,9 @@ def write_parameters(resolved, build):
     for notebook, parameters in resolved.items():
         for folder, content in (("parameters", parameters), ("inputs", inputs_of(parameters))):
             path, text = Path(build, folder, f"{notebook}.json"), json.dumps(content, indent=1) + "\n"
-            before = path.read_text() if path.exists() else "{}"
+            before = path.read_text(errors="replace") if path.exists() else ""
             if before != text:
-                same = json.loads(before) | ANYWHERE == json.loads(text) | ANYWHERE
-                date = path.stat().st_mtime_ns if same else None
+                date = path.stat().st_mtime_ns if _elsewhere(before) == _elsewhere(text) else None
                 write_atomically(path, lambda file, text=text: file.write_text(text))
                 if date:
                     os.utime(path, ns=(date, date))

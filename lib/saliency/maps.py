@@ -9,7 +9,7 @@ from lib.provenance import digest
 from lib.saliency.cam import grad_cam
 from lib.saliency.gradients import smoothgrad
 from lib.saliency.scores import SCORES
-from lib.scans import load_cut, save_cut
+from lib.scans import is_whole, load_cut, save_cut
 
 METHODS = ["smoothgrad_max", "smoothgrad_mean", "grad_cam"]
 
@@ -52,12 +52,12 @@ def map_name(facts):
 
 
 def saved_maps(folder, name, affine, shape, compute):
-    """Maps of `lesion_maps` as they lie in a folder, one NIfTI a method; computed and written there if one is missing.
+    """Maps of `lesion_maps` as they lie in a folder, one NIfTI a method; computed and written there if one is missing or damaged.
 
     name: of the lesion. affine, shape: of the scan. compute: function without arguments that returns the maps.
     """
     paths = {method: Path(folder, f"{name}_desc-{method.replace('_', '')}.nii.gz") for method in METHODS}
-    if not all(path.exists() for path in paths.values()):
+    if not all(map(is_whole, paths.values())):
         for method, saliency in compute().items():
             save_cut(saliency, affine, paths[method])
     return {method: load_cut(path, affine, shape) for method, path in paths.items()}

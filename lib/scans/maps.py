@@ -20,6 +20,15 @@ def load_map(path):
     return np.asanyarray(nib.as_closest_canonical(nib.load(path)).dataobj)
 
 
+def is_whole(path):
+    """Whether a map is there and can be read to its end; one that cannot is to be computed again."""
+    try:
+        np.asanyarray(nib.load(path).dataobj)
+    except Exception:  # nibabel, gzip and zlib each raise their own kinds for a damaged file
+        return False
+    return True
+
+
 def save_cut(array, affine, path):
     """Write a map (C, X, Y, Z) in RAS as NIfTI (x, y, z, C), without loss cut to its box of non-zero values.
 

@@ -78,6 +78,16 @@ def test_more_averaged_steps_than_steps_are_refused(fit, tmp_path):
         fit(tmp_path / "a.ckpt", averaged_steps=7)
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.999])
+def test_a_damaged_checkpoint_is_said_and_not_used(fit, tmp_path, capsys, share):
+    checkpoint = tmp_path / "a.ckpt"
+    _, expected, _ = fit(checkpoint)
+    content = checkpoint.read_bytes()
+    checkpoint.write_bytes(content[: int(share * len(content))])
+    assert fit(checkpoint)[1] == expected
+    assert "a.ckpt is damaged: training starts anew" in capsys.readouterr().out
+
+
 def test_a_checkpoint_of_other_settings_is_not_used(fit, tmp_path, capsys):
     fit(tmp_path / "a.ckpt")
     _, loss, _ = fit(tmp_path / "a.ckpt", settings="b")

@@ -98,6 +98,15 @@ def test_other_data_of_the_same_names_gets_predictions_of_its_own(place):
     np.testing.assert_array_equal(two, predict(folder / "clean", of_notebook_1(other)))
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.999])
+def test_a_damaged_prediction_is_computed_again(place, share):
+    folder, row, predict = place
+    expected = predict(folder / "kept", of_notebook_1(row))
+    (file,) = (folder / "kept").rglob("*probseg*")
+    file.write_bytes(file.read_bytes()[: int(share * file.stat().st_size)])
+    np.testing.assert_array_equal(predict(folder / "kept", of_notebook_1(row)), expected)
+
+
 def test_a_prediction_is_used_again_if_images_weights_and_code_are_the_same(place, monkeypatch):
     folder, row, predict = place
     expected = predict(folder / "kept", of_notebook_1(row))

@@ -77,9 +77,13 @@ def test_maps_are_computed_once_and_read_afterwards(tmp_path):
         for method in METHODS:
             np.testing.assert_array_equal(found[method], maps[method])
     assert len(calls) == 1
-    (tmp_path / "sub-1_label-TP004_desc-gradcam.nii.gz").unlink()
+    file = tmp_path / "sub-1_label-TP004_desc-gradcam.nii.gz"
+    file.write_bytes(file.read_bytes()[:-20])  # damaged
     saved_maps(tmp_path, "sub-1_label-TP004", np.eye(4), SHAPE, compute)
     assert len(calls) == 2
+    file.unlink()
+    saved_maps(tmp_path, "sub-1_label-TP004", np.eye(4), SHAPE, compute)
+    assert len(calls) == 3
 
 
 def test_maps_are_named_without_blanks():
