@@ -125,26 +125,25 @@ def damaged(out, expected):
 
 
 def starved(out, expected):
-    """No room, or no right to write, in the folder; then the same command with it."""
-    faults = {
-        "full disk (40 MB)": "mount -t tmpfs -o size=40m none {0}",
-        "read-only folder": "mount -t tmpfs -o ro none {0}",
-    }
-    rows, folder = [], out / "starved"
-    for what, mount in faults.items():
+    """No room, or no right to write, in the folder; then the same command there with it."""
+    faults = {"full disk (6 MB)": ("size=6m", "size=1g"), "read-only folder": ("ro", "rw")}
+    environment = {name: value for name, value in os.environ.items() if name not in OF_MAKE}
+    rows, folder, kept = [], out / "starved", out / "kept"
+    for what, (fault, relief) in faults.items():
         folder.mkdir(exist_ok=True)
-        command = f"{mount.format(folder)} && make --no-print-directory paper PROFILE=smoke OUT={folder}"
-        environment = {name: value for name, value in os.environ.items() if name not in OF_MAKE}
-        tried = subprocess.run(
-            [*OWN_MOUNTS, command], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        run = f"make --no-print-directory paper PROFILE=smoke OUT={folder}"
+        script = f"mount -t tmpfs -o {fault} none {folder} && {{ {run}; echo status $?; "
+        script += f"mount -o remount,{relief} {folder} && {run} && cp -r {folder} {kept}; }}"
+        done = subprocess.run(
+            [*OWN_MOUNTS, script], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
         )
-        lines = [line for line in (tried.stdout + tried.stderr).replace("\r", "\n").splitlines() if line.strip()]
+        lines = [line for line in (done.stdout + done.stderr).replace("\r", "\n").splitlines() if line.strip()]
         reason = next((line for line in lines if "No space" in line or "Read-only" in line), lines[-1])
-        status, _ = finish(folder)
-        same = status == 0 and tables(folder) == expected
-        rows.append({"fault": what, "when": f"from the start, status {tried.returncode}", "status": status})
+        first = next((line for line in lines if line.startswith("status")), "not mounted")
+        same = done.returncode == 0 and tables(kept) == expected
+        rows.append({"fault": what, "when": f"from the start, {first}", "status": done.returncode})
         rows[-1] |= {"identical": same, "said": reason.strip()}
-        shutil.rmtree(folder)
+        shutil.rmtree(kept, ignore_errors=True)
     return rows
 
 
