@@ -9,6 +9,11 @@ from scipy.spatial import cKDTree
 STRUCTURE = ndimage.generate_binary_structure(3, 2)  # 18-connectivity
 
 
+def voxel_mm3(affine):
+    """Volume of a voxel in mm3: the determinant of the affine (4, 4)."""
+    return float(abs(np.linalg.det(affine[:3, :3])))
+
+
 def label_instances(mask):
     """Number the 18-connected components of mask (X, Y, Z) from 1; int32 (X, Y, Z), 0 outside."""
     return ndimage.label(mask, STRUCTURE, output=np.int32)[0]
@@ -142,7 +147,7 @@ def _describe(labels, probability, other, affine):
     measures = {"voxels": ("p", "size")} | {f"centroid_{axis}_mm": (axis, "mean") for axis in "xyz"}
     measures |= {"mean_probability": ("p", "mean"), "peak_probability": ("p", "max"), "overlap": ("other", "mean")}
     rows = voxels.groupby("label", as_index=False).agg(**measures)
-    rows.insert(2, "volume_mm3", rows["voxels"] * np.prod(voxel_sizes(affine)))
+    rows.insert(2, "volume_mm3", rows["voxels"] * voxel_mm3(affine))
     return rows
 
 

@@ -1,4 +1,4 @@
-"""Loading scans: images in RAS, z-scored or as stored, brain and lesions."""
+"""Loading scans: images in RAS, turned alike, z-scored or as stored, brain and lesions."""
 
 from dataclasses import dataclass
 
@@ -24,13 +24,19 @@ class Scan:
         return tuple(float(size) for size in nib.affines.voxel_sizes(self.affine))
 
 
+def open_image(file):
+    """Image of a file, its values not yet read, without the axes of length 1 that some tools write behind the third."""
+    image = nib.load(file)
+    return nib.squeeze_image(image) if image.ndim > 3 else image
+
+
 def load_scan(row, normalised=True):
     """Scan of one row of the scans table, in RAS, each channel z-scored over its own non-zero voxels (background stays 0),
     or as it is stored."""
-    images = [nib.as_closest_canonical(nib.load(row[name])) for name in FILES[:2]]
-    raw = np.stack([image.get_fdata(dtype=np.float32) for image in images])
+    flair, t1w, lesions = (_turn(row[name], row["flair"]) for name in FILES)
+    raw = np.stack([image.get_fdata(dtype=np.float32) for image in (flair, t1w)])
     image = normalise(raw) if normalised else raw
-    return Scan(row["scan"], image, (raw != 0).any(0), load_lesions(row)[0], images[0].affine)
+    return Scan(row["scan"], image, (raw != 0).any(0), _inside(lesions), flair.affine)
 
 
 def normalise(image):
@@ -47,6 +53,15 @@ def load_masks(row):
 
 
 def load_lesions(row):
-    """Lesions, (X, Y, Z) bool, and affine (4, 4) of one row of the scans table, in RAS."""
-    lesions = nib.as_closest_canonical(nib.load(row["lesions"]))
-    return np.asanyarray(lesions.dataobj) != 0, lesions.affine
+    """Lesions, (X, Y, Z) bool, and affine (4, 4) of one row of the scans table, in RAS. The FLAIR may be empty."""
+    lesions = _turn(row["lesions"], row["flair"] or row["lesions"])
+    return _inside(lesions), lesions.affine
+
+
+def _turn(file, reference):
+    """Image of a file, turned to RAS as the image of the reference is: voxels of one index stay together."""
+    return open_image(file).as_reoriented(nib.io_orientation(nib.load(reference).affine))
+
+
+def _inside(lesions):
+    return np.asanyarray(lesions.dataobj) > 0.5  # a mask may hold 0.9999, rounded when it was stored

@@ -17,7 +17,7 @@ def test_facts_of_a_scan_are_in_ml(write_scan):
     assert facts.loc[0, "lesion_volume_ml"] == pytest.approx(2 * 2 / 1000)
     assert facts.loc[0, "brain_volume_ml"] == pytest.approx(4 * 5 * 6 * 2 / 1000)
     assert len(warnings) == 1
-    assert "2.00 x 1.00 x 1.00 mm" in warnings[0]
+    assert "2 x 1 x 1 mm" in warnings[0]
 
 
 def test_every_problem_is_reported_with_its_file_and_cure(write_scan, tmp_path):
@@ -39,7 +39,7 @@ def test_every_problem_is_reported_with_its_file_and_cure(write_scan, tmp_path):
         check_scans(pd.DataFrame(rows))
     text = str(error.value)
     for expected in (
-        "01_flair.nii.gz is constant",
+        "01_flair.nii.gz has the value 1 in 100%",
         "02_t1w.nii.gz has 1 values that are not finite",
         "03_lesions.nii.gz is not a binary mask",
         "04_flair.nii.gz has 4 dimensions",
@@ -53,8 +53,8 @@ def test_every_problem_is_reported_with_its_file_and_cure(write_scan, tmp_path):
 @pytest.mark.parametrize(
     ("shape", "affine", "message"),
     [
-        ((8, 9, 11), LAS, "FLAIR is 8x9x10 but T1w is 8x9x11"),
-        ((8, 9, 10), np.eye(4), "T1w has another affine than FLAIR"),
+        ((8, 9, 11), LAS, "01_t1w.nii.gz and FLAIR .*01_flair.nii.gz differ in size, 8x9x11 and 8x9x10"),
+        ((8, 9, 10), np.eye(4), "T1w .*01_t1w.nii.gz and FLAIR .* lie up to 1[0-9.]* mm apart"),
     ],
 )
 def test_images_on_different_grids_are_refused(write_scan, shape, affine, message):
