@@ -59,8 +59,9 @@ def load_lesions(row):
 
 
 def _turn(file, reference):
-    """Image of a file, turned to RAS as the image of the reference is: voxels of one index stay together."""
-    return open_image(file).as_reoriented(nib.io_orientation(nib.load(reference).affine))
+    """Image of a file in RAS, on the grid of the reference: voxels of one index in the files stay together."""
+    image, affine = open_image(file), nib.load(reference).affine
+    return type(image)(image.dataobj, affine, image.header).as_reoriented(nib.io_orientation(affine))
 
 
 def _inside(lesions):
