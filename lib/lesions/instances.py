@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 from nibabel.affines import apply_affine, voxel_sizes
-from scipy import ndimage
+from scipy import linalg, ndimage
 from scipy.spatial import cKDTree
 
 STRUCTURE = ndimage.generate_binary_structure(3, 2)  # 18-connectivity
@@ -11,7 +11,7 @@ STRUCTURE = ndimage.generate_binary_structure(3, 2)  # 18-connectivity
 
 def voxel_mm3(affine):
     """Volume of a voxel in mm3: the determinant of the affine (4, 4)."""
-    return float(abs(np.linalg.det(affine[:3, :3])))
+    return abs(float(linalg.det(affine[:3, :3])))  # numpy's own goes by logarithms and is not exact
 
 
 def label_instances(mask):

@@ -39,9 +39,12 @@ def bids_scans(folder, choose=""):
         for file in pool:
             if _held(asked[kind], [file]) == asked[kind]:
                 found[kind][file.scan].append(file)
+    if not scans:
+        raise ValueError(f"{folder}: no scan found; data/README.md says how scans are laid out{_not_installed(folder)}")
     if unknown := [part for part in parts if not any(part in those for those in asked.values())]:
         raise ValueError(
-            f"{folder}: choose has {', '.join(unknown)}, which no FLAIR, T1w or lesion mask has in its path"
+            f"{folder}: choose has {', '.join(unknown)}, which no FLAIR, T1w or lesion mask has in its path (images in "
+            "derivatives/ are looked at if a part begins with that)"
         )
     rows, problems = [], defaultdict(list)
     for scan in sorted(scans):
@@ -105,7 +108,10 @@ def _message(folder, problems, asked, files):
         lines.append(f"and {len(rest)} more: {textwrap.shorten(' '.join(rest), 300, placeholder=' ...')}")
     several = any(fit for texts in problems.values() for _, fit in texts)
     lines += ['choose by parts of the paths, such as SET="choose=acq-3D,derivatives/lesions,desc-rater1"'] * several
-    lines += ["rename files, or list them in a scans table (data/README.md)"]
-    if (folder / ".gitmodules").exists():
-        lines.append(f"parts that are not installed look empty: datalad get -n -r {folder}")
+    lines += ["rename files, or list them in a scans table (data/README.md)" + _not_installed(folder)]
     return "\n".join(lines)
+
+
+def _not_installed(folder):
+    """A hint for a DataLad data set, whose parts look empty until they are installed."""
+    return f"; install its parts: datalad get -n -r {folder}" if (folder / ".gitmodules").exists() else ""
