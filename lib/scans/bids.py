@@ -4,6 +4,7 @@ import os
 import re
 import textwrap
 from collections import defaultdict, namedtuple
+from functools import reduce
 from pathlib import Path
 
 import bids2table
@@ -21,13 +22,14 @@ def bids_scans(folder, choose=""):
     """Rows {subject, session, flair, t1w, lesions} of a BIDS folder (`find_scans`).
 
     Of several files that fit, the one without further entities is taken. choose: parts of paths, separated by commas,
-    such as "acq-3D,derivatives/lesions,desc-rater1". Files of a kind must have each part that any file of that kind has.
-    Images in `derivatives/` count only if a part that begins with this word is in their path. Linked folders are followed.
+    such as "acq-3D,derivatives/lesions,desc-rater1". A part counts for the kinds of which some file has it: a file must
+    have that folder, and must have that entity or, where no file of the scan has, none of its name. Images in `derivatives/`
+    are looked at only if a part begins with this word. Linked folders are followed.
     Raises ValueError that lists every scan with several files that fit or with none, or parts that no file has.
     """
     files = [_describe(path) for path in _images(folder)]
     parts = [part for part in re.split(r"[,\s]+", choose) if part]
-    found, asked, scans = {}, {}, set()
+    pools, asked, scans = {}, {}, set()
     for kind in NAMED:
         pool = [file for file in files if file.kind == kind]
         asked[kind] = _held(parts, pool)
@@ -35,10 +37,9 @@ def bids_scans(folder, choose=""):
             pool = [file for file in pool if not file.path.startswith("derivatives/")]
             asked[kind] = _held(parts, pool)
         scans.update(file.scan for file in pool)
-        found[kind] = defaultdict(list)
+        pools[kind] = defaultdict(list)
         for file in pool:
-            if _held(asked[kind], [file]) == asked[kind]:
-                found[kind][file.scan].append(file)
+            pools[kind][file.scan].append(file)
     if not scans:
         raise ValueError(f"{folder}: no scan found; data/README.md says how scans are laid out{_not_installed(folder)}")
     if unknown := [part for part in parts if not any(part in those for those in asked.values())]:
@@ -50,7 +51,7 @@ def bids_scans(folder, choose=""):
     for scan in sorted(scans):
         row = dict(zip(("subject", "session"), scan, strict=True))
         for kind in NAMED:
-            fit = found[kind][scan]
+            fit = reduce(_narrow, asked[kind], pools[kind][scan])
             one = fit if len(fit) == 1 else [file for file in fit if file.plain]
             if len(one) == 1:
                 row[kind] = str(folder / one[0].path)
@@ -90,7 +91,17 @@ def _describe(path):
 
 def _held(parts, files):
     """Those of the parts that some file has between two separators of its path."""
-    return [p for p in parts if any(re.search(rf"(?:^|[/_]){re.escape(p)}(?:[/_.]|$)", file.path) for file in files)]
+    return [part for part in parts if any(_has(file, part) for file in files)]
+
+
+def _has(file, part, end="(?:[/_.]|$)"):
+    return re.search(f"(?:^|[/_]){re.escape(part)}{end}", file.path)
+
+
+def _narrow(files, part):
+    """The files that have the part; of an entity that none has, those without another value of it."""
+    having, entity = [file for file in files if _has(file, part)], part.partition("-")[0] + "-"
+    return having if having or "/" in part else [file for file in files if not _has(file, entity, end="")]
 
 
 def _message(folder, problems, asked, files):
@@ -107,8 +118,10 @@ def _message(folder, problems, asked, files):
     if rest := names[SHOWN:]:
         lines.append(f"and {len(rest)} more: {textwrap.shorten(' '.join(rest), 300, placeholder=' ...')}")
     several = any(fit for texts in problems.values() for _, fit in texts)
-    lines += ['choose by parts of the paths, such as SET="choose=acq-3D,derivatives/lesions,desc-rater1"'] * several
-    lines += ["rename files, or list them in a scans table (data/README.md)" + _not_installed(folder)]
+    lines += [
+        'choose by parts of their paths, such as SET="choose=acq-3D,derivatives/lesions,desc-rater1", or'
+    ] * several
+    lines += ["rename the files, or list them in a scans table (data/README.md)" + _not_installed(folder)]
     return "\n".join(lines)
 
 

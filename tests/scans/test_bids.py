@@ -95,11 +95,34 @@ def test_a_choice_that_no_file_has_is_refused(make_folder):
         bids_scans(make_folder(WHOLE), "acq-3d")
 
 
-def test_a_choice_that_one_scan_does_not_offer_names_that_scan(make_folder):
-    others = [name.replace("01", "02") for name in WHOLE]
-    folder = make_folder([*WHOLE, *others, "sub-01/anat/sub-01_acq-3D_T1w.nii.gz"])
-    with pytest.raises(ValueError, match=r"scan sub-02: no t1w file, .*acq-3D, but there is .*sub-02_T1w") as error:
-        bids_scans(folder, "acq-3D")
+RERUN = ["sub-01/anat/sub-01_run-1_T1w.nii.gz", "sub-01/anat/sub-01_run-2_T1w.nii.gz"]
+SECOND = [name.replace("01", "02") for name in WHOLE]
+
+
+def test_a_choice_leaves_scans_as_they_are_that_have_nothing_to_choose_from(make_folder):
+    first, second = bids_scans(make_folder([WHOLE[0], WHOLE[2], *RERUN, *SECOND]), "run-2")
+    assert first["t1w"].endswith("sub-01_run-2_T1w.nii.gz")
+    assert second["t1w"].endswith("sub-02_T1w.nii.gz")
+
+
+@pytest.mark.parametrize(
+    ("files", "choose", "said"),
+    [
+        (
+            [SECOND[0], SECOND[2], "sub-02/anat/sub-02_run-1_T1w.nii.gz"],
+            "run-2",
+            "no t1w file, .*run-2, .*sub-02_run-1",
+        ),
+        (
+            [*SECOND, MASK.replace("lesions", "lst")],
+            "derivatives/lst",
+            "no lesions file, .*derivatives/lst, .*/lesions/sub",
+        ),
+    ],
+)
+def test_a_choice_that_one_scan_does_not_offer_names_that_scan(make_folder, files, choose, said):
+    with pytest.raises(ValueError, match=f"scan sub-02: {said}") as error:
+        bids_scans(make_folder([WHOLE[0], WHOLE[2], *RERUN[1:], *files]), choose)
     assert "scan sub-01" not in str(error.value)
 
 
@@ -118,7 +141,7 @@ def test_a_mask_of_another_name_is_named_with_what_was_looked_for(make_folder, n
     with pytest.raises(ValueError) as error:
         bids_scans(make_folder([*WHOLE[:2], name]))
     assert f"scan sub-01: no lesions file, *_label-lesion_mask.nii[.gz], but there is {name}" in str(error.value)
-    assert "rename files, or list them in a scans table" in str(error.value)
+    assert "rename the files, or list them in a scans table" in str(error.value)
 
 
 def test_every_scan_with_a_problem_is_named_the_first_with_their_files(make_folder):

@@ -55,6 +55,13 @@ def test_every_problem_is_reported_with_its_file_and_cure(write_scan, tmp_path):
         assert expected in text
 
 
+def test_a_file_under_two_spellings_of_its_path_is_one_file(write_scan, tmp_path):
+    first, second = write_scan("01"), write_scan("02")
+    second["lesions"] = f"{tmp_path}/../{tmp_path.name}/01_lesions.nii.gz"
+    with pytest.raises(ValueError, match="01_lesions.nii.gz: used more than once .sub-01, sub-02"):
+        check_scans(pd.DataFrame([first, second]))
+
+
 @pytest.mark.parametrize("name", ["t1w", "lesions"])
 def test_images_of_different_size_are_refused_with_both_files(write_scan, name):
     data = np.random.default_rng(0).random((8, 9, 11))
@@ -302,11 +309,21 @@ def test_a_header_that_leaves_the_place_open_is_a_warning(write_scan, qform, sfo
     assert said is None or said in warnings[0]
 
 
-def test_the_file_that_is_not_stripped_is_named(write_scan):
-    noisy = np.random.default_rng(0).normal(20, 5, (8, 9, 10))
-    _, warnings = check_scans(pd.DataFrame([write_scan("01", t1w=noisy)]))
-    assert len(warnings) == 1
-    assert re.search(r"100% of .*01_t1w.nii.gz \(1 ml\) is not 0; strip the skull", warnings[0])
+@pytest.mark.parametrize(
+    ("side_mm", "first", "said"),
+    [
+        (1, 0, r"100% of .*01_t1w.nii.gz \(1 ml\) is not 0; strip the skull"),  # noise around
+        (19, 2, r"75% of .*01_t1w.nii.gz \(3704 ml\) is not 0; strip the skull"),  # a head, zero around
+    ],
+)
+def test_the_file_that_is_not_stripped_is_named(write_scan, side_mm, first, said):
+    noisy = np.random.default_rng(0).normal(200, 5, (8, 9, 10))
+    noisy[:first] = 0
+    affine = np.diag([side_mm] * 3 + [1.0])
+    _, warnings = check_scans(pd.DataFrame([write_scan("01", t1w=noisy, affine=affine)]))
+    found = [text for text in warnings if "strip" in text]
+    assert len(found) == 1
+    assert re.search(said, found[0])
 
 
 def test_lesions_outside_the_brain_are_a_warning(write_scan):
