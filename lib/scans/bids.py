@@ -23,8 +23,8 @@ def bids_scans(folder, choose=""):
 
     Of several files that fit, the one without further entities is taken. choose: parts of paths, separated by commas,
     such as "acq-3D,derivatives/lesions,desc-rater1". A part counts for the kinds of which some file has it: a file must
-    have that folder, and must have that entity or, where no file of the scan has, none of its name. Images in `derivatives/`
-    are looked at only if a part begins with this word. Linked folders are followed.
+    have that folder, and must have that entity or, where no file of the scan has, none of its name. Images in
+    `derivatives/` are looked at only if a part begins with this word. Linked folders are followed.
     Raises ValueError that lists every scan with several files that fit or with none, or parts that no file has.
     """
     files = [_describe(path) for path in _images(folder)]
@@ -64,7 +64,7 @@ def bids_scans(folder, choose=""):
 
 
 def _images(folder):
-    """Paths in the folder of the NIfTI files of its subjects and derivatives; a folder that is linked twice is read once."""
+    """Paths in the folder of the NIfTI files of subjects and derivatives; a folder that is linked twice is read once."""
     seen = {folder.resolve()}
     for at, folders, names in os.walk(folder, followlinks=True):
         at, below = Path(at), []

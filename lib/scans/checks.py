@@ -32,9 +32,10 @@ HEAD_ML = 2500  # brains with their fluid are smaller, heads larger
 def check_scans(table):
     """Read every scan once. Returns one row a scan (lesions, lesion_volume_ml, brain_volume_ml, voxel_mm: its longest side) and a list of warnings.
 
-    Raises ValueError with all problems together, each with its file and cure: files that are missing, not fetched, unreadable
-    or used for two scans; images that are not 3D, not finite, masks or segmentations, or ruled by outliers; voxels of
-    impossible size or not at right angles; a FLAIR, T1w and mask that lie apart; masks that are not binary or hold most of the brain.
+    Raises ValueError with all problems together, each with its file and cure: files that are missing, not fetched,
+    unreadable or used for two scans; images that are not 3D, not finite, masks or segmentations, or ruled by outliers;
+    voxels of impossible size or not at right angles; FLAIR, T1w and mask that lie apart; masks that are not binary or
+    hold most of the brain.
     """
     with ThreadPoolExecutor(4) as pool:
         facts, problems, warnings = zip(*pool.map(_check_scan, table.to_dict("records")), strict=True)
