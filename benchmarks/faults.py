@@ -23,7 +23,7 @@ import pandas as pd
 import psutil
 
 from lib.provenance import ROOT, digest, run_record, write_atomically
-from lib.run.paths import save_table
+from lib.run import save_table
 
 OF_MAKE = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")
 OWN_MOUNTS = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c"]

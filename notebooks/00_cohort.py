@@ -33,6 +33,7 @@ from lib.scans import check_scans, find_scans, load_scan
 build = "build/demo"  # intermediate files of this run
 figures = "figures/demo"  # tables and figures of this run
 data = ""  # BIDS folder or scans table (TSV); empty: the synthetic cohort
+choose = ""  # of several files that fit in a BIDS folder, as in notebook 1
 seed = 0
 subjects = 28  # synthetic cohort: patients
 two_sessions = 4  # synthetic cohort: patients with two sessions
@@ -56,7 +57,7 @@ if data:
 else:
     source = run.cohort
     make_cohort(source, n_subjects=subjects, n_two_sessions=two_sessions, seed=seed, spacing_mm=spacing_mm)
-tables = {"this cohort": find_scans(source)} | ({"real scans": find_scans(real)} if real else {})
+tables = {"this cohort": find_scans(source, choose)} | ({"real scans": find_scans(real)} if real else {})
 for given in [name for name, path in zip(tables, (data, real), strict=False) if path]:
     check_scans(tables[given])
 pd.Series({name: len(table) for name, table in tables.items()}, name="scans")

@@ -29,6 +29,7 @@ from lib.run import Run
 build = "build/demo"  # the run that is explored: its intermediate files
 figures = "figures/demo"  # and its tables
 data = ""  # BIDS folder or scans table of your own (data/README.md) to explore instead
+choose = ""  # of several files that fit in a BIDS folder, as in notebook 1
 weights = ""  # weights trained before; empty: those of the run, or for data the ones that come with the project
 seed = 0
 device = "cpu"
@@ -46,7 +47,7 @@ largest_radius_mm = 20  # of the context curve
 
 # %%
 explorer = Explorer(
-    Run("00_explore", globals()), data=data, weights=weights, layer=layer, device=device, seed=seed,
+    Run("00_explore", globals()), data=data, choose=choose, weights=weights, layer=layer, device=device, seed=seed,
     n_samples=n_samples, noise_fraction=noise_fraction, largest_radius_mm=largest_radius_mm,
 )  # fmt: skip
 explorer

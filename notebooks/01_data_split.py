@@ -31,6 +31,9 @@ from lib.scans import SPLITS, check_scans, find_scans, load_masks, split_patient
 build = "build/demo"  # intermediate files of this run
 figures = "figures/demo"  # tables and figures of this run
 data = ""  # BIDS folder or scans table (TSV); empty: the synthetic cohort
+choose = (
+    ""  # of several files that fit in a BIDS folder: parts of paths, such as "acq-3D,derivatives/lesions,desc-rater1"
+)
 weights = ""  # weights trained before: every scan is a test scan then
 fractions = [0.55, 0.15, 0.3]  # share of patients for training, validation, test
 seed = 0
@@ -44,7 +47,7 @@ generator = np.random.default_rng(seed)
 # Found in the BIDS folder or listed in the table, one row a scan.
 
 # %%
-table = find_scans(data or run.cohort)
+table = find_scans(data or run.cohort, choose)
 table[["scan", "subject", "session"]].head()
 
 # %% [markdown]

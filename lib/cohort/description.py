@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from lib.cohort.anatomy import infratentorial, template_maps
 from lib.cohort.painting import local_contrasts
-from lib.lesions import distance_to, label_instances, signed_distance, white_matter
+from lib.lesions import distance_to, label_instances, signed_distance, voxel_mm3, white_matter
 from lib.scans import load_lesions, load_scan
 
 MIN_VOLUME_MM3 = 3.0  # smaller lesions count for the load alone
@@ -31,7 +31,7 @@ PROFILE = {name: [f"{name}_{middle:+.1f}_mm" for middle in DISTANCES_MM] for nam
 def instance_volumes(lesions, affine):
     """Volume of every annotated instance: table label, volume_mm3. lesions: (X, Y, Z) bool."""
     voxels = np.bincount(label_instances(lesions).ravel())[1:]
-    return pd.DataFrame({"label": np.arange(1, len(voxels) + 1), "volume_mm3": voxels * np.prod(voxel_sizes(affine))})
+    return pd.DataFrame({"label": np.arange(1, len(voxels) + 1), "volume_mm3": voxels * voxel_mm3(affine)})
 
 
 def measure_cohort(table, n_imaged=None):
@@ -63,7 +63,7 @@ def measure_scan(lesions, affine, image=None, brain=None):
     """
     table = locate_lesions(lesions, affine)
     total = table["volume_mm3"].sum() or np.nan  # without lesions shares are NaN
-    scan = {"load_ml": lesions.sum() * np.prod(voxel_sizes(affine)) / 1000, "lesions": len(table)}
+    scan = {"load_ml": lesions.sum() * voxel_mm3(affine) / 1000, "lesions": len(table)}
     for place in PLACES:
         here = table["place"] == place
         scan |= {f"count_{place}": here.mean(), f"volume_{place}": table["volume_mm3"][here].sum() / total}
@@ -96,7 +96,7 @@ def locate_lesions(lesions, affine):
     voxels = pd.DataFrame(template_distances(points).T, columns=["ventricle_mm", "cortex_mm"])
     groups = voxels.assign(below=infratentorial(*points.T)).groupby(inside[inside > 0])
     table = groups[["ventricle_mm", "cortex_mm"]].min().clip(lower=0)
-    table.insert(0, "volume_mm3", groups.size() * np.prod(voxel_sizes(affine)))
+    table.insert(0, "volume_mm3", groups.size() * voxel_mm3(affine))
     at_ventricle, at_cortex = table["ventricle_mm"] <= PERIVENTRICULAR_MM, table["cortex_mm"] <= JUXTACORTICAL_MM
     rules = [groups["below"].mean() >= 0.5, at_ventricle, at_cortex]
     table["place"] = np.select(rules, ["infratentorial", "periventricular", "juxtacortical"], "deep")

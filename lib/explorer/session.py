@@ -90,17 +90,17 @@ class Exploration:
     """The scans of a run, or of `data`, and the network that explains their lesions.
 
     run: `run.Run`.  data: BIDS folder or scans table of one's own; empty: the scans of the run.  weights: empty: those
-    of the run, or for `data` the ones that come with the project.  layer: of Grad-CAM++.
+    of the run, or for `data` the ones that come with the project.  layer: of Grad-CAM++.  choose: of `find_scans`.
     Raises FileNotFoundError if there is no such run, ValueError if `data` is not as data/README.md says.
     """
 
-    def __init__(self, run, *, data, weights, layer, device, seed):
+    def __init__(self, run, *, data, weights, layer, device, seed, choose=""):
         if not data and not run.scans_file.exists():
             raise FileNotFoundError(
                 f"there is no run in {run.build}: make one (`make paper`), or name scans of your own in the parameters (data)"
             )
         self.run, self.layer, self.device, self.seed = run, layer, device, seed
-        scans = find_scans(ROOT / data).assign(split="test") if data else run.scans()
+        scans = find_scans(ROOT / data, choose).assign(split="test") if data else run.scans()
         self.scans = scans.sort_values("split", key=lambda split: split != "test", kind="stable")
         self.as_evaluated = not data and not weights
         given = run.build / "parameters" / "03_evaluation.json"  # to a run that did not train its own weights

@@ -16,6 +16,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "segment",
             "select_lesions",
             "signed_distance",
+            "voxel_mm3",
         ],
         "metrics": ["dice", "lesion_rates", "normalised_dice", "scan_metrics"],
         "places": ["brain_depth", "cortex", "depth", "distance_to", "place_distances", "ventricles"],

@@ -3,10 +3,15 @@
 import numpy as np
 import pandas as pd
 from nibabel.affines import apply_affine, voxel_sizes
-from scipy import ndimage
+from scipy import linalg, ndimage
 from scipy.spatial import cKDTree
 
 STRUCTURE = ndimage.generate_binary_structure(3, 2)  # 18-connectivity
+
+
+def voxel_mm3(affine):
+    """Volume of a voxel in mm3: the determinant of the affine (4, 4)."""
+    return abs(float(linalg.det(affine[:3, :3])))  # numpy's own goes by logarithms and is not exact
 
 
 def label_instances(mask):
@@ -142,7 +147,7 @@ def _describe(labels, probability, other, affine):
     measures = {"voxels": ("p", "size")} | {f"centroid_{axis}_mm": (axis, "mean") for axis in "xyz"}
     measures |= {"mean_probability": ("p", "mean"), "peak_probability": ("p", "max"), "overlap": ("other", "mean")}
     rows = voxels.groupby("label", as_index=False).agg(**measures)
-    rows.insert(2, "volume_mm3", rows["voxels"] * np.prod(voxel_sizes(affine)))
+    rows.insert(2, "volume_mm3", rows["voxels"] * voxel_mm3(affine))
     return rows
 
 

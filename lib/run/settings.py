@@ -98,7 +98,8 @@ def inputs_of(parameters):
     paths = {name: ROOT / parameters[name] for name in ("data", "real", "weights", "initial") if parameters.get(name)}
     for name, path in paths.items():
         if name in ("data", "real"):
-            files = map(Path, find_scans(path)[FILES].to_numpy().ravel())
+            table = find_scans(path, parameters.get("choose", "") if name == "data" else "")
+            files = [Path(file) for file in table[FILES].to_numpy().ravel()]
             found[name] = {
                 str(file): file.exists() and [file.stat().st_size, file.stat().st_mtime_ns] for file in files
             }

@@ -20,12 +20,12 @@ from lib.scans import FILES, load_lesions, save_map
 def mirror_masks(rows, folder):
     """Rows of the scans table with their lesion masks mirrored left to right: as many lesions, as large, elsewhere.
 
-    The mirrored masks are written to the folder (NIfTI, in the orientation of the true ones).
+    The mirrored masks are written to the folder (NIfTI, on the grid of the FLAIR).
     """
     mirrored = []
     for row in rows:
         path = Path(folder, f"{row['scan']}_desc-mirrored_mask.nii.gz")
-        save_map(load_lesions(row)[0][::-1].astype(np.uint8), row["lesions"], path)
+        save_map(load_lesions(row)[0][::-1].astype(np.uint8), row["flair"], path)
         mirrored.append(row | {"lesions": str(path), "lesions_digest": digest(path)})
     return mirrored
 

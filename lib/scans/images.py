@@ -1,4 +1,4 @@
-"""Loading scans: images in RAS, z-scored or as stored, brain and lesions."""
+"""Loading scans: images in RAS, turned alike, z-scored or as stored, brain and lesions."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,20 +32,19 @@ def with_digests(table):
     return table.assign(**{f"{name}_digest": [digest(Path(file)) for file in table[name]] for name in FILES})
 
 
-def _read(row, name):
-    """Image in RAS. Raises ValueError if the row has a digest of its file, and the file has changed since."""
-    if row.get(f"{name}_digest") not in (None, digest(Path(row[name]))):
-        raise ValueError(f"{row[name]} has changed since notebook 01_data_split read it: run that notebook again")
-    return nib.as_closest_canonical(nib.load(row[name]))
+def open_image(file):
+    """Image of a file, its values not yet read, without the axes of length 1 that some tools write behind the third."""
+    image = nib.load(file)
+    return nib.squeeze_image(image) if image.ndim > 3 else image
 
 
 def load_scan(row, normalised=True):
     """Scan of one row of the scans table, in RAS, each channel z-scored over its own non-zero voxels (background stays 0),
     or as it is stored. Raises ValueError if a file is not the one of which the row has a digest (`with_digests`)."""
-    images = [_read(row, name) for name in FILES[:2]]
-    raw = np.stack([image.get_fdata(dtype=np.float32) for image in images])
+    flair, t1w, lesions = (_turn(row, name) for name in FILES)
+    raw = np.stack([image.get_fdata(dtype=np.float32) for image in (flair, t1w)])
     image = normalise(raw) if normalised else raw
-    return Scan(row["scan"], image, (raw != 0).any(0), load_lesions(row)[0], images[0].affine)
+    return Scan(row["scan"], image, (raw != 0).any(0), _inside(lesions), flair.affine)
 
 
 def normalise(image):
@@ -62,6 +61,18 @@ def load_masks(row):
 
 
 def load_lesions(row):
-    """Lesions, (X, Y, Z) bool, and affine (4, 4) of one row of the scans table, in RAS."""
-    lesions = _read(row, "lesions")
-    return np.asanyarray(lesions.dataobj) != 0, lesions.affine
+    """Lesions, (X, Y, Z) bool, and affine (4, 4) of one row of the scans table, in RAS. The FLAIR may be empty."""
+    lesions = _turn(row, "lesions")
+    return _inside(lesions), lesions.affine
+
+
+def _turn(row, name):
+    """Image of a file of a scan in RAS, on the grid of the FLAIR: voxels of one index in the files stay together."""
+    if row.get(f"{name}_digest") not in (None, digest(Path(row[name]))):
+        raise ValueError(f"{row[name]} has changed since notebook 01_data_split read it: run that notebook again")
+    image, affine = open_image(row[name]), nib.load(row["flair"] or row[name]).affine
+    return type(image)(image.dataobj, affine, image.header).as_reoriented(nib.io_orientation(affine))
+
+
+def _inside(lesions):
+    return np.asanyarray(lesions.dataobj) > 0.5  # a mask may hold 0.9999, rounded when it was stored

@@ -1,38 +1,50 @@
 """The scans table (scan, subject, session, flair, t1w, lesions): found in a BIDS folder or a TSV file, split by patient."""
 
+import codecs
+import re
+from io import StringIO
 from pathlib import Path
 
-import bids2table
 import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 
+from lib.scans.bids import bids_scans
 from lib.scans.images import FILES
 
 SPLITS = ["train", "validation", "test"]
 NO_FILE = "no {} file; every scan needs FLAIR, T1w and lesion mask"
+NAME = pa.Check.str_matches(r"[^/\\]*$", error="a subject or session must not hold slashes")
 SCHEMA = pa.DataFrameSchema(
     {
-        "subject": pa.Column(str, None, pa.Parser(lambda sub: sub.str.removeprefix("sub-"))),
-        "session": pa.Column(str, None, pa.Parser(lambda ses: ses.replace("^ses-|^n/a$", "", regex=True)), default=""),
+        "subject": pa.Column(
+            str, [NAME, pa.Check.ne("", error="no subject")], pa.Parser(lambda sub: sub.str.removeprefix("sub-"))
+        ),
+        "session": pa.Column(str, NAME, pa.Parser(lambda ses: ses.str.removeprefix("ses-")), default=""),
         **{name: pa.Column(str, pa.Check.ne("", error=NO_FILE.format(name))) for name in FILES},
     },
-    checks=pa.Check(lambda table: ~table.duplicated(["subject", "session"]), error="listed more than once"),
+    checks=pa.Check(lambda table: ~_scan_names(table).duplicated(), error="listed more than once"),
     add_missing_columns=True,
 )
 
 
-def find_scans(source):
-    """The scans table of a BIDS folder or of a TSV file: columns scan, subject, session ("" if none), flair, t1w, lesions.
+def find_scans(source, choose=""):
+    """The scans table of a BIDS folder or of a table file: columns scan, subject, session ("" if none), flair, t1w, lesions.
 
     A BIDS folder holds `sub-*/[ses-*/]anat/*_FLAIR.nii[.gz]` and `*_T1w.nii[.gz]`, and lesion masks named
-    `*_label-lesion_mask.nii[.gz]` anywhere under `derivatives/`. Paths in a TSV count from its own folder.
-    Raises ValueError if nothing is found, a column is missing, or a scan is incomplete or listed twice.
+    `*_label-lesion_mask.nii[.gz]`, mostly in `derivatives/`. choose: which of several that fit (`bids_scans`). A table is
+    separated by tabs, semicolons or commas, in UTF-8 or UTF-16; its paths count from its own folder. Raises ValueError if
+    nothing is found, several files fit, a table cannot be read or lacks a column, or a scan is incomplete or listed twice.
     """
     source = Path(source)
     if not source.exists():
         raise ValueError(f"{source} does not exist: give a BIDS folder or a scans table (TSV)")
-    table = _bids_scans(source) if source.is_dir() else pd.read_csv(source, sep="\t", dtype=str, keep_default_na=False)
+    if source.is_dir():
+        table = pd.DataFrame(bids_scans(source.absolute(), choose), columns=[*SCHEMA.columns])
+    elif choose:
+        raise ValueError(f"choose={choose!r} is for BIDS folders, but {source} is a table: list the files wanted in it")
+    else:
+        table = _read_table(source)
     try:
         table = SCHEMA.validate(table, lazy=True)
     except pa.errors.SchemaErrors as errors:
@@ -45,7 +57,7 @@ def find_scans(source):
     if table.empty:
         raise ValueError(f"{source}: no scan found; data/README.md says how scans are laid out")
     if source.is_file():
-        table[FILES] = table[FILES].map(lambda file: str(source.parent / file))
+        table[FILES] = table[FILES].map(lambda file: str(source.parent / Path(file).expanduser()))
     return table.assign(scan=_scan_names(table)).sort_values("scan", ignore_index=True)[["scan", *SCHEMA.columns]]
 
 
@@ -53,15 +65,29 @@ def _scan_names(table):
     return "sub-" + table["subject"] + ("_ses-" + table["session"]).where(table["session"] != "", "")
 
 
-def _bids_scans(folder):
-    wanted = "datatype == 'anat' and suffix in ['FLAIR', 'T1w'] and ext in ['.nii', '.nii.gz']"
-    images = bids2table.index_dataset(folder).to_pandas().query(wanted)
-    masks = sorted((folder / "derivatives").glob("**/*_label-lesion_mask.nii*"))
-    masks = pd.DataFrame([bids2table.parse_bids_entities(path) | {"file": str(path)} for path in masks])
-    files = pd.concat([images.assign(file=images["root"].str.cat(images["path"], sep="/")), masks]).fillna({"ses": ""})
-    table = files.groupby(["sub", "ses", "suffix"])["file"].last().unstack(fill_value="")
-    table = table.reindex(columns=["FLAIR", "T1w", "mask"], fill_value="").set_axis(FILES, axis=1)
-    return table.rename_axis(["subject", "session"]).reset_index()
+def _read_table(file):
+    """Cells of a table file as texts, without blanks around them; "n/a", as BIDS writes what is missing, is empty."""
+    raw = file.read_bytes()
+    utf16 = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        text = raw.decode("utf-16" if utf16 else "utf-8-sig")
+        if "\0" in text:
+            raise ValueError("no text")
+        header = re.split(r"[\r\n]", text.strip())[0]
+        separator = max("\t;,", key=header.count)
+        cells = pd.read_csv(StringIO(text), sep=separator, header=None, dtype=str, keep_default_na=False)
+        cells = cells.fillna("").map(str.strip).replace("n/a", "")
+        cells = cells[cells.ne("").any(axis=1)]
+        if cells.empty:
+            raise ValueError("it is empty")
+    except ValueError as error:  # of Unicode and of pandas
+        cure = "save it as text separated by tabs, in UTF-8"
+        raise ValueError(f"{file} cannot be read as a table ({str(error).strip()}); {cure}") from None
+    cells.columns = [name.lower() for name in cells.iloc[0]]
+    known = cells.iloc[1:, cells.columns.isin([*SCHEMA.columns])].reset_index(drop=True)
+    if twice := ", ".join(known.columns[known.columns.duplicated()]):
+        raise ValueError(f"{file}: column listed twice: {twice}; keep one")
+    return known
 
 
 def split_patients(load_ml, fractions, generator):

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from nibabel.affines import from_matvec
 
 from lib.lesions.instances import (
     annotated_table,
@@ -12,6 +13,7 @@ from lib.lesions.instances import (
     segment,
     select_lesions,
     signed_distance,
+    voxel_mm3,
 )
 
 AFFINE = np.array([[2.0, 0, 0, -10], [0, 1.0, 0, -20], [0, 0, 3.0, -30], [0, 0, 0, 1]])
@@ -33,6 +35,19 @@ def scan():
     annotation[6, 5:7, 2] = True
     probability[6, 5, 2] = 0.2
     return probability, annotation
+
+
+@pytest.mark.parametrize(
+    ("matrix", "mm3"),
+    [
+        (np.diag([4.0, 4, 4]), 64),
+        (np.diag([-3.0, 3, 3]), 27),
+        ([[0, 0, 2.0], [-3, 0, 0], [0, 0.5, 0]], 3),
+        ([[1.0, 0.5, 0], [0, 1, 0], [0, 0, 1]], 1),  # sheared: a longer side, the same volume
+    ],
+)
+def test_the_volume_of_a_voxel_is_the_determinant_exactly(matrix, mm3):
+    assert voxel_mm3(from_matvec(np.array(matrix))) == mm3
 
 
 @pytest.mark.parametrize(("neighbour", "instances"), [((3, 2, 2), 1), ((3, 3, 2), 1), ((3, 3, 3), 2)])

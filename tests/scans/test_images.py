@@ -2,8 +2,10 @@
 
 import nibabel as nib
 import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
 
-from lib.scans.images import load_scan
+from lib.scans.images import load_lesions, load_scan
 
 
 def test_a_scan_is_loaded_in_ras_with_z_scores_and_zero_background(write_scan):
@@ -18,6 +20,33 @@ def test_a_scan_is_loaded_in_ras_with_z_scores_and_zero_background(write_scan):
     np.testing.assert_array_equal(scan.brain, (raw != 0)[::-1])  # brain voxels below zero are brain
     assert (raw[raw != 0] < 0).any()
     assert scan.lesions.sum() == 2
+
+
+OBLIQUE = Rotation.from_rotvec(np.radians([[0, 0, 44.99], [0, 0, 45.01]])).as_matrix()  # nearest to x, and to y
+
+
+@pytest.mark.parametrize(("flair", "others"), [(0, 1), (1, 0)])
+def test_all_images_of_a_scan_are_turned_as_its_flair_is(write_scan, flair, others):
+    rng = np.random.default_rng(0)
+    data = {name: rng.random((6, 6, 6)).astype(np.float32) for name in ("flair", "t1w")}
+    data["lesions"] = np.round(rng.random((6, 6, 6))).astype(np.float32)
+    row = write_scan("01", **data)
+    for name, matrix in zip(data, OBLIQUE[[flair, others, others]], strict=True):
+        nib.save(nib.Nifti1Image(data[name], nib.affines.from_matvec(matrix)), row[name])
+    scan = load_scan(row, normalised=False)
+    turned = nib.as_closest_canonical(nib.load(row["flair"]))
+    orientation = nib.io_orientation(nib.load(row["flair"]).affine)
+    np.testing.assert_array_equal(scan.affine, turned.affine)
+    for found, name in zip((*scan.image, scan.lesions), data, strict=True):
+        np.testing.assert_array_equal(found, nib.apply_orientation(data[name], orientation))
+    lesions, affine = load_lesions(row)
+    np.testing.assert_array_equal(lesions, scan.lesions)
+    np.testing.assert_array_equal(affine, scan.affine)
+
+
+def test_lesions_are_loaded_without_images(write_scan):
+    row = write_scan("01")
+    assert (load_lesions(row | {"flair": "", "t1w": ""})[0] == load_lesions(row)[0]).all()
 
 
 def test_real_scans_are_found_and_loaded(real_scans):

@@ -14,11 +14,12 @@ AFFINES = {
 }
 
 
+@pytest.mark.parametrize("shape", [(5, 6, 7), (5, 6, 7, 1)])
 @pytest.mark.parametrize("orientation", AFFINES)
-def test_a_map_lies_on_the_input_scan_whatever_its_orientation(tmp_path, orientation):
+def test_a_map_lies_on_the_input_scan_whatever_its_orientation(tmp_path, orientation, shape):
     data = np.random.default_rng(0).random((5, 6, 7)).astype(np.float32)
-    nib.save(nib.Nifti1Image(data, AFFINES[orientation]), tmp_path / "scan.nii.gz")
-    canonical = nib.as_closest_canonical(nib.load(tmp_path / "scan.nii.gz")).get_fdata(dtype=np.float32)
+    nib.save(nib.Nifti1Image(data.reshape(shape), AFFINES[orientation]), tmp_path / "scan.nii.gz")
+    canonical = nib.as_closest_canonical(nib.Nifti1Image(data, AFFINES[orientation])).get_fdata(dtype=np.float32)
     save_map(canonical, tmp_path / "scan.nii.gz", tmp_path / "map.nii.gz")
     written = nib.load(tmp_path / "map.nii.gz")
     np.testing.assert_array_equal(written.get_fdata(dtype=np.float32), data)

@@ -1,5 +1,10 @@
 """Finding scans and splitting patients."""
 
+import codecs
+import re
+import zipfile
+from io import BytesIO
+
 import nibabel as nib
 import numpy as np
 import pandas as pd
@@ -59,6 +64,77 @@ def test_a_missing_column_is_named(tmp_path):
     path.write_text("subject\tflair\n01\ta.nii\n")
     with pytest.raises(ValueError, match="column missing: lesions, t1w"):
         find_scans(path)
+
+
+TEXT = "subject\tsession\tflair\tt1w\tlesions\n007\t1\tMüller/f.nii\tm/t 1.nii\tm/l.nii\n"
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        TEXT.encode(),
+        TEXT.encode("utf-8-sig"),
+        TEXT.encode("utf-16"),  # Excel's "Unicode text"
+        codecs.BOM_UTF16_BE + TEXT.encode("utf-16-be"),
+        TEXT.replace("\t", ";").encode(),
+        TEXT.replace("\t", ",").encode("utf-8-sig"),
+        TEXT.replace("\n", "\r\n").encode(),
+        TEXT.replace("\n", "\r").encode(),
+        TEXT.replace("\t", " \t ").replace("\n", "  \n").encode(),
+        re.sub("[^\t\n]+", '"\\g<0>"', TEXT).encode(),
+        TEXT.replace("flair", "FLAIR").replace("t1w", "T1w").replace("subject", "Subject").encode(),
+        (TEXT + "\t\t\t\t\n\n").encode(),
+        TEXT.replace("\n", "\t\n").encode(),
+        TEXT.replace("007\t1", "sub-007\tses-1").encode(),
+        TEXT.replace("lesions\n", "lesions\tage\n").replace("l.nii\n", "l.nii\t41\n").encode(),
+    ],
+)
+def test_a_table_is_read_as_tools_write_it(tmp_path, raw):
+    (tmp_path / "scans.tsv").write_bytes(raw)
+    (row,) = find_scans(tmp_path / "scans.tsv").to_dict("records")
+    paths = {"flair": "Müller/f.nii", "t1w": "m/t 1.nii", "lesions": "m/l.nii"}
+    expected = {"scan": "sub-007_ses-1", "subject": "007", "session": "1"}
+    assert row == expected | {name: str(tmp_path / path) for name, path in paths.items()}
+
+
+def workbook():
+    content = BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("xl/worksheets/sheet1.xml", np.random.default_rng(0).bytes(200))
+    return content.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (b"", "cannot be read as a table"),
+        (b"\n\n", "cannot be read as a table"),
+        (b"\t\t\n", "cannot be read as a table .it is empty"),
+        (TEXT.encode("cp1252"), "cannot be read as a table .*in UTF-8"),
+        (TEXT.encode("utf-16-le"), "cannot be read as a table .*in UTF-8"),  # without its mark
+        (workbook(), "cannot be read as a table .*in UTF-8"),
+        ((TEXT + "1\t2\t3\t4\t5\t6\n").encode(), "Expected 5 fields in line 3, saw 6"),
+        (TEXT.split("\n")[0].encode(), "no scan found"),
+        (TEXT.split("\n")[1].encode(), "column missing: flair, lesions, subject, t1w"),
+        (TEXT.replace("t1w", "flair").encode(), "column listed twice: flair"),
+        (TEXT.replace("t1w", "FLAIR ").encode(), "column listed twice: flair"),
+        (TEXT.replace("\tm/l.nii", "").encode(), "scan sub-007_ses-1: no lesions file"),
+        (TEXT.replace("m/l.nii", "n/a").encode(), "scan sub-007_ses-1: no lesions file"),
+        ((TEXT + " sub-007\t1 \ta\tb\tc\n").encode(), "scan sub-007_ses-1: listed more than once"),
+        ((TEXT + "007_ses-1\t\ta\tb\tc\n").encode(), "scan sub-007_ses-1: listed more than once"),
+        (TEXT.replace("007", "").encode(), "no subject"),
+        (TEXT.replace("007", "a/b").encode(), "must not hold slashes"),
+    ],
+)
+def test_a_table_that_cannot_be_right_is_refused_with_its_name(tmp_path, raw, said):
+    (tmp_path / "scans.tsv").write_bytes(raw)
+    with pytest.raises(ValueError, match=f"scans.tsv(?s:.*){said}"):
+        find_scans(tmp_path / "scans.tsv")
+
+
+def test_a_choice_among_the_files_of_a_table_is_refused(write_scan, tmp_path):
+    with pytest.raises(ValueError, match="choose='acq-3D' is for BIDS folders"):
+        find_scans(write_table(tmp_path, [write_scan("01")]), "acq-3D")
 
 
 def test_patients_are_split_as_asked_and_every_split_spans_the_load():

@@ -1,0 +1,130 @@
+"""Scans of a BIDS folder: of the files in it, the FLAIR, T1w and lesion mask of each scan."""
+
+import os
+import re
+import textwrap
+from collections import defaultdict, namedtuple
+from functools import reduce
+from pathlib import Path
+
+import bids2table
+
+NAMED = {"flair": "*_FLAIR.nii[.gz]", "t1w": "*_T1w.nii[.gz]", "lesions": "*_label-lesion_mask.nii[.gz]"}
+LIKE = {"flair": "flair", "t1w": "t1|mprage", "lesions": "lesion|mask|seg|roi|wmh|lst"}  # in names of what may be meant
+PLAIN = {"sub", "ses", "datatype", "suffix", "ext"}  # entities that every file has
+SHOWN = 10  # scans with a problem that are described; the rest is named
+
+# path: in the folder, separated by "/".  scan: (subject, session).  kind: "" if none.  plain: no entity but PLAIN.
+File = namedtuple("File", ["path", "scan", "kind", "plain"])
+
+
+def bids_scans(folder, choose=""):
+    """Rows {subject, session, flair, t1w, lesions} of a BIDS folder (`find_scans`).
+
+    Of several files that fit, the one without further entities is taken. choose: parts of paths, separated by commas,
+    such as "acq-3D,derivatives/lesions,desc-rater1". A part counts for the kinds of which some file has it: a file must
+    have that folder, and must have that entity or, where no file of the scan has, none of its name. Images in
+    `derivatives/` are looked at only if a part begins with this word. Linked folders are followed.
+    Raises ValueError that lists every scan with several files that fit or with none, or parts that no file has.
+    """
+    files = [_describe(path) for path in _images(folder)]
+    parts = [part for part in re.split(r"[,\s]+", choose) if part]
+    pools, asked, scans = {}, {}, set()
+    for kind in NAMED:
+        pool = [file for file in files if file.kind == kind]
+        asked[kind] = _held(parts, pool)
+        if kind != "lesions" and not any(part.startswith("derivatives") for part in asked[kind]):
+            pool = [file for file in pool if not file.path.startswith("derivatives/")]
+            asked[kind] = _held(parts, pool)
+        scans.update(file.scan for file in pool)
+        pools[kind] = defaultdict(list)
+        for file in pool:
+            pools[kind][file.scan].append(file)
+    if not scans:
+        raise ValueError(f"{folder}: no scan found; data/README.md says how scans are laid out{_not_installed(folder)}")
+    if unknown := [part for part in parts if not any(part in those for those in asked.values())]:
+        raise ValueError(
+            f"{folder}: choose has {', '.join(unknown)}, which no FLAIR, T1w or lesion mask has in its path (images in "
+            "derivatives/ are looked at if a part begins with that)"
+        )
+    rows, problems = [], defaultdict(list)
+    for scan in sorted(scans):
+        row = dict(zip(("subject", "session"), scan, strict=True))
+        for kind in NAMED:
+            fit = reduce(_narrow, asked[kind], pools[kind][scan])
+            one = fit if len(fit) == 1 else [file for file in fit if file.plain]
+            if len(one) == 1:
+                row[kind] = str(folder / one[0].path)
+            else:
+                problems[scan].append((kind, fit))
+        rows.append(row)
+    if problems:
+        raise ValueError(_message(folder, problems, asked, files))
+    return rows
+
+
+def _images(folder):
+    """Paths in the folder of the NIfTI files of subjects and derivatives; a folder that is linked twice is read once."""
+    seen = {folder.resolve()}
+    for at, folders, names in os.walk(folder, followlinks=True):
+        at, below = Path(at), []
+        for name in sorted(folders):
+            real = (at / name).resolve()
+            wanted = name.startswith("sub-") or name == "derivatives" if at == folder else name != "sourcedata"
+            if wanted and not name.startswith(".") and real not in seen:
+                seen.add(real)
+                below.append(name)
+        folders[:] = below
+        for name in sorted(names):
+            if at != folder and name.endswith((".nii", ".nii.gz")) and not name.startswith("."):
+                yield (at / name).relative_to(folder).as_posix()
+
+
+def _describe(path):
+    of = bids2table.parse_bids_entities(path)
+    kind = {"FLAIR": "flair", "T1w": "t1w", "mask": "lesions" if of.get("label") == "lesion" else ""}
+    names = dict(re.findall(r"(?:^|[/_])(sub|ses)-([^/_.]+)", path))  # the file's own name comes last
+    kind = kind.get(of.get("suffix"), "") if "sub" in names and of["ext"] in (".nii", ".nii.gz") else ""
+    plain = set(of) <= PLAIN | ({"label"} if kind == "lesions" else set())
+    return File(path, (names.get("sub", ""), names.get("ses", "")), kind, plain)
+
+
+def _held(parts, files):
+    """Those of the parts that some file has between two separators of its path."""
+    return [part for part in parts if any(_has(file, part) for file in files)]
+
+
+def _has(file, part, end="(?:[/_.]|$)"):
+    return re.search(f"(?:^|[/_]){re.escape(part)}{end}", file.path)
+
+
+def _narrow(files, part):
+    """The files that have the part; of an entity that none has, those without another value of it."""
+    having, entity = [file for file in files if _has(file, part)], part.partition("-")[0] + "-"
+    return having if having or "/" in part else [file for file in files if not _has(file, entity, end="")]
+
+
+def _message(folder, problems, asked, files):
+    """What is wrong, and its cure. problems: {scan: [(kind, files that fit: several or none)]}."""
+    names = ["sub-" + subject + (session and f"_ses-{session}") for subject, session in problems]
+    lines = [f"{folder}: {len(problems)} scan(s) without exactly one file of each kind"]
+    for name, scan in zip(names[:SHOWN], problems, strict=False):
+        for kind, fit in problems[scan]:
+            missing = f"no {kind} file, {', '.join([NAMED[kind], *asked[kind]])}"
+            like = fit or [f for f in files if f.scan == scan and re.search(f"(?i)({LIKE[kind]})[^/]*$", f.path)]
+            paths = ", ".join(file.path for file in like[:6]) + (f" and {len(like) - 6} more" if len(like) > 6 else "")
+            what = f"{len(fit)} {kind} files fit: " if fit else missing + (", but there is " if like else "")
+            lines.append(f"scan {name}: {what}{paths}")
+    if rest := names[SHOWN:]:
+        lines.append(f"and {len(rest)} more: {textwrap.shorten(' '.join(rest), 300, placeholder=' ...')}")
+    several = any(fit for texts in problems.values() for _, fit in texts)
+    lines += [
+        'choose by parts of their paths, such as SET="choose=acq-3D,derivatives/lesions,desc-rater1", or'
+    ] * several
+    lines += ["rename the files, or list them in a scans table (data/README.md)" + _not_installed(folder)]
+    return "\n".join(lines)
+
+
+def _not_installed(folder):
+    """A hint for a DataLad data set, whose parts look empty until they are installed."""
+    return f"; install its parts: datalad get -n -r {folder}" if (folder / ".gitmodules").exists() else ""

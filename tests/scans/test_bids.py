@@ -1,0 +1,174 @@
+"""Finding the scans of a BIDS folder: which file is taken, what is said of those that cannot be."""
+
+import pytest
+
+from lib.scans.bids import bids_scans
+
+MASK = "derivatives/lesions/sub-01/anat/sub-01_label-lesion_mask.nii.gz"
+WHOLE = ["sub-01/anat/sub-01_FLAIR.nii.gz", "sub-01/anat/sub-01_T1w.nii.gz", MASK]
+
+
+@pytest.fixture
+def make_folder(tmp_path):
+    """Makes a folder, named as people name them, that holds empty files of these names."""
+
+    def make(names):
+        folder = tmp_path / "my study [v1.2]"
+        for name in names:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).touch()
+        return folder
+
+    return make
+
+
+def taken(folder, choose=""):
+    """The one row of a folder, with paths in it."""
+    (row,) = bids_scans(folder, choose)
+    return [row[kind].removeprefix(f"{folder}/") for kind in ("flair", "t1w", "lesions")]
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        ["sub-01/anat/sub-01_ce-gadolinium_T1w.nii.gz"],
+        ["sub-01/anat/sub-01_space-MNI152NLin2009cAsym_T1w.nii.gz", "sub-01/anat/sub-01_space-MNI_FLAIR.nii.gz"],
+        ["sub-01/anat/sub-01_part-phase_T1w.nii.gz"],
+        ["sub-01/anat/sub-01_run-1_T1w.nii.gz", "sub-01/anat/sub-01_run-2_T1w.nii.gz"],
+        ["sub-01/anat/sub-01_T1w.json", "sub-01/anat/._sub-01_T1w.nii.gz", "sub-01/anat/sub-01_T1w.old.nii.gz"],
+        ["derivatives/fmriprep/sub-01/anat/sub-01_T1w.nii.gz", "derivatives/fmriprep/sub-01/anat/sub-01_dseg.nii.gz"],
+        ["derivatives/lesions/sub-01/anat/sub-01_label-lesion_desc-rater1_mask.nii.gz"],
+        ["derivatives/atlas/tpl-MNI_label-lesion_mask.nii.gz", "sourcedata/sub-01/anat/sub-01_T1w.nii.gz"],
+    ],
+)
+def test_the_plain_file_is_taken(make_folder, others):
+    assert taken(make_folder(WHOLE + others)) == WHOLE
+
+
+@pytest.mark.parametrize(
+    ("files", "said"),
+    [
+        (["sub-01/anat/sub-01_acq-2D_T1w.nii.gz", "sub-01/anat/sub-01_acq-3D_T1w.nii.gz"], "2 t1w files fit"),
+        (["sub-01/anat/sub-01_acq-2D_T1w.nii.gz", "sub-01/anat/sub-01_acq-2D_ce-gad_T1w.nii.gz"], "2 t1w files fit"),
+        (["sub-01/anat/sub-01_T1w.nii", "sub-01/anat/sub-01_T1w.nii.gz"], "2 t1w files fit"),
+        (["sub-01/anat/sub-01_run-1_FLAIR.nii.gz", "sub-01/anat/sub-01_run-2_FLAIR.nii.gz"], "2 flair files fit"),
+        ([MASK, MASK.replace("lesions", "lst")], "2 lesions files fit"),
+        ([MASK.replace("label", f"desc-rater{n}_label") for n in (1, 2)], "2 lesions files fit"),
+        ([MASK, "sub-01/anat/sub-01_label-lesion_mask.nii.gz"], "2 lesions files fit"),
+    ],
+)
+def test_several_files_that_fit_are_refused_with_their_names_and_the_choice(make_folder, files, said):
+    kind = "T1w" if "t1w" in said else "FLAIR" if "flair" in said else "mask"
+    folder = make_folder([name for name in WHOLE if f"_{kind}" not in name] + files)
+    with pytest.raises(ValueError, match="scan sub-01: " + said) as error:
+        bids_scans(folder)
+    for expected in (*files, 'SET="choose='):
+        assert expected in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("choose", "expected"),
+    [
+        ("acq-3D,derivatives/manual,desc-rater1", ["FLAIR", "acq-3D_T1w", "manual", "rater1"]),
+        ("acq-2D desc-rater10", ["FLAIR", "acq-2D_T1w", "manual", "rater10"]),
+        ("acq-2D,derivatives/lst", ["FLAIR", "acq-2D_T1w", "lst"]),
+        ("derivatives/preproc,derivatives/lst", ["desc-brain_FLAIR", "desc-brain_T1w", "lst"]),
+        ("derivatives/preproc,desc-rater1", ["desc-brain_FLAIR", "desc-brain_T1w", "rater1"]),
+    ],
+)
+def test_a_choice_of_entity_folder_and_rater_is_kept_to(make_folder, choose, expected):
+    anat = "sub-01/anat/sub-01"
+    folder = make_folder(
+        [f"{anat}_FLAIR.nii.gz", f"{anat}_acq-3D_T1w.nii.gz", f"{anat}_acq-2D_T1w.nii.gz"]
+        + [f"derivatives/preproc/{anat}_desc-brain_{suffix}.nii.gz" for suffix in ("FLAIR", "T1w")]
+        + [f"derivatives/manual/{anat}_label-lesion_desc-rater{n}_mask.nii.gz" for n in (1, 10)]
+        + [f"derivatives/lst/{anat}_label-lesion_mask.nii.gz"]
+    )
+    flair, t1w, lesions = taken(folder, choose)
+    assert expected[0] in flair
+    assert expected[1] in t1w
+    assert all(f"{part}" in lesions for part in expected[2:])
+
+
+def test_a_choice_that_no_file_has_is_refused(make_folder):
+    with pytest.raises(ValueError, match="choose has acq-3d, which no FLAIR, T1w or lesion mask has"):
+        bids_scans(make_folder(WHOLE), "acq-3d")
+
+
+RERUN = ["sub-01/anat/sub-01_run-1_T1w.nii.gz", "sub-01/anat/sub-01_run-2_T1w.nii.gz"]
+SECOND = [name.replace("01", "02") for name in WHOLE]
+
+
+def test_a_choice_leaves_scans_as_they_are_that_have_nothing_to_choose_from(make_folder):
+    first, second = bids_scans(make_folder([WHOLE[0], WHOLE[2], *RERUN, *SECOND]), "run-2")
+    assert first["t1w"].endswith("sub-01_run-2_T1w.nii.gz")
+    assert second["t1w"].endswith("sub-02_T1w.nii.gz")
+
+
+@pytest.mark.parametrize(
+    ("files", "choose", "said"),
+    [
+        (
+            [SECOND[0], SECOND[2], "sub-02/anat/sub-02_run-1_T1w.nii.gz"],
+            "run-2",
+            "no t1w file, .*run-2, .*sub-02_run-1",
+        ),
+        (
+            [*SECOND, MASK.replace("lesions", "lst")],
+            "derivatives/lst",
+            "no lesions file, .*derivatives/lst, .*/lesions/sub",
+        ),
+    ],
+)
+def test_a_choice_that_one_scan_does_not_offer_names_that_scan(make_folder, files, choose, said):
+    with pytest.raises(ValueError, match=f"scan sub-02: {said}") as error:
+        bids_scans(make_folder([WHOLE[0], WHOLE[2], *RERUN[1:], *files]), choose)
+    assert "scan sub-01" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "derivatives/lesions/sub-01/anat/sub-01_dseg.nii.gz",
+        "derivatives/lesions/sub-01/anat/sub-01_desc-lesion_mask.nii.gz",
+        "derivatives/lst-ai/sub-01/anat/space-flair_seg-lst.nii.gz",
+        "derivatives/lesions/sub-01/anat/sub-01_label-WMH_mask.nii.gz",
+        "derivatives/samseg/sub-01/anat/sub-01_desc-samseg_probseg.nii.gz",
+        "sub-01/anat/sub-01_lesionmask.nii.gz",
+    ],
+)
+def test_a_mask_of_another_name_is_named_with_what_was_looked_for(make_folder, name):
+    with pytest.raises(ValueError) as error:
+        bids_scans(make_folder([*WHOLE[:2], name]))
+    assert f"scan sub-01: no lesions file, *_label-lesion_mask.nii[.gz], but there is {name}" in str(error.value)
+    assert "rename the files, or list them in a scans table" in str(error.value)
+
+
+def test_every_scan_with_a_problem_is_named_the_first_with_their_files(make_folder):
+    folder = make_folder([f"sub-{n:03d}/ses-1/anat/sub-{n:03d}_ses-1_FLAIR.nii.gz" for n in range(1, 41)])
+    with pytest.raises(ValueError, match="40 scan") as error:
+        bids_scans(folder)
+    text = str(error.value)
+    assert "scan sub-010_ses-1: no t1w file" in text
+    assert "scan sub-011_ses-1" not in text
+    assert "and 30 more: sub-011_ses-1 sub-012_ses-1" in text
+
+
+def test_linked_folders_are_followed_each_once(make_folder, tmp_path):
+    store = make_folder(WHOLE).rename(tmp_path / "store")
+    folder = tmp_path / "linked"
+    (folder / "derivatives").mkdir(parents=True)
+    (folder / "sub-01").symlink_to(store / "sub-01")
+    (folder / "derivatives" / "lesions").symlink_to(store / "derivatives" / "lesions")
+    (store / "derivatives" / "lesions" / "inputs").symlink_to(folder)  # as BIDS apps keep their input: a circle
+    assert taken(folder) == WHOLE
+
+
+def test_files_that_are_not_fetched_are_found_and_subdatasets_that_are_not_installed_are_hinted_at(make_folder):
+    folder = make_folder(WHOLE[:2])
+    (folder / ".gitmodules").touch()
+    with pytest.raises(ValueError, match="datalad get -n -r"):
+        bids_scans(folder)
+    (folder / MASK).parent.mkdir(parents=True)
+    (folder / MASK).symlink_to("../../.git/annex/objects/x.nii.gz")
+    assert taken(folder) == WHOLE
