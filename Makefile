@@ -62,9 +62,13 @@ lock: $(STAMP) ## pin every package anew, for all platforms, after a change of p
 SETTINGS = $(if $(DATA),data=$(abspath $(DATA))) $(if $(WEIGHTS),weights=$(abspath $(WEIGHTS))) $(if $(DEVICE),device=$(DEVICE)) \
   $(if $(SCHEDULER),scheduler=$(SCHEDULER)) $(SET)
 
+# Weights that are not usable end a run before its first notebook.
+CHECK_WEIGHTS = $(if $(findstring weights=,$(SETTINGS))$(findstring initial=,$(SETTINGS)),@$(PYTHON) -m lib.network.weights $(SETTINGS))
+
 paper: $(STAMP) ## run the numbered notebooks and write every figure and table into figures/<profile>/
 	@$(PYTHON) -m lib.run.runner resolve --profile $(PROFILE) --build $(BUILD) --figures $(FIGURES) --set \
 	  $(SETTINGS)
+	$(CHECK_WEIGHTS)
 	$(if $(SCHEDULER),@$(PYTHON) -m lib.run.workers $(SCHEDULER))
 	@$(MAKE) --no-print-directory --jobs $(JOBS) chain
 	$(if $(ONLY),,@$(PYTHON) -m lib.statistics.claims $(FIGURES) $(if $(filter figures/demo,$(FIGURES)),README.md))
@@ -90,6 +94,7 @@ $(AFTER_03:%=$(BUILD)/%.ipynb): $(EVALUATION)
 
 sweep: $(STAMP) ## run notebooks over values of their parameters: SWEEP=notebooks/sweeps/<name>.yml, JOBS at a time
 	$(if $(SWEEP),,$(error say which: SWEEP=<file>, such as $(firstword $(wildcard notebooks/sweeps/*.yml))))
+	$(CHECK_WEIGHTS)
 	@$(PYTHON) -m lib.run.sweep $(SWEEP) --profile $(PROFILE) --build $(BUILD) --figures $(FIGURES) --jobs $(JOBS) \
 	  --first $(filter-out $(AFTER_03) $(if $(DATA),00_cohort),$(CHAIN)) --set $(SETTINGS)
 

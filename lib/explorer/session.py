@@ -125,14 +125,14 @@ class Exploration:
             return Opened(row, load_scan(row, normalised=False), *maps, lesions)
         check_scans(pd.DataFrame([row]))
         scan = load_scan(row, normalised=False)
-        probability = self._predict(row, scan, report)
         outline = recorded_outline(self._loaded[1], self.weights)
+        probability = self._predict(row, scan, report)
         labels = [label_instances(mask) for mask in (segment(probability, self.threshold, outline), scan.lesions)]
         table = lesion_table(probability, scan.lesions, self.threshold, scan.affine, outline)
         return Opened(row, scan, probability, *labels, table)
 
     def _predict(self, row, scan, report):
-        model, settings = self.model, prediction_settings(self._loaded[1])
+        model, settings = self.model, prediction_settings(self._loaded[1], self.weights)
         window, passes = settings["window"], 1 + settings["mirrored"]
         made_from = digest(self.weights, settings, Path(row["flair"]), Path(row["t1w"]), code_digest(predict))
         path = self.run.build / "explore" / "predictions" / f"{row['scan']}_{made_from}.nii.gz"
