@@ -6,7 +6,6 @@ from collections import Counter
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 LARGEST_HEADER = 100 * 2**20  # bytes, of safetensors
@@ -14,10 +13,10 @@ LARGEST_HEADER = 100 * 2**20  # bytes, of safetensors
 PLAIN = {"state_dict", "model_state_dict", "network_weights", "weights", "model", "network", "net", "module"}
 COMPILED = "_orig_mod."  # torch.compile puts it in front of the parameters of whatever part it compiles
 WITHOUT_EFFECT = "num_batches_tracked"
-# Numbers that training loops keep beside weights. nnU-Net's are of numpy, written by its first or second version.
+# What training loops keep beside weights and torch does not read by itself: options, and numbers of either numpy (nnU-Net).
 _scalar = np.float64(0).__reduce__()[0]
-DATA = [(_scalar, "numpy.core.multiarray.scalar"), (_scalar, "numpy._core.multiarray.scalar"), np.dtype]
-DATA += [type(np.dtype(kind)) for kind in "?bBhHiIlLqQefd"] + [argparse.Namespace]
+DATA = [argparse.Namespace, np.dtype, *(type(np.dtype(kind)) for kind in "?bBhHiIlLqQefd")]
+DATA += [(_scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
 
 
 def load_checkpoint(network, path):
@@ -44,7 +43,7 @@ def load_checkpoint(network, path):
     found, unlike = {}, []
     for name, wanted in network.state_dict().items():
         value = next((tensors[prefix + one] for one in (name, *names[name]) if prefix + one in tensors), wanted)
-        if value.shape != wanted.shape or value.is_floating_point() != wanted.is_floating_point():
+        if value.shape != wanted.shape or (wanted.is_floating_point() and not value.is_floating_point()):
             unlike.append(f"{name} as {_kind(value)} in place of {_kind(wanted)}")
         found[name] = value
     here = [name.removeprefix(prefix) for name in tensors if name.startswith(prefix)]
