@@ -108,7 +108,7 @@ book: $(STAMP) ## executed notebooks of the default run, without the paths of th
 pretrain: $(STAMP) ## an hour on two cores: train the weights that come with the project, test them, write weights/
 	@$(MAKE) --no-print-directory paper PROFILE=pretrain DATA= WEIGHTS= ONLY=03_evaluation
 	$(if $(REAL),@$(MAKE) --no-print-directory paper PROFILE=pretrain DATA=$(REAL) ONLY=03_evaluation WEIGHTS=$(OUT)/build/pretrain/weights/unet.safetensors)
-	@$(PYTHON) -m lib.network.model_card $(OUT)/build/pretrain $(OUT)/figures/pretrain weights \
+	@$(PYTHON) -m lib.run.model_card $(OUT)/build/pretrain $(OUT)/figures/pretrain weights \
 	  $(if $(REAL),$(OUT)/figures/pretrain-$(basename $(notdir $(patsubst %/,%,$(REAL)))))
 
 test: $(STAMP) ## unit tests, and the whole chain in the smoke profile

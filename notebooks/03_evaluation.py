@@ -69,8 +69,7 @@ rows = {split: table.to_dict("records") for split, table in scans.groupby("split
 # One probability map a scan. A map that is there already, made with the same weights and code, is used again.
 
 # %%
-settings = prediction_settings(description, run.weights(weights))
-run.folder("derivatives", description["digest"], settings, code_digest(predict_scan))
+run.folder("derivatives", description["digest"], prediction_settings(description), code_digest(predict_scan))
 predict = partial(predict_scan, weights=run.weights(weights), device=device, path=run.map)
 predicted = rows.get("validation", []) + rows["test"]
 len(compute_each(predict, predicted, scheduler=scheduler, desc="predicting"))

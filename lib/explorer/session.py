@@ -132,7 +132,7 @@ class Exploration:
         return Opened(row, scan, probability, *labels, table)
 
     def _predict(self, row, scan, report):
-        model, settings = self.model, prediction_settings(self._loaded[1], self.weights)
+        model, settings = self.model, prediction_settings(self._loaded[1])
         window, passes = settings["window"], 1 + settings["mirrored"]
         made_from = digest(self.weights, settings, Path(row["flair"]), Path(row["t1w"]), code_digest(predict))
         path = self.run.build / "explore" / "predictions" / f"{row['scan']}_{made_from}.nii.gz"

@@ -56,15 +56,8 @@ def recorded_outline(description, path):
     return threshold if outline is None else float(outline)
 
 
-def prediction_settings(description, path):
-    """Keyword arguments of `predict` that came with weights: window, and mirrored (False if not recorded).
-
-    Raises ValueError if no window was recorded."""
-    if description.get("window") is None:
-        file = Path(path).with_suffix(".json")
-        raise ValueError(
-            f"{file} has no window: write the side of the patches that the network was trained on, in voxels"
-        )
+def prediction_settings(description):
+    """Keyword arguments of `predict` that came with weights: window, and mirrored (False if not recorded)."""
     return {"window": description["window"], "mirrored": description.get("mirrored", False)}
 
 
@@ -114,7 +107,8 @@ def _read_description(file):
 
 
 def _rules(description):
-    """{key: (whether its value is right, what is)} of the JSON beside weights; threshold, outline and window may be null."""
+    """{key: (whether its value is right, what is)} of the JSON beside weights. Those of a training that is not evaluated
+    have no threshold and outline, or null."""
     architecture, threshold, outline, window = map(description.get, ("architecture", "threshold", "outline", "window"))
 
     def fraction(value):
@@ -133,8 +127,8 @@ def _rules(description):
             f"a lesion probability above 0, at most the threshold ({threshold})",
         ),
         "window": (
-            window is None or (type(window) is int and 0 < window <= LARGEST_WINDOW),
-            f"the side of a cubic patch, 1 to {LARGEST_WINDOW} voxels",
+            type(window) is int and 0 < window <= LARGEST_WINDOW if window or threshold else window is None,
+            f"the side of the cubic patches of the training, 1 to {LARGEST_WINDOW} voxels",
         ),
         "mirrored": (type(description.get("mirrored", False)) is bool, "true or false"),
     }
@@ -156,15 +150,15 @@ def _check_window(model, window, file):
 
 
 def main(settings):
-    """Load the weights among settings "name=value" or "notebook.name=value", as far as a run needs of them; `make`
-    does so before the first notebook."""
+    """Load the weights among settings "name=value" or "notebook.name=value": `make` does so before the first notebook.
+
+    Raises ValueError as `load_weights`, and if weights that are to predict have no threshold."""
     given = {(name.rpartition(".")[2], value) for name, _, value in (text.partition("=") for text in settings)}
     for name, file in sorted(given):
         if name in ("weights", "initial") and file:
             _, description = load_weights(ROOT / file)
             if name == "weights":
                 recorded_threshold(description, file)
-                prediction_settings(description, file)
 
 
 if __name__ == "__main__":

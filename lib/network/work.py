@@ -17,9 +17,7 @@ def predict_scan(row, *, weights, device, path):
     found = path(row["scan"], "desc-pred_probseg")
     if not found.exists():
         model, description = loaded_network(weights, device)
-        save_map(
-            predict(model, loaded_scan(row).image, **prediction_settings(description, weights)), row["flair"], found
-        )
+        save_map(predict(model, loaded_scan(row).image, **prediction_settings(description)), row["flair"], found)
     return found
 
 

@@ -54,7 +54,7 @@ def test_the_threshold_is_recorded_without_touching_the_weights(saved):
     before = load_weights(path)[1]
     with pytest.raises(ValueError, match="has no threshold"):
         recorded_threshold(before, path)
-    record_thresholds(path, 0.35, 0.2)
+    record_thresholds(described(path, threshold=None), 0.35, 0.2)
     after = load_weights(path)[1]
     assert (recorded_threshold(after, path), recorded_outline(after, path)) == (0.35, 0.2)
     assert recorded_outline({"threshold": 0.35}, path) == 0.35
@@ -111,7 +111,10 @@ UNET = {"name": "unet", "channels": [4, 8], "strides": [2]}
         ({"threshold": float("nan")}, "threshold is NaN, but"),
         ({"threshold": "0.5"}, 'threshold is "0.5", but'),
         ({"outline": 0.6}, r"outline is 0.6, but must be a lesion probability above 0, at most the threshold \(0.5\)"),
-        ({"window": [16, 16, 16]}, r"window is \[16, 16, 16\], but must be the side of a cubic patch, 1 to 512 voxels"),
+        (
+            {"window": [16, 16, 16]},
+            r"window is \[16, 16, 16\], but must be the side of the cubic patches of the training, 1 to 512 voxels",
+        ),
         ({"window": 1000}, "window is 1000, but"),
         ({"window": 15}, r"window is 15, but .* makes: \(1, 2, 16, 16, 16\); choose a multiple of its strides"),
         ({"mirrored": "no"}, 'mirrored is "no", but must be true or false'),
@@ -149,10 +152,9 @@ def test_a_network_whose_output_is_not_finite_is_refused(saved):
     "name, taken_out, said",
     [
         ("weights", "threshold", "unet.json has no threshold"),
-        ("03_evaluation.weights", "window", "unet.json has no window"),
+        ("03_evaluation.weights", "window", "unet.json: window is missing, but must be"),
         ("02_training.initial", "channels", "channels is missing"),
         ("02_training.initial", "threshold", None),
-        ("initial", "window", None),
         ("data", "channels", None),
         ("weights", "nothing", None),
     ],

@@ -1,6 +1,6 @@
 """Ship the weights of a pretraining: the files, and a model card written from the tables of its evaluation.
 
-python -m lib.network.model_card <build folder> <figures folder> <weights folder> [<figures folder of real scans>]
+python -m lib.run.model_card <build folder> <figures folder> <weights folder> [<figures folder of real scans>]
 """
 
 import json
