@@ -91,7 +91,7 @@ book: $(STAMP) ## executed notebooks of the default run, without the paths of th
 pretrain: $(STAMP) ## an hour on two cores: train the weights that come with the project, test them, write weights/
 	@$(MAKE) --no-print-directory paper PROFILE=pretrain DATA= WEIGHTS= ONLY=03_evaluation
 	$(if $(REAL),@$(MAKE) --no-print-directory paper PROFILE=pretrain DATA="$$RUN_REAL" WEIGHTS="$$RUN_OUT/build/pretrain/weights/unet.safetensors" ONLY=03_evaluation)
-	@$(PYTHON) -m lib.network.model_card "$$RUN_OUT" weights "$$RUN_REAL"
+	@$(PYTHON) -m lib.run.model_card "$$RUN_OUT" weights "$$RUN_REAL"
 
 test: $(STAMP) ## unit tests, and the whole chain in the smoke profile
 	$(PYTHON) -m pytest --numprocesses 2 --dist loadfile

@@ -12,6 +12,7 @@ from itertools import islice
 import torch
 
 from lib.exact.adjoint import AdjointGradients, unsupported_reason
+from lib.exact.contract import check_network
 from lib.exact.local_convolution import cover, grid_box
 from lib.exact.receptive_field import N_CHANNELS, frozen, like_model, measure_receptive_field
 from lib.exact.steps import build_steps
@@ -58,8 +59,10 @@ def find_window(model, lesion, shape):
     """The input window that the logits of a lesion's voxels depend on, in a volume of `shape` (X, Y, Z).
 
     lesion: (X, Y, Z) bool.  Returns a Window; the whole volume with a reason if windows of this network are inexact.
+    Raises ValueError if the lesion is empty, shapes differ, or the network gives no logits (`check_network`).
     """
     voxels = lesion_voxels(lesion, shape).numpy()
+    check_network(model, shape)
     field = measure_receptive_field(model)
     return Window(field.box(voxels.min(0), voxels.max(0) + 1, shape), field.reason)
 

@@ -133,8 +133,8 @@ class Exploration:
             return Opened(row, load_scan(row, normalised=False), *maps, lesions)
         check_scans(pd.DataFrame([row]))
         scan = load_scan(row, normalised=False)
-        probability = self._predict(row, scan, report)
         outline = recorded_outline(self._loaded[1], self.weights)
+        probability = self._predict(row, scan, report)
         labels = [label_instances(mask) for mask in (segment(probability, self.threshold, outline), scan.lesions)]
         table = lesion_table(probability, scan.lesions, self.threshold, scan.affine, outline)
         return Opened(row, scan, probability, *labels, table)

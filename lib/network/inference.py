@@ -2,7 +2,7 @@
 
 import torch
 
-from lib.exact import lesion_voxels, predict_lesion
+from lib.exact import check_network, frozen, lesion_voxels, predict_lesion
 from lib.threads import in_order, processors
 
 OVERLAP = 0.25  # of neighbouring patches
@@ -15,10 +15,12 @@ def predict(model, image, *, window, mirrored=False):
 
     The probabilities (softmax), not the logits, of overlapping patches are blended. mirrored: each patch is predicted
     also with left and right (axis X) exchanged, and the mean of both probabilities taken. Runs on the device of the
-    model, which must be in evaluation mode; on the processor, with one thread a patch.
+    model, in evaluation mode; on the processor, with one thread a patch.
+    Raises ValueError if the network gives no logits (`check_network`).
     """
     from monai.inferers import sliding_window_inference  # importing it takes seconds
 
+    check_network(model, (window,) * 3)
     device = next(model.parameters()).device
     at_once, run = (processors(), in_order) if device.type == "cpu" else (1, map)
 
@@ -27,11 +29,12 @@ def predict(model, image, *, window, mirrored=False):
         lesion = model(patch).softmax(1)[:, 1:]
         return (lesion + model(patch.flip(2)).softmax(1)[:, 1:].flip(2)) / 2 if mirrored else lesion
 
-    lesion = sliding_window_inference(
-        torch.as_tensor(image, dtype=torch.float32)[None], (window,) * 3, at_once,
-        lambda patches: torch.cat(list(run(probability, patches.split(1)))),
-        overlap=OVERLAP, mode="gaussian", sw_device=device, device=torch.device("cpu"),
-    )  # fmt: skip
+    with frozen(model):
+        lesion = sliding_window_inference(
+            torch.as_tensor(image, dtype=torch.float32)[None], (window,) * 3, at_once,
+            lambda patches: torch.cat(list(run(probability, patches.split(1)))),
+            overlap=OVERLAP, mode="gaussian", sw_device=device, device=torch.device("cpu"),
+        )  # fmt: skip
     return lesion[0, 0].numpy()
 
 

@@ -32,12 +32,21 @@ def one_at_a_time(folder):
         yield
 
 
+def check_weights(resolved):
+    """Try the weights among resolved parameters, before anything runs. Raises CalledProcessError if they cannot be used."""
+    names = ("weights", "initial")
+    given = {f"{name}={values[name]}" for values in resolved.values() for name in names if values.get(name)}
+    if given:
+        subprocess.run([sys.executable, "-m", "lib.network.weights", *sorted(given)], cwd=ROOT, check=True)
+
+
 def main():
     try:
         settings = Settings.given()
         resolved = settings.parameters()
         with one_at_a_time(settings.build):
             write_parameters(resolved, settings.build)
+            check_weights(resolved)
             if settings.scheduler:
                 subprocess.run([sys.executable, "-m", "lib.run.workers", settings.scheduler], cwd=ROOT, check=True)
             chain = " ".join(path.stem for path in settings.notebooks)

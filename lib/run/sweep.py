@@ -15,6 +15,7 @@ Points share the results of the notebooks that their parameters do not touch, an
 import argparse
 import json
 import signal
+import subprocess
 import sys
 from collections import namedtuple
 from itertools import product
@@ -25,7 +26,7 @@ import yaml
 
 from lib.figures import check_plot, plot_sweep, sweep_numbers
 from lib.provenance import run_record
-from lib.run.paper import one_at_a_time
+from lib.run.paper import check_weights, one_at_a_time
 from lib.run.parameters import with_changes
 from lib.run.paths import read_table, save_figure, save_table
 from lib.run.runner import NOTEBOOKS
@@ -172,11 +173,14 @@ def main():
     try:
         sweep, settings = read_sweep(given.sweep), Settings.given()
         base, build = settings.parameters(), settings.build
+        check_weights(base)
         first = [path.stem for path in settings.notebooks if ("01" if settings.data else "00") < path.stem < "04"]
         with one_at_a_time(build / "sweeps"):
             failed = run_sweep(sweep, base, first, NOTEBOOKS, build, settings.figures, int(settings.jobs))
     except ValueError as error:
         sys.exit(str(error))
+    except subprocess.CalledProcessError as error:  # it has said why
+        sys.exit(error.returncode)
     except KeyboardInterrupt:
         sys.exit("interrupted: the same command goes on from here")
     sys.exit(failed > 0)

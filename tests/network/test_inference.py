@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from lib.exact.contract import check_network
 from lib.network.inference import blended_lesion, lesion_patches, patch_slices, predict
 
 
@@ -29,6 +30,7 @@ def test_a_pointwise_network_gives_its_probability_at_every_voxel_of_any_size():
 def test_the_patches_are_those_that_the_network_is_given(shape):
     model, given = Pointwise().eval(), []
     image = np.arange(2 * np.prod(shape), dtype=np.float32).reshape(2, *shape)
+    check_network(model, (16, 16, 16))
     model.register_forward_hook(lambda module, patches, logits: given.extend(patches[0][:, 0].numpy()))
     predict(model, image, window=16)
     slices = patch_slices(shape, 16)

@@ -46,7 +46,7 @@ def test_weights_written_anew_are_read_anew(tmp_path):
     path, architecture = tmp_path / "unet.safetensors", {"name": "unet", "channels": [2, 4], "strides": [2]}
     for _ in range(2):
         trained = build_network(**architecture)
-        save_weights(trained, path, architecture=architecture)
+        save_weights(trained, path, architecture=architecture, window=16)
         model, description = loaded_network(path, "cpu")
         assert loaded_network(path, "cpu")[0] is model
         for expected, found in zip(trained.parameters(), model.parameters(), strict=True):

@@ -1,12 +1,23 @@
 """Weights that come back as they were saved, with their description."""
 
 import json
+import os
+import subprocess
+from contextlib import nullcontext
 
 import pytest
 import torch
 
 from lib.network.architectures import build_network
-from lib.network.weights import load_weights, record_thresholds, recorded_outline, recorded_threshold, save_weights
+from lib.network.weights import (
+    load_weights,
+    main,
+    record_thresholds,
+    recorded_outline,
+    recorded_threshold,
+    save_weights,
+)
+from lib.provenance import ROOT
 
 
 @pytest.fixture
@@ -43,7 +54,7 @@ def test_the_threshold_is_recorded_without_touching_the_weights(saved):
     before = load_weights(path)[1]
     with pytest.raises(ValueError, match="has no threshold"):
         recorded_threshold(before, path)
-    record_thresholds(path, 0.35, 0.2)
+    record_thresholds(described(path, threshold=None), 0.35, 0.2)
     after = load_weights(path)[1]
     assert (recorded_threshold(after, path), recorded_outline(after, path)) == (0.35, 0.2)
     assert recorded_outline({"threshold": 0.35}, path) == 0.35
@@ -60,11 +71,104 @@ def test_a_network_with_shared_tensors_comes_back(tmp_path):
     assert torch.equal(loaded(x), model(x))
 
 
-def test_missing_files_and_swapped_channels_are_refused(saved):
+def test_missing_files_are_named(saved, tmp_path):
     _, path = saved
     with pytest.raises(ValueError, match="none.safetensors is missing"):
         load_weights(path.with_name("none.safetensors"))
-    description = path.with_suffix(".json")
-    description.write_text(json.dumps(json.loads(description.read_text()) | {"channels": ["MPRAGE", "FLAIR"]}))
-    with pytest.raises(ValueError, match="trained on"):
+    path.with_suffix(".json").unlink()
+    with pytest.raises(ValueError, match="unet.json is missing: the description"):
         load_weights(path)
+
+
+def described(path, **changes):
+    """Weights whose JSON has other values; None for a key that is taken out."""
+    file = path.with_suffix(".json")
+    description = json.loads(file.read_text()) | {"window": 16, "threshold": 0.5} | changes
+    file.write_text(json.dumps({key: value for key, value in description.items() if value is not None}))
+    return path
+
+
+UNET = {"name": "unet", "channels": [4, 8], "strides": [2]}
+
+
+@pytest.mark.parametrize(
+    "changes, said",
+    [
+        ({"channels": ["MPRAGE", "FLAIR"]}, r'channels is \["MPRAGE", "FLAIR"\], but must be \["FLAIR", "MPRAGE"\]'),
+        ({"channels": None}, r'channels is missing, but must be \["FLAIR", "MPRAGE"\]'),
+        ({"normalisation": "min-max"}, 'normalisation is "min-max", but must be "z-score over'),
+        ({"normalisation": None}, 'normalisation is missing, but must be "z-score over'),
+        ({"architecture": None}, "architecture is missing, but must be the arguments of"),
+        ({"architecture": "unet"}, 'architecture is "unet", but must be the arguments of'),
+        (
+            {"architecture": UNET | {"name": "resnet"}},
+            "architecture .*'resnet'.* choose one of unet, dynunet, swinunetr",
+        ),
+        ({"architecture": {"name": "unet"}}, "architecture .* cannot be built: .*'channels' and 'strides'"),
+        ({"architecture": UNET | {"depth": 4}}, "architecture .* cannot be built: .*'depth'"),
+        ({"threshold": 35}, "threshold is 35, but must be a lesion probability above 0, at most 1"),
+        ({"threshold": 0}, "threshold is 0, but"),
+        ({"threshold": float("nan")}, "threshold is NaN, but"),
+        ({"threshold": "0.5"}, 'threshold is "0.5", but'),
+        ({"outline": 0.6}, r"outline is 0.6, but must be a lesion probability above 0, at most the threshold \(0.5\)"),
+        (
+            {"window": [16, 16, 16]},
+            r"window is \[16, 16, 16\], but must be the side of the cubic patches of the training, 1 to 512 voxels",
+        ),
+        ({"window": 1000}, "window is 1000, but"),
+        ({"window": 15}, r"window is 15, but .* makes: \(1, 2, 16, 16, 16\); choose a multiple of its strides"),
+        ({"mirrored": "no"}, 'mirrored is "no", but must be true or false'),
+        ({"treshold": 0.4}, "has treshold: leave out what is none of architecture, .* threshold"),
+    ],
+)
+def test_a_description_that_is_not_that_of_the_run_is_refused(saved, changes, said):
+    with pytest.raises(ValueError, match=f"unet.json:? {said}"):
+        load_weights(described(saved[1], **changes))
+
+
+@pytest.mark.parametrize("content", [b"{", b"", '{"é": 1}'.encode("latin-1"), b"[1]"])
+def test_a_description_that_is_no_json_is_refused(saved, content):
+    saved[1].with_suffix(".json").write_bytes(content)
+    with pytest.raises(ValueError, match="unet.json (cannot be read as JSON in UTF-8|holds a list)"):
+        load_weights(saved[1])
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_description_as_editors_save_it_is_read(saved, encoding):
+    file = described(saved[1], step=7).with_suffix(".json")
+    file.write_text(file.read_text(), encoding=encoding)
+    assert load_weights(saved[1])[1]["step"] == 7
+
+
+def test_a_network_whose_output_is_not_finite_is_refused(saved):
+    model, path = saved
+    model.get_buffer("model.0.adn.N.running_var").fill_(-1)
+    save_weights(model, path, architecture=UNET)
+    with pytest.raises(ValueError, match="unet.safetensors: the network gives NaN or infinite values"):
+        load_weights(path)
+
+
+@pytest.mark.parametrize(
+    "name, taken_out, said",
+    [
+        ("weights", "threshold", "unet.json has no threshold"),
+        ("weights", "window", "unet.json: window is missing, but must be"),
+        ("initial", "channels", "channels is missing"),
+        ("initial", "threshold", None),
+        ("weights", "nothing", None),
+    ],
+)
+def test_the_weights_of_a_run_are_tried(saved, name, taken_out, said):
+    with pytest.raises(ValueError, match=said) if said else nullcontext():
+        main([f"{name}={described(saved[1], **{taken_out: None})}"])
+
+
+@pytest.mark.parametrize("words", [["paper"], ["sweep", "SWEEP=notebooks/sweeps/noise.yml"]])
+def test_weights_that_cannot_be_used_end_a_run_before_its_first_notebook(words, tmp_path):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    given = f"SET=02_training.initial={tmp_path / 'my net.pth'}".replace("my net", r"my\ net")
+    words = ["make", "--old-file=.venv/.complete", f"OUT={tmp_path}", "PROFILE=smoke", *words, given]
+    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode
+    assert "my net.pth is missing" in done.stderr
+    assert not list(tmp_path.rglob("*.ipynb"))

@@ -42,10 +42,19 @@ def test_explaining_leaves_the_model_as_it_was(leaves_as_it_was):
     leaves_as_it_was(grad_cam)
 
 
+class Fails(nn.Module):
+    """Raises on values that no window of noise has."""
+
+    def forward(self, x):
+        if x.max() > 1e6:
+            raise RuntimeError("too large")
+        return x
+
+
 def test_hook_is_removed_when_the_network_fails():
-    model = nn.Sequential(nn.Conv3d(2, 2, 1), nn.Linear(7, 7))
-    with pytest.raises(RuntimeError):
-        grad_cam(model, scan(), block(SHAPE, (1, 1, 1)), layer="0")
+    model = nn.Sequential(nn.Conv3d(2, 2, 1), Fails())
+    with pytest.raises(RuntimeError, match="too large"):
+        grad_cam(model, 1e9 * scan(), block(SHAPE, (1, 1, 1)), layer="0")
     assert not model[0]._forward_hooks
 
 

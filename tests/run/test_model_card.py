@@ -7,18 +7,20 @@ import pytest
 import torch
 
 from lib.network.architectures import build_network
-from lib.network.model_card import write_card
 from lib.network.weights import load_weights, save_weights
+from lib.run.model_card import write_card
+
+ARCHITECTURE = {"name": "unet", "channels": [4, 8], "strides": [2]}
 
 
 @pytest.fixture
-def run(small, tmp_path):
+def run(tmp_path):
     """Build and figures of a finished training, as notebooks 1 to 3 leave them."""
     build, figures = tmp_path / "build", tmp_path / "figures"
     figures.mkdir()
     torch.manual_seed(0)
     save_weights(
-        build_network(**small), build / "weights" / "unet.safetensors", architecture=small, threshold=0.35, outline=0.2,
+        build_network(**ARCHITECTURE), build / "weights" / "unet.safetensors", architecture=ARCHITECTURE, threshold=0.35, outline=0.2,
         parameters=1234, step=40, validation_dice=0.6125, initial=None, window=48, mirrored=True,
     )  # fmt: skip
     parameters = {"steps": 60, "scans_per_step": 2, "patches_per_scan": 3, "patch_size": 32, "loss": "dice_ce"}

@@ -1,6 +1,6 @@
 """Ship the weights of a pretraining: the files, and a model card written from the tables of its evaluation.
 
-python -m lib.network.model_card <folder of build/ and figures/> <weights folder> [<real scans that it was tested on>]
+python -m lib.run.model_card <folder of build/ and figures/> <weights folder> [<real scans that it was tested on>]
 """
 
 import json
