@@ -18,6 +18,12 @@ GIVEN := PROFILE DATA TRAIN WEIGHTS OUT DEVICE SCHEDULER SET ONLY REAL SWEEP JOB
 $(foreach name,$(GIVEN),$(eval export RUN_$(name) := $$(value $(name))))
 unexport $(GIVEN)
 
+# The same digits on every such processor (lib/digits.py).
+ifeq ($(shell uname -sm),Linux x86_64)
+include lib/digits.env
+export $(shell cut -d= -f1 lib/digits.env)
+endif
+
 # Inside the conda environment of environment.yml that one is used; otherwise .venv is made.
 ifeq ($(CONDA_DEFAULT_ENV),instance-saliency)
 PYTHON := python

@@ -17,5 +17,7 @@ exact        exact windows, and gradients on parts of the grid
 
 import sys
 
+from lib import digits as digits  # first of all: it chooses the kernels of what is imported after it
+
 # monai imports jsonschema, which compiles the grammar of this optional package for 4 s: every kernel would wait for it.
 sys.modules.setdefault("rfc3987_syntax", None)

@@ -12,6 +12,8 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
+from lib.digits import KERNELS
+
 NETWORKS = ("torch", "monai", "pytorch-optimizer", "captum")
 NUMBERS = ("numpy", "scipy", "pandas", "scikit-image", "statsmodels", "matplotlib", "nibabel", "nilearn")
 ROOT = Path(__file__).resolve().parent.parent
@@ -19,8 +21,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @cache
 def versions():
-    """{package: version} of what the numbers depend on, and of Python itself."""
-    return {"python": platform.python_version()} | {name: metadata.version(name) for name in NETWORKS + NUMBERS}
+    """{package: version} of what the numbers depend on, of Python itself, and where the kernels come from."""
+    return {"python": platform.python_version(), "kernels": KERNELS} | {name: metadata.version(name) for name in NETWORKS + NUMBERS}
 
 
 def git_commit(root=ROOT):

@@ -17,6 +17,7 @@ from lib.network.training import train_network
 from lib.network.weights import load_weights
 from lib.provenance import code_digest, digest
 from lib.run import Run
+from lib.threads import fixed_threads
 
 OF_BATCHES = ("steps", "patch_size", "scans_per_step", "patches_per_scan", "seed", "any_direction")
 OF_TRAINING = ("loss", "learning_rate", "weight_decay", "validate_every", "window", "averaged_steps", "workers")
@@ -49,7 +50,8 @@ def fit(run, model, batches, validation_rows):
     initial, options = run.parameters["initial"], {name: run.parameters[name] for name in OF_TRAINING}
     settings = [run.parameters, digest(run.scans_file), code_digest(train_network), code_digest(build_network)]
     settings += [digest(Path(initial))] if initial else []
-    return train_network(model, batches, validation_rows, run.checkpoint, settings=settings, **options)
+    with fixed_threads(run.parameters["threads"]):
+        return train_network(model, batches, validation_rows, run.checkpoint, settings=settings, **options)
 
 
 def main():

@@ -33,7 +33,8 @@ def train_network(
     along a cosine to 0. With `averaged_steps` it falls to a third and stays there for as many steps at the end, and what is
     validated and kept is then the mean of the weights after each of them (stochastic weight averaging, Izmailov et al.
     2018). Of several processes (`ranks.py`) the first validates and writes, and gets the best weights.
-    Raises ValueError if more steps are to be averaged than there are.
+    Last digits depend on the number of threads (`fixed_threads`). Raises ValueError if more steps are to be averaged than
+    there are.
     """
     device, steps = next(model.parameters()).device, len(batches)
     if not 0 <= averaged_steps <= steps:
@@ -48,8 +49,7 @@ def train_network(
     progress = _resume(checkpoint, digest(settings), parts)
     network, left, first = together(model), range(progress["step"], steps), is_first()
     loader = DataLoader(batches, None, sampler=turns(left), num_workers=workers, worker_init_fn=_one_thread)
-    shares, threads = shares_of_batches(loader, left, batches, device), torch.get_num_threads()
-    torch.set_num_threads(max(1, threads - workers))  # the workers have one each
+    shares = shares_of_batches(loader, left, batches, device)
     bar = tqdm(shares, desc="training", initial=left.start, total=steps, mininterval=2, disable=not first)
     for step, (images, lesions) in enumerate(bar, left.start + 1):
         model.train()
@@ -76,7 +76,6 @@ def train_network(
                 progress.update(best_dice=scores["dice"], best=weights)
             state = {"progress": progress} | {name: part.state_dict() for name, part in parts.items()}
             write_atomically(checkpoint, functools.partial(torch.save, state))
-    torch.set_num_threads(threads)
     if first:
         model.load_state_dict(progress["best"])
     model.to(memory_format=torch.contiguous_format).eval()

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from contextlib import contextmanager
 
+from lib.digits import other_machine
 from lib.provenance import ROOT
 from lib.run.settings import Settings, write_parameters
 
@@ -44,6 +45,9 @@ def main():
     try:
         settings = Settings.given()
         resolved = settings.parameters()
+        on_gpu = any(values.get("device", "cpu") != "cpu" for values in resolved.values())
+        if where := other_machine() or ("a GPU" if on_gpu else ""):
+            print(f"last digits depend on {where}: they are the same on x86-64 processors with AVX2 alone", file=sys.stderr)
         with one_at_a_time(settings.build):
             write_parameters(resolved, settings.build)
             check_weights(resolved)

@@ -10,16 +10,19 @@ from lib.figures import STYLE
 from lib.provenance import ROOT, digest, run_record, write_atomically
 from lib.run.parameters import defaults
 from lib.scans import FILES
+from lib.threads import keep_to_one_thread
 
 
 class Run:
     """Files of one run, opened by a notebook.
 
     notebook: its name, such as "03_evaluation". values: its ``globals()``, from which the parameters are taken.
-    Relative folders count from the project's root, so that JupyterLab, papermill and make agree.
+    Relative folders count from the project's root, so that JupyterLab, papermill and make agree. The process computes every
+    number with one thread from then on, so that no table depends on how many processors there are.
     """
 
     def __init__(self, notebook, values):
+        keep_to_one_thread()
         self.notebook = notebook
         self.parameters = {name: values[name] for name in defaults(ROOT / "notebooks" / f"{notebook}.py")}
         self.build = ROOT / values["build"]

@@ -11,10 +11,11 @@ from functools import partial
 
 from tqdm import tqdm
 
+from lib.digits import BEFORE, FILE, KERNELS, LATE
 from lib.provenance import ROOT, digest
 from lib.threads import one_thread
 
-CODE = digest(*sorted((ROOT / "lib").rglob("*.py")))  # as it was when this process started
+CODE = digest(*sorted((ROOT / "lib").rglob("*.py")), FILE)  # as it was when this process started
 TOGETHER = 8  # lesions of a scan, at most, in one item
 DEATHS = 20  # of workers that an item survives; each counts for every item that the worker was about to compute
 SHORT = reprlib.Repr()
@@ -29,9 +30,10 @@ def compute_each(function, items, *, scheduler="", desc):
     give names and paths of scans and networks (`lib.network.loaded` reads them), not their contents. Every number is
     computed with one thread, so that results do not depend on where. The items of a worker that dies are given to
     others. An error of the function is raised with a note that names the item; it, or an interrupt, drops those not
-    yet begun. Raises OSError if no scheduler answers, RuntimeError if a worker runs other code than this process.
+    yet begun. Raises OSError if no scheduler answers, RuntimeError if a worker runs other code than this process or was
+    started without the settings of `lib.digits`.
     """
-    items, compute = list(items), partial(_compute, function, CODE)
+    items, compute = list(items), partial(_compute, function, (CODE, KERNELS))
     if not scheduler:
         return [_naming(item, compute, item) for item in tqdm(items, desc=desc, mininterval=2)]
     from distributed import as_completed
@@ -60,9 +62,12 @@ def group_by_scan(lesions, scans):
     return [(scans[name], rows) for name, rows in parts]
 
 
-def _compute(function, code, item):
+def _compute(function, asked, item):
+    code, kernels = asked
     if code != CODE:
         raise RuntimeError("this worker runs other code of lib/ than the process that asks: restart the workers")
+    if KERNELS == LATE != kernels:
+        raise RuntimeError(f"this worker would compute other last digits: start workers after `{BEFORE}`")
     with _one_at_a_time, one_thread():
         return function(item)
 
