@@ -38,7 +38,20 @@ def arithmetic():
         "torch algebra",
         torch.stack([single @ single, torch.linalg.qr(single)[0], torch.linalg.eigh(single + single.T)[1]]),
     )
-    yield "torch functions", torch.stack([single.exp(), single.softmax(1), single.sigmoid(), single.abs() ** 1.5])
+    functions = (
+        torch.exp,
+        torch.log,
+        torch.sqrt,
+        torch.rsqrt,
+        torch.atan,
+        torch.tan,
+        torch.acos,
+        torch.sigmoid,
+        torch.log1p,
+    )
+    yield "torch functions", torch.stack([f(single.abs() / 5) for f in functions])
+    yield "torch functions, double", torch.stack([f(single.double().abs() / 5) for f in functions])
+    yield "softmax, power", torch.stack([single.softmax(1), single.abs() ** 1.5, single.abs() ** 0.5])
 
 
 def network():
