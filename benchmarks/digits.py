@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import lib  # noqa: F401  before numpy: it chooses the kernels
@@ -59,18 +59,23 @@ def network():
     torch.manual_seed(0)
     sizes = {"kernel_size": 3, "padding": 1}
     return nn.Sequential(
-        nn.Conv3d(2, 8, **sizes), nn.BatchNorm3d(8), nn.PReLU(), nn.Conv3d(8, 16, stride=2, **sizes), nn.BatchNorm3d(16), nn.PReLU(),
-        nn.ConvTranspose3d(16, 8, stride=2, output_padding=1, **sizes), nn.BatchNorm3d(8), nn.PReLU(), nn.Conv3d(8, 2, **sizes),
+        nn.Conv3d(2, 8, **sizes), nn.BatchNorm3d(8), nn.PReLU(), nn.Conv3d(8, 8, stride=2, **sizes), nn.BatchNorm3d(8), nn.PReLU(),
+        nn.ConvTranspose3d(8, 8, stride=2, output_padding=1, **sizes), nn.BatchNorm3d(8), nn.PReLU(), nn.Conv3d(8, 2, 1),
     )  # fmt: skip
 
 
-def image(seed, side=16):
+@cache
+def evaluated():
+    return network().eval().requires_grad_(False)
+
+
+def image(seed, side=12):
     return torch.randn(1, 2, side, side, side, generator=torch.Generator().manual_seed(seed))
 
 
-def lesion(side=16):
+def lesion(side=12):
     mask = torch.zeros(side, side, side, dtype=torch.bool)
-    mask[6:9, 6:8, 6:8] = True
+    mask[4:7, 5:7, 5:7] = True
     return mask
 
 
@@ -79,9 +84,9 @@ def training():
     from pytorch_optimizer import SOAP
 
     model = network().train().to(memory_format=torch.channels_last_3d)
-    optimiser = SOAP(model.parameters(), lr=1e-2, precondition_frequency=2)
+    optimiser = SOAP(model.parameters(), lr=1e-2, precondition_frequency=1)
     with fixed_threads(2):
-        for step in range(5):
+        for step in range(3):
             loss = nn.functional.cross_entropy(model(image(step)), lesion()[None].long())
             optimiser.zero_grad()
             loss.backward()
@@ -93,7 +98,7 @@ def training():
 def prediction():
     from lib.exact import predict_lesion
 
-    model = network().eval().requires_grad_(False)
+    model = evaluated()
     with torch.no_grad():
         yield "volume", model(image(9)).softmax(1)
     yield "lesion", predict_lesion(model, image(9), lesion())
@@ -102,7 +107,7 @@ def prediction():
 def saliency():
     from lib.saliency import grad_cam, smoothgrad
 
-    model = network().eval().requires_grad_(False)
+    model = evaluated()
     for aggregate in ("max", "mean"):
         options = {"n_samples": 2, "aggregate": aggregate, "generator": torch.Generator().manual_seed(0)}
         yield f"SmoothGrad {aggregate}", smoothgrad(model, image(9), lesion(), **options)
