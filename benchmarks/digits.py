@@ -80,7 +80,7 @@ def lesion(side=12):
 
 
 def training():
-    """Steps of SOAP, enough for its eigenvectors to be taken and, by QR, taken anew; with two threads, as in notebook 2."""
+    """Steps of SOAP, enough for its eigenvectors to be taken and, by QR, taken anew; with two threads."""
     from pytorch_optimizer import SOAP
 
     model = network().train().to(memory_format=torch.channels_last_3d)

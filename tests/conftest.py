@@ -3,6 +3,9 @@
 import os
 from pathlib import Path
 
+import lib  # noqa: F401  before numpy: it chooses the kernels
+
+# isort: split
 import pytest
 import torch
 

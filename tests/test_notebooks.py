@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
+from lib.digits import KERNELS
 from lib.exact.windows import predict_lesion
 from lib.lesions.instances import label_instances
 from lib.network.weights import load_weights
@@ -86,6 +87,7 @@ def test_every_figure_and_table_is_there_with_its_record(paper):
         record = json.loads(path.read_text())
         assert record["notebook"].startswith(path.name[:2])
         assert record["parameters"]["build"].endswith("build/smoke")
+        assert record["versions"]["kernels"] == KERNELS
 
 
 def test_a_second_make_runs_no_notebook_and_an_edit_of_parameters_only_what_depends_on_it(paper):

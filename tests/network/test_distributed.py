@@ -63,6 +63,17 @@ def test_the_notebook_takes_up_what_torchrun_has_trained(run, capsys, monkeypatc
         assert torch.equal(model.state_dict()[name], expected)
 
 
+def test_a_training_has_the_threads_of_its_parameters_and_leaves_those_of_the_process(run, tmp_path, monkeypatch):
+    rows = {split: table.to_dict("records") for split, table in run.scans().groupby("split")}
+    other = Run("02_training", run.parameters | {"build": str(tmp_path), "steps": 2, "threads": 3})
+    other.save_scans(run.scans())
+    seen, before = [], torch.get_num_threads()
+    monkeypatch.setattr(training, "validation_scores", lambda *_: seen.append(torch.get_num_threads()) or {"dice": 0.5})
+    model, _ = starting_network(other.parameters, "cpu")
+    fit(other, model, build_batches(other.parameters, rows["train"]), rows["validation"])
+    assert (seen, torch.get_num_threads()) == ([3], before)
+
+
 def test_a_training_does_not_go_on_with_exchanged_images(run, tmp_path, capsys):
     scans = run.scans()
     rows = {split: table.to_dict("records") for split, table in scans.groupby("split")}

@@ -5,11 +5,14 @@ import json
 import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
+import torch
 from PIL import Image
 
+from lib import threads
 from lib.provenance import ROOT
 from lib.run.parameters import defaults
 from lib.run.paths import Run
+from lib.threads import processors
 
 
 @pytest.fixture
@@ -28,6 +31,15 @@ def test_a_table_comes_back_and_carries_the_parameters(run):
     record = json.loads((run.figures / "01_things.json").read_text())
     assert record["parameters"]["fractions"] == run.parameters["fractions"]
     assert "other" not in record["parameters"]
+
+
+def test_a_notebook_computes_every_number_with_one_thread_and_as_many_at_once_as_before(run, monkeypatch):
+    monkeypatch.setattr(threads, "_at_first", 1)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    Run(run.notebook, run.parameters)
+    assert (torch.get_num_threads(), processors()) == (1, 3)
+    torch.set_num_threads(before)
 
 
 def test_a_missing_table_names_the_notebook_to_run(run):

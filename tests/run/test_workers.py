@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from lib.cohort.phantom import make_cohort
+from lib.digits import LATE, PINNED
 from lib.network.architectures import build_network
 from lib.network.loaded import loaded_network, loaded_scan
 from lib.network.weights import save_weights
@@ -104,6 +105,14 @@ def expected(inputs, tmp_path_factory):
     torch.set_num_threads(before)
     assert len(tables) == 3
     return tables
+
+
+def test_a_worker_that_was_started_without_the_settings_is_refused(monkeypatch):
+    monkeypatch.setattr(workers, "KERNELS", LATE)
+    assert compute_each(abs, [-1], desc="both without") == [1]
+    compute = partial(workers._compute, abs, (workers.CODE, PINNED))  # as a process with the settings asks for it
+    with pytest.raises(RuntimeError, match="other last digits: start workers after `export"):
+        compute(-1)
 
 
 @pytest.mark.parametrize(("n_workers", "deaths"), [(1, 0), (2, 0), (2, 1)])
