@@ -22,7 +22,9 @@ ROOT = Path(__file__).resolve().parent.parent
 @cache
 def versions():
     """{package: version} of what the numbers depend on, of Python itself, and where the kernels come from."""
-    return {"python": platform.python_version(), "kernels": KERNELS} | {name: metadata.version(name) for name in NETWORKS + NUMBERS}
+    return {"python": platform.python_version(), "kernels": KERNELS} | {
+        name: metadata.version(name) for name in NETWORKS + NUMBERS
+    }
 
 
 def git_commit(root=ROOT):

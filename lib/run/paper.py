@@ -47,7 +47,7 @@ def main():
         resolved = settings.parameters()
         on_gpu = any(values.get("device", "cpu") != "cpu" for values in resolved.values())
         if where := other_machine() or ("a GPU" if on_gpu else ""):
-            print(f"last digits depend on {where}: they are the same on x86-64 processors with AVX2 alone", file=sys.stderr)
+            print(f"this is {where}: last digits differ from those of x86-64 processors with AVX2", file=sys.stderr)
         with one_at_a_time(settings.build):
             write_parameters(resolved, settings.build)
             check_weights(resolved)

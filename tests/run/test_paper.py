@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from lib.provenance import ROOT
+from lib.run import paper
 from lib.run.paper import one_at_a_time
 
 HOLDER = """
@@ -47,6 +48,19 @@ def test_data_that_is_not_there_is_named_before_anything_runs():
 def test_a_folder_that_make_cannot_have_is_refused_in_a_sentence():
     done = make("paper", "OUT=two words")
     assert "OUT=two words: make takes no ' ' in it; choose another folder" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("device", "machine", "said"), [("", "", ""), ("cuda", "", "a GPU"), ("", "Linux on aarch64", "Linux on aarch64")]
+)
+def test_a_machine_with_other_digits_is_said_once(monkeypatch, capsys, tmp_path, device, machine, said):
+    monkeypatch.setattr(paper, "other_machine", lambda: machine)
+    monkeypatch.setattr(paper.os, "execvpe", lambda *_: None)
+    for name, value in {"PROFILE": "smoke", "OUT": str(tmp_path), "DEVICE": device}.items():
+        monkeypatch.setenv(f"RUN_{name}", value)
+    paper.main()
+    line = f"this is {said}: last digits differ from those of x86-64 processors with AVX2\n"
+    assert capsys.readouterr().err == (line if said else "")
 
 
 def test_two_runs_do_not_work_in_one_folder_and_the_lock_is_held_by_those_that_were_started(tmp_path):
