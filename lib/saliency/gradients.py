@@ -8,6 +8,7 @@ exact windows is explained on all of the volume it is given: give it a patch of 
 import math
 
 import torch
+from tqdm import tqdm
 
 from lib.exact import (
     N_CHANNELS,
@@ -75,20 +76,22 @@ def copy_maps(
     if in_threads:  # not as many as there are processors: the last digits depend on the size of a batch
         at_once = min(at_once, COPIES_PER_THREAD, math.ceil(n_samples / 2))
 
+    bar = tqdm(desc="voxels", total=len(voxels) * n_samples, delay=10, mininterval=2, leave=False)  # of what takes long
+
     def saliency(copies):
         if steps:
             gradients = AdjointGradients(steps, padded, copies, voxels, window.box)
         else:
             gradients = AutogradGradients(model, copies, voxels, window)
-        return _aggregate(gradients, aggregate, score)
+        return _aggregate(gradients, aggregate, score, lambda: bar.update(len(copies)))
 
-    with frozen(model):
+    with frozen(model), bar:
         batches = noisy_copies(volume, window, sigma, n_samples, generator, at_once)
         for maps in (in_order if in_threads else map)(saliency, batches):
             yield from maps
 
 
-def _aggregate(gradients, aggregate, score):
+def _aggregate(gradients, aggregate, score, after_voxel):
     """One map a copy, (B, 2, *window.shape), from the gradients of the logits at the lesion's voxels."""
     logits = gradients.logits.detach().requires_grad_()
     (seeds,) = torch.autograd.grad(score(logits).sum(), logits)
@@ -99,6 +102,7 @@ def _aggregate(gradients, aggregate, score):
         for gradient, part in gradients.of_voxel(number, seeds[:, :, number]):
             torch.maximum(highest[part], gradient, out=highest[part])
             torch.minimum(lowest[part], gradient, out=lowest[part])
+        after_voxel()
     return torch.where(highest > -lowest, highest, lowest)
 
 
