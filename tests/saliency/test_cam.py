@@ -21,7 +21,7 @@ def test_grad_cam_equals_the_equations_on_the_whole_volume(shape, place):
 def test_lesions_of_a_scan_share_activations_and_keep_their_maps():
     model, volume, layer = random_unet(), scan(), "model.1.submodule.2.conv"
     shared, kept = layer_activations(model, volume, layer), []
-    model.register_forward_hook(lambda module, inputs, output: kept.append(output.shape[2:]))
+    model.register_forward_pre_hook(lambda module, given: None if given[0].is_meta else kept.append(given[0].shape[2:]))
     for place in PLACES.values():
         lesion = block(SHAPE, place, (1, 1, 1))
         alone = grad_cam(model, volume, lesion)
@@ -43,8 +43,14 @@ def test_explaining_leaves_the_model_as_it_was(leaves_as_it_was):
 
 
 def test_hook_is_removed_when_the_network_fails():
-    model = nn.Sequential(nn.Conv3d(2, 2, 1), nn.Linear(7, 7))
-    with pytest.raises(RuntimeError):
+    model = nn.Sequential(nn.Conv3d(2, 2, 1), nn.Conv3d(2, 2, 1))
+
+    def fail(module, inputs):
+        if torch.is_grad_enabled():
+            raise RuntimeError("out of memory")
+
+    model[1].register_forward_pre_hook(fail)
+    with pytest.raises(RuntimeError, match="out of memory"):
         grad_cam(model, scan(), block(SHAPE, (1, 1, 1)), layer="0")
     assert not model[0]._forward_hooks
 
