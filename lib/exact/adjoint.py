@@ -57,9 +57,13 @@ class AdjointGradients:
             yield gradient, (copies, *inside(box, self.copies_box))
 
     def _input_box(self, number, box):
-        """Where a step needs its inputs for a box of its result."""
+        """Where a step needs its inputs for a box of its result: at least one position, even if only the bias counts."""
         operation, (i, *_) = self.steps[number].operation, self.steps[number].inputs
-        return np.clip(operation.input_box(box), 0, self.sizes[i]) if isinstance(operation, Convolution) else box
+        if not isinstance(operation, Convolution):
+            return box
+        low, high = np.clip(operation.input_box(box), 0, self.sizes[i])
+        low = np.minimum(low, self.sizes[i] - 1)
+        return np.stack([low, np.maximum(high, low + 1)])
 
     def _forward(self):
         """The logits on their box; keeps the slopes of activations and the channels of what is concatenated."""

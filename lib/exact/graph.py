@@ -57,8 +57,9 @@ def record(model, shape):
     """The nodes of a network in evaluation mode on a volume (1, 2, *shape), in their order; the node of the logits, or
     None where the network fails; and the error."""
     dtype = next(model.parameters(), torch.empty(0)).dtype
-    with frozen(model), torch.inference_mode(False), _Recorder() as recorder:
+    with torch.inference_mode(False):
         volume = torch.empty(1, N_CHANNELS, *shape, dtype=dtype, device="meta")
+    with frozen(model), torch.inference_mode(False), _Recorder() as recorder:
         recorder.note(volume, Node("input", {}, tuple(volume.shape)))
         try:
             return recorder.nodes, recorder.node(model(volume)), None
@@ -85,8 +86,8 @@ class _Recorder(TorchDispatchMode):
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
         tensors = [value for value in tree_leaves((args, kwargs)) if isinstance(value, torch.Tensor)]
-        if not any(tensor.is_meta for tensor in tensors):
-            return function(*args, **kwargs)  # of weights alone
+        if not any(tensor.is_meta for tensor in tensors):  # of weights alone, or a constant
+            return function(*args, **kwargs | {name: "cpu" for name in ("device",) if _is_meta(kwargs.get(name))})
         arguments, name = function._schema.arguments, function.overloadpacket.__name__
         named = {one.name: one.default_value for one in arguments} | kwargs
         named |= dict(zip([one.name for one in arguments], args, strict=False))
@@ -111,6 +112,10 @@ class _Recorder(TorchDispatchMode):
             if len(shared) > 1:  # what was written into a part is not followed
                 self._last |= {key: Node("", {}, tuple(one.shape)) for key, one in shared.items()}
         return result
+
+
+def _is_meta(device):
+    return device is not None and torch.device(device).type == "meta"
 
 
 def _memory(tensor):

@@ -40,7 +40,8 @@ def reach(node, known):
     """Axes of a node's result from those of the nodes before it, {node: axes}; None if it depends on everything."""
     if node.name == "input":
         return tuple(Axis(np.arange(size), np.arange(size), Fraction(1)) for size in node.shape[2:])
-    inputs = [known.get(given) for given in node.inputs]
+    values = [given for given in node.inputs if not (node.name == "index" and given.name == "")]  # a list of channels
+    inputs = [known.get(given) for given in values]
     if len(node.shape) != 5 or node.shape[0] != 1 or not inputs or None in inputs:
         return None
     if _on_one_grid(node):
@@ -83,14 +84,14 @@ def _by_axis(*options):
 def _on_one_grid(node):
     """Whether a result depends, at each position, on the arguments at that position alone."""
     given = node.given
+    if node.name == "index":
+        return [index is not None for index in given["indices"]] == [False, True]
     if any(len(one.shape) != 5 or one.shape[2:] != node.shape[2:] for one in node.inputs):
         return False
     if node.name == "native_batch_norm":
         return not given["training"] and given["output"] == 0
     if node.pointwise or node.name in ONE_GRID:
         return not _spread(given)
-    if node.name == "index":
-        return [index is not None for index in given["indices"]] == [False, True]
     if node.name in CHANNELS:
         dims = given.get("dim", given.get("dims"))
         alone = node.name == "cat" and _spread(given)

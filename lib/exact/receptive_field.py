@@ -57,14 +57,14 @@ def receptive_field(model, shape):
     Raises ValueError if it returns no logit for each voxel, whatever the padding.
     """
     field, strides, error = follow(model, shape)
-    field = field or follow(model, multiples(shape, strides))[0] or (_runs(model, shape) and _opaque(shape))
+    field = field or follow(model, multiples(shape, strides))[0] or (_runs(model, shape) and _opaque(shape, error))
     for stride in range(2, LARGEST_STRIDE + 1):
         if field:
             return field
         larger = multiples(shape, stride)
         field = follow(model, larger)[0]
         if field is None and stride.bit_count() == 1 and _runs(model, (2 * stride,) * 3):
-            field = _opaque(larger)
+            field = _opaque(larger, error)
     raise ValueError(f"the network gives no logit for each voxel of a volume of {tuple(shape)}: {error}") from error
 
 
@@ -98,8 +98,8 @@ def follow(model, shape):
     return ReceptiveField(shape, nodes, reaches, strides), strides, None
 
 
-def _opaque(shape):
-    reason = "what the network computes depends on values, so that it runs on the whole volume alone"
+def _opaque(shape, error):
+    reason = f"what the network computes on the whole volume cannot be told without its values: {error}"
     return ReceptiveField(tuple(shape), [], {}, reason=reason)
 
 
@@ -139,7 +139,7 @@ def _program(field):
             continue
         places[node] = len(program)
         ratios = [axis.ratio for axis in field.reaches[node]]
-        program.append((node.name, ratios, tree_map(lambda one: places[one] if isinstance(one, Node) else one, given)))
+        program.append((node.name, ratios, tree_map(lambda one: places.get(one) if isinstance(one, Node) else one, given)))
     return program
 
 

@@ -36,7 +36,7 @@ def build_steps(field):
     steps, numbers = [], {}
     users = Counter(given for node in field.nodes for given in node.inputs)
     for node in field.nodes:
-        inputs = tuple(numbers[given] for given in node.inputs)
+        inputs = tuple(map(numbers.get, node.inputs))
         if node.name == "native_batch_norm":
             given = steps[inputs[0]]
             if not isinstance(given.operation, Convolution) or users[node.inputs[0]] > 1:
@@ -63,7 +63,7 @@ def _operation(node):
         case "relu", 1:
             return torch.zeros(1, 1, 1, 1, 1)
         case "leaky_relu", 1:
-            return torch.tensor(given["negative_slope"]).view(1, -1, 1, 1, 1)
+            return torch.full((1, 1, 1, 1, 1), given["negative_slope"], dtype=torch.double)
         case "_prelu_kernel", 1:
             return given["weight"].detach()
         case "cat", _ if given["dim"] in (1, -4) and len(given["tensors"]) == len(node.inputs):
@@ -75,13 +75,12 @@ def _operation(node):
 
 def _convolution(given):
     weight, transposed = given["weight"].detach(), given["transposed"]
-    kernel = np.array(weight.shape[2:])
     stride, padding, dilation, extra = (
         np.array(given[name]) for name in ("stride", "padding", "dilation", "output_padding")
     )
     if given["groups"] > 1 or (dilation > 1).any():
         raise Unsupported("a convolution with groups or dilation has no adjoint")
-    if transposed and ((kernel < stride) | (extra > padding)).any():
+    if transposed and (weight.shape[2:] < stride).any():
         raise Unsupported("a transposed convolution that leaves gaps has no adjoint")
     bias = given["bias"]
     bias = weight.new_zeros(weight.shape[1 if transposed else 0]) if bias is None else bias.detach()
