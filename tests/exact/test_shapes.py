@@ -14,6 +14,8 @@ from torch import nn
 from lib.exact import checked_steps, find_window
 from lib.saliency.gradients import noise_sigma, noisy_copies, smoothgrad
 
+MIDDLE = (16, 9, 8)
+
 
 class Net(nn.Module):
     """A convolution, what is written in `inner`, a convolution; modules by keyword."""
@@ -237,9 +239,9 @@ def test_map_equals_the_literal_loop_whichever_way_it_is_computed(name):
     network, expected, multiples, shape = (*NETWORKS[name], *(1, (35, 20, 17))[len(NETWORKS[name]) - 2 :])
     model, volume = drawn(network), scan(shape).double()
     before = volume.clone()
-    for place in ((0, 1, 0), (16, 9, 8), np.array(shape) - (1, 2, 1)):
+    for place in ((0, 1, 0), MIDDLE, np.array(shape) - (1, 2, 1)):
         lesion = block(shape, place, (1, 2, 1))
-        if place == (16, 9, 8):
+        if tuple(place) == MIDDLE:
             assert way(model, lesion) == expected
         actual = smoothgrad(model, volume, lesion, n_samples=1, generator=generator())
         wanted = literal_map(model, volume, lesion, multiples)
