@@ -11,7 +11,7 @@ import torch
 from lib.exact.graph import frozen, like_model
 from lib.exact.local_convolution import Convolution, cover, grid_box, inside
 from lib.exact.receptive_field import multiples, receptive_field
-from lib.exact.steps import Unsupported, build_steps
+from lib.exact.steps import build_steps
 
 LARGE = 2**18  # numbers in the gradient of one copy; from there copies are walked one by one, as caches are small
 PROBE = 16  # voxels, or one stride: of the probe on which the adjoint is compared
@@ -141,10 +141,9 @@ def checked_steps(model, field):
     their own. An activation within rounding of its kink may take either slope, so one of three tries has to agree.
     field: `ReceptiveField` of the network.
     """
-    try:
-        steps = build_steps(field)
-    except Unsupported as error:
-        return None, str(error)
+    steps, reason = build_steps(field)
+    if reason:
+        return None, reason
     shape = multiples((PROBE,) * 3, field.strides)
     if any(_error(model, steps, shape, seed) <= TOLERANCE for seed in range(3)):
         return steps, ""

@@ -10,7 +10,6 @@ from functools import cached_property
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
 
 N_CHANNELS = 2  # FLAIR, MPRAGE
 SHAPE_STAYS = {"native_batch_norm", "_prelu_kernel", "relu", "relu_", "leaky_relu", "leaky_relu_", "elu", "elu_"}
@@ -32,7 +31,17 @@ class Node:
     @cached_property
     def inputs(self):
         """The Nodes among the arguments."""
-        return [given for given in tree_leaves(self.given) if isinstance(given, Node)]
+        return [given for given in leaves(self.given.values()) if isinstance(given, Node)]
+
+
+def leaves(values):
+    """The values, and those in lists among them: arguments of an operation."""
+    return [leaf for value in values for leaf in (value if isinstance(value, list | tuple) else (value,))]
+
+
+def each(function, values):
+    """Function of every value, and of those in lists among them, in the same lists."""
+    return [list(map(function, value)) if isinstance(value, list | tuple) else function(value) for value in values]
 
 
 @contextmanager
@@ -79,43 +88,48 @@ class _Recorder(TorchDispatchMode):
 
     def node(self, value):
         """The node of a tensor that depends on the volume; other values as they are."""
-        if not (isinstance(value, torch.Tensor) and value.is_meta):
+        if not _is_meta(value):
             return value
         return self._last.get(id(value)) or Node("", {}, tuple(value.shape))
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        tensors = [value for value in tree_leaves((args, kwargs)) if isinstance(value, torch.Tensor)]
-        if not any(tensor.is_meta for tensor in tensors):  # of weights alone, or a constant
-            return function(*args, **kwargs | {name: "cpu" for name in ("device",) if _is_meta(kwargs.get(name))})
+        if not any(_is_meta(value) for value in leaves((*args, *kwargs.values()))):  # of weights alone, or a constant
+            on_meta = "device" in kwargs and torch.device(kwargs["device"] or "cpu").type == "meta"
+            return function(*args, **kwargs | ({"device": "cpu"} if on_meta else {}))
         arguments, name = function._schema.arguments, function.overloadpacket.__name__
         named = {one.name: one.default_value for one in arguments} | kwargs
         named |= dict(zip([one.name for one in arguments], args, strict=False))
-        written = tree_leaves([named[one.name] for one in arguments if one.alias_info and one.alias_info.is_write])
-        if not all(tensor.is_meta for tensor in written):
+        written = leaves([named[one.name] for one in arguments if one.alias_info and one.alias_info.is_write])
+        if not all(map(_is_meta, written)):
             raise RuntimeError("the network writes into a tensor that it keeps")
-        given = tree_map(self.node, named)
-        if name in SHAPE_STAYS:
-            first = named[arguments[0].name]
-            result = first if name.endswith("_") else torch.empty_like(first)
-            result = (result, *(first.new_empty(0),) * 2) if name == "native_batch_norm" else result
-        else:
-            args, kwargs = tree_map(lambda one: one.to("meta") if isinstance(one, torch.Tensor) else one, (args, kwargs))
-            result = function(*args, **(kwargs | {"device": "meta"} if "device" in kwargs else kwargs))
-        for number, tensor in enumerate(tree_leaves(result)):
+        given = dict(zip(named, each(self.node, named.values()), strict=True))
+        results = self._run(function, name, args, kwargs)
+        pointwise = torch.Tag.pointwise in function.tags and torch.Tag.nondeterministic_seeded not in function.tags
+        for number, tensor in enumerate(leaves([results])):
             if isinstance(tensor, torch.Tensor):
-                tags = set(function.tags)
-                pointwise = torch.Tag.pointwise in tags and torch.Tag.nondeterministic_seeded not in tags
                 self.note(tensor, Node(name, given | {"output": number}, tuple(tensor.shape), pointwise))
         for tensor in written:
             shared = self._tensors.get(_memory(tensor), {})
             if len(shared) > 1:  # what was written into a part is not followed
                 self._last |= {key: Node("", {}, tuple(one.shape)) for key, one in shared.items()}
-        return result
+        return results
+
+    @staticmethod
+    def _run(function, name, args, kwargs):
+        if name in SHAPE_STAYS:  # several times faster
+            result = args[0] if name.endswith("_") else torch.empty_like(args[0])
+            return (result, *(result.new_empty(0),) * 2) if name == "native_batch_norm" else result
+        kwargs = dict(zip(kwargs, each(_to_meta, kwargs.values()), strict=True))
+        return function(*each(_to_meta, args), **kwargs | ({"device": "meta"} if "device" in kwargs else {}))
 
 
-def _is_meta(device):
-    return device is not None and torch.device(device).type == "meta"
+def _is_meta(value):
+    return isinstance(value, torch.Tensor) and value.is_meta
+
+
+def _to_meta(value):
+    return value.to("meta") if isinstance(value, torch.Tensor) else value
 
 
 def _memory(tensor):

@@ -10,9 +10,8 @@ from fractions import Fraction
 
 import numpy as np
 import torch
-from torch.utils._pytree import tree_leaves
 
-from lib.exact.graph import Node
+from lib.exact.graph import leaves
 
 ONE_GRID = {"_prelu_kernel", "clone", "detach", "alias", "_to_copy", "repeat", "expand"}
 CHANNELS = {  # along the channels, given as dim or dims
@@ -101,7 +100,7 @@ def _on_one_grid(node):
 
 def _spread(given):
     """Whether a tensor that is no result, such as coordinates, differs from position to position."""
-    tensors = (one for one in tree_leaves(given) if isinstance(one, torch.Tensor))
+    tensors = (one for one in leaves(given.values()) if isinstance(one, torch.Tensor))
     return any(size != 1 for tensor in tensors for size in tensor.shape[-3:])
 
 

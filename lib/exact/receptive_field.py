@@ -1,14 +1,12 @@
 """How far a segmentation network looks: the part of a volume that its logits depend on, found anew for every call."""
 
-import operator
 from dataclasses import dataclass
 from math import lcm
 
 import numpy as np
 import torch
-from torch.utils._pytree import tree_leaves, tree_map
 
-from lib.exact.graph import N_CHANNELS, Node, frozen, like_model, record
+from lib.exact.graph import N_CHANNELS, Node, each, frozen, leaves, like_model, record
 from lib.exact.reach import PADDINGS, reach
 
 LARGEST_STRIDE = 64
@@ -58,14 +56,16 @@ def receptive_field(model, shape):
     """
     field, strides, error = follow(model, shape)
     field = field or follow(model, multiples(shape, strides))[0] or (_runs(model, shape) and _opaque(shape, error))
-    for stride in range(2, LARGEST_STRIDE + 1):
-        if field:
-            return field
+    for stride in range(2, LARGEST_STRIDE + 1) if not field else ():
         larger = multiples(shape, stride)
         field = follow(model, larger)[0]
-        if field is None and stride.bit_count() == 1 and _runs(model, (2 * stride,) * 3):
+        if not field and stride.bit_count() == 1 and _runs(model, (2 * stride,) * 3):
             field = _opaque(larger, error)
-    raise ValueError(f"the network gives no logit for each voxel of a volume of {tuple(shape)}: {error}") from error
+        if field:
+            break
+    if not field:
+        raise ValueError(f"the network gives no logit for each voxel of a volume of {tuple(shape)}: {error}") from error
+    return field
 
 
 def multiples(shape, strides):
@@ -119,11 +119,11 @@ def _side(axis, first, stop, stride, size):
 
 
 def _program(field):
-    """What a network computes, whatever the size of the grid: for each node its name, ratios and other arguments.
+    """What a network computes, whatever the size of the grid: of each node its name, ratios and arguments, in one list.
 
     Left out is what pads or crops at the far end alone: what that changes is in the reach.
     """
-    program, places = [], {}
+    program, places = [], {}  # places: of the nodes in the list, by which others refer to them
     for node in field.nodes:
         given, before = node.given | {"size": None, "output_size": None}, node.inputs[:1]
         if name := PADDINGS.get(node.name):
@@ -139,13 +139,16 @@ def _program(field):
             continue
         places[node] = len(program)
         ratios = [axis.ratio for axis in field.reaches[node]]
-        program.append((node.name, ratios, tree_map(lambda one: places.get(one) if isinstance(one, Node) else one, given)))
+        constants = each(lambda one: places.get(one) if isinstance(one, Node) else one, given.values())
+        program += [node.name, *ratios, *leaves(constants)]
     return program
 
 
 def _equal(one, other):
-    one, other = tree_leaves(one), tree_leaves(other)
-    return len(one) == len(other) and all(
-        first is second or (torch.equal if isinstance(first, torch.Tensor) else operator.eq)(first, second)
-        for first, second in zip(one, other, strict=True)
-    )
+    return len(one) == len(other) and all(map(_same, one, other))
+
+
+def _same(one, other):
+    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
+        return one is other or torch.equal(one, other)
+    return type(one) is type(other) and one == other

@@ -14,7 +14,7 @@ from lib.exact.graph import Node
 from lib.exact.local_convolution import Convolution
 
 
-class Unsupported(ValueError):
+class _Unsupported(ValueError):
     """The network has a part without adjoint."""
 
 
@@ -30,25 +30,32 @@ class Step:
 
 
 def build_steps(field):
-    """The steps of a network from its `ReceptiveField`.  Raises Unsupported, naming the part without adjoint."""
+    """The steps of a network from its `ReceptiveField` and "", or None and the part that is no such step."""
     if field.reason:
-        raise Unsupported(field.reason)
+        return None, field.reason
+    try:
+        return _steps(field.nodes), ""
+    except _Unsupported as error:
+        return None, str(error)
+
+
+def _steps(nodes):
     steps, numbers = [], {}
-    users = Counter(given for node in field.nodes for given in node.inputs)
-    for node in field.nodes:
+    users = Counter(given for node in nodes for given in node.inputs)
+    for node in nodes:
         inputs = tuple(map(numbers.get, node.inputs))
         if node.name == "native_batch_norm":
             given = steps[inputs[0]]
             if not isinstance(given.operation, Convolution) or users[node.inputs[0]] > 1:
-                raise Unsupported("batch normalisation that does not follow a convolution alone has no adjoint")
+                raise _Unsupported("batch normalisation that does not follow a convolution alone has no adjoint")
             names = ("weight", "bias", "running_mean", "running_var", "eps")
             given.operation = given.operation.normalised(*(node.given[name] for name in names))
             numbers[node] = inputs[0]
         else:
             steps.append(Step(_operation(node), inputs))
             numbers[node] = len(steps) - 1
-    if numbers[field.nodes[-1]] != len(steps) - 1:
-        raise Unsupported("the last step is not the logits")
+    if numbers[nodes[-1]] != len(steps) - 1:
+        raise _Unsupported("the last step is not the logits")
     return steps
 
 
@@ -70,7 +77,7 @@ def _operation(node):
             return "cat"
         case "add", 2 if alike and given["alpha"] == 1:
             return "sum"
-    raise Unsupported(f"{node.name} has no adjoint")
+    raise _Unsupported(f"{node.name} has no adjoint")
 
 
 def _convolution(given):
@@ -79,9 +86,9 @@ def _convolution(given):
         np.array(given[name]) for name in ("stride", "padding", "dilation", "output_padding")
     )
     if given["groups"] > 1 or (dilation > 1).any():
-        raise Unsupported("a convolution with groups or dilation has no adjoint")
+        raise _Unsupported("a convolution with groups or dilation has no adjoint")
     if transposed and (weight.shape[2:] < stride).any():
-        raise Unsupported("a transposed convolution that leaves gaps has no adjoint")
+        raise _Unsupported("a transposed convolution that leaves gaps has no adjoint")
     bias = given["bias"]
     bias = weight.new_zeros(weight.shape[1 if transposed else 0]) if bias is None else bias.detach()
     return Convolution(weight, bias, stride, padding, extra, transposed)

@@ -12,10 +12,11 @@ from itertools import islice
 
 import torch
 
-from lib.exact.adjoint import AdjointGradients, checked_steps
+from lib.exact.adjoint import AdjointGradients
 from lib.exact.graph import N_CHANNELS, frozen, like_model
 from lib.exact.local_convolution import cover, grid_box
 from lib.exact.receptive_field import ReceptiveField, follow, receptive_field
+from lib.exact.steps import build_steps
 
 BATCH_VOXELS = 2**21  # input voxels that are predicted at once
 
@@ -91,7 +92,7 @@ def predict_lesion(model, volumes, lesion):
     """
     shape = tuple(lesion.shape)
     voxels, window = lesion_voxels(lesion, shape), find_window(model, lesion, shape)
-    steps, _ = checked_steps(model, window.field)
+    steps, _ = build_steps(window.field)
     size = 1 if window.reason else max(1, BATCH_VOXELS // math.prod(window.shape))  # it may mix volumes of a batch
 
     def crop(volume):

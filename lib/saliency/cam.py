@@ -33,7 +33,9 @@ def grad_cam(model, volume, lesion, *, layer="model.1.submodule.2.conv", score=c
     with frozen(model), _kept(model, layer) as kept:
         logits = at_voxels(model(window.crop(volume).clone()), voxels, window)
         activation = _only(kept, layer)
-        (gradients,) = torch.autograd.grad(score(logits).sum(), activation, allow_unused=True)
+        target, gradients = score(logits).sum(), None
+        if target.requires_grad:
+            (gradients,) = torch.autograd.grad(target, activation, allow_unused=True)
     if gradients is None:
         raise ValueError(f"no logit depends on layer {layer!r}: choose another one")
     grid = activations.shape[2:]

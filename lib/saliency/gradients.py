@@ -111,6 +111,8 @@ class AutogradGradients:
     def __init__(self, model, copies, voxels, window):
         self.copies = copies.requires_grad_()
         self.logits = at_voxels(model(self.copies.clone()), voxels, window)
+        if not self.logits.requires_grad:
+            raise ValueError("the logits have no gradient: the network detaches them or runs under torch.no_grad")
 
     def of_sum(self, seeds):
         return torch.autograd.grad(self.logits, self.copies, seeds, retain_graph=True)[0]

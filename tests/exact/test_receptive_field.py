@@ -1,7 +1,11 @@
 """How far a network looks, as the operations that run tell."""
 
+import time
+
+import pytest
 import torch
 from literal import block, random_unet
+from monai.networks.nets import BasicUNet
 from torch import nn
 
 from lib.exact.receptive_field import receptive_field
@@ -45,3 +49,25 @@ def test_measuring_leaves_the_model_as_it_was():
     assert [module.training for module in model.modules()] == modes
     assert [parameter.requires_grad for parameter in model.parameters()] == flags
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("model", "named"),
+    [
+        (nn.Conv3d(2, 2, 3), r"\(1, 2, 7, 6, 5\)"),
+        (nn.Sequential(nn.Conv3d(2, 2, 1), nn.Flatten()), r"\(1, 1008\)"),
+        (nn.Conv3d(1, 2, 1), "channel"),
+        (nn.Sequential(nn.Conv3d(2, 2, 1), nn.Linear(5, 5)), "shapes"),
+    ],
+)
+def test_a_network_without_a_logit_for_each_voxel_is_refused(model, named):
+    with pytest.raises(ValueError, match=rf"no logit for each voxel of a volume of \(9, 8, 7\): .*{named}"):
+        receptive_field(model, (9, 8, 7))
+
+
+def test_a_network_of_stride_16_that_fits_its_skips_is_seen_as_such_in_seconds():
+    model = BasicUNet(3, 2, 2, norm="batch")
+    start = time.process_time()
+    field = receptive_field(model, (182, 218, 182))
+    assert (field.shape, field.strides) == ((182, 218, 182), (16, 16, 16))
+    assert time.process_time() - start < 10

@@ -38,6 +38,58 @@ def test_grad_cam_of_a_layer_on_the_input_grid_is_not_interpolated():
     assert relative_error(grad_cam(model, volume, lesion, layer="0"), expected) < 1e-5
 
 
+class Skips(nn.Module):
+    """Down and up, and made as large as the skip again."""
+
+    def __init__(self, down):
+        super().__init__()
+        self.down, self.up = down, nn.ConvTranspose3d(3, 3, 2, 2)
+        self.first, self.last = nn.Conv3d(2, 3, 3, padding=1), nn.Conv3d(3, 2, 3, padding=1)
+
+    def forward(self, x):
+        x = self.first(x).relu()
+        low = self.up(self.down(x).relu())
+        missing = [size - have for size, have in zip(x.shape[:1:-1], low.shape[:1:-1], strict=True)]
+        return self.last(x + nn.functional.pad(low, [side for amount in missing for side in (0, amount)], "replicate"))
+
+
+@pytest.mark.parametrize("down", [nn.Conv3d(3, 3, 3, 2, 1), nn.Sequential(nn.MaxPool3d(2), nn.Conv3d(3, 3, 3, 1, 1))])
+@pytest.mark.parametrize("place", PLACES)
+def test_grad_cam_of_a_network_that_takes_odd_sizes_as_they_are(down, place):
+    torch.manual_seed(0)
+    model, shape = Skips(down).eval(), (43, 38, 35)
+    volume, lesion = scan(shape), block(shape, PLACES[place])
+    coarse = literal_grad_cam(model, volume, lesion, "down").float()
+    actual = grad_cam(model, volume, lesion, layer="down")
+    assert coarse.any()
+    here = tuple(map(slice, coarse.shape))
+    assert relative_error(actual[::2, ::2, ::2][here], coarse) < 1e-5
+    torch.testing.assert_close(actual[1:-1:2], (actual[:-2:2] + actual[2::2]) / 2)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_map_is_the_same_where_gradients_are_switched_off(mode):
+    model, volume, lesion = random_unet(), scan(), block(SHAPE, PLACES["middle"])
+    expected = grad_cam(model, volume, lesion)
+    with mode():
+        assert torch.equal(grad_cam(model, volume + 0, lesion), expected)
+
+
+def test_a_layer_without_one_set_of_feature_maps_is_refused():
+    class Odd(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.twice, self.aside = nn.Conv3d(2, 2, 1), nn.Conv3d(2, 2, 1)
+
+        def forward(self, x):
+            self.aside(x)
+            return self.twice(self.twice(x))
+
+    for layer, named in (("twice", "2 times"), ("aside", "no logit depends")):
+        with pytest.raises(ValueError, match=named):
+            grad_cam(Odd(), scan(), block(SHAPE, (1, 1, 1)), layer=layer)
+
+
 def test_explaining_leaves_the_model_as_it_was(leaves_as_it_was):
     leaves_as_it_was(grad_cam)
 
