@@ -52,7 +52,8 @@ def frozen(model):
             before.callback(setattr, module, "training", module.training)
         for parameter in model.parameters():
             before.callback(parameter.requires_grad_, parameter.requires_grad)
-        model.eval().requires_grad_(False)
+            parameter.requires_grad_(False)
+        model.eval()
         yield
 
 

@@ -13,7 +13,7 @@ import torch
 
 from lib.exact.graph import leaves
 
-ONE_GRID = {"_prelu_kernel", "clone", "detach", "alias", "_to_copy", "repeat", "expand"}
+ONE_GRID = {"_prelu_kernel", "clone", "detach", "alias", "_to_copy", "repeat", "expand", "zeros_like"}
 CHANNELS = {  # along the channels, given as dim or dims
     "cat", "flip", "index_select", "slice", "split", "split_with_sizes", "mean", "sum", "amax", "max", "var", "_softmax"
 }  # fmt: skip
@@ -58,7 +58,7 @@ def _rule(node):
     """How a result is taken from its neighbours: function, and its arguments along each axis; None if it is not."""
     given, (values,) = node.given, node.inputs
     match node.name:
-        case "convolution" if given["input"] is values:
+        case "convolution" | "_convolution" if given["input"] is values:
             names = ("stride", "padding", "dilation")
             options = _by_axis(given["weight"].shape[2:], *(given[name] for name in names))
             return _transposed if given["transposed"] else _neighbours, options

@@ -93,7 +93,9 @@ def follow(model, shape):
     nodes = [node for node in nodes if node in needed]
     if reaches.get(logits) is None:
         beyond = (node.name for node in nodes if reaches[node] is None and all(map(reaches.get, node.inputs)))
-        reason = f"a logit depends on the whole volume: {next(beyond, 'a part of the network')} is not known to be local"
+        reason = (
+            f"a logit depends on the whole volume: {next(beyond, 'a part of the network')} is not known to be local"
+        )
         return ReceptiveField(shape, nodes, reaches, reason=reason), strides, None
     return ReceptiveField(shape, nodes, reaches, strides), strides, None
 

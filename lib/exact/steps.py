@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from lib.exact.graph import Node
 from lib.exact.local_convolution import Convolution
 
 
@@ -65,7 +64,7 @@ def _operation(node):
     match node.name.removesuffix("_"), len(node.inputs):
         case "input", 0:
             return "input"
-        case "convolution", 1:
+        case (("convolution" | "_convolution"), 1):
             return _convolution(given)
         case "relu", 1:
             return torch.zeros(1, 1, 1, 1, 1)

@@ -148,7 +148,9 @@ def test_map_is_the_same_where_gradients_are_switched_off(mode, threads):
 
 
 def test_copies_of_a_network_that_mixes_its_batch_are_explained_one_by_one():
-    model = nn.Sequential(nn.Conv3d(2, 4, 3, padding=1), nn.BatchNorm3d(4, track_running_stats=False), nn.Conv3d(4, 2, 1))
+    model = nn.Sequential(
+        nn.Conv3d(2, 4, 3, padding=1), nn.BatchNorm3d(4, track_running_stats=False), nn.Conv3d(4, 2, 1)
+    )
     volume, lesion = scan((12, 11, 10)), block((12, 11, 10), (5, 4, 3))
     expected = literal(model.eval(), volume, lesion, 3, "max")
     assert relative_error(smoothgrad(model, volume, lesion, n_samples=3, generator=generator()), expected) < 1e-5

@@ -70,16 +70,18 @@ def by_value(net, x):
     return net.deep(x) if x.sum() < 1e9 else x
 
 
+def missing(x, low):
+    return [size - have for size, have in zip(x.shape[:1:-1], low.shape[:1:-1], strict=True)]
+
+
 def padded_to_skip(net, x):
     low = net.up(F.max_pool3d(x, 2))
-    missing = [side for size, have in zip(x.shape[:1:-1], low.shape[:1:-1]) for side in (0, size - have)]
-    return torch.cat([x, F.pad(low, missing)], 1)
+    return torch.cat([x, F.pad(low, [side for amount in missing(x, low) for side in (0, amount)])], 1)
 
 
 def middle_of_skip(net, x):
     low = net.up(F.max_pool3d(x, 4))
-    missing = [size - have for size, have in zip(x.shape[:1:-1], low.shape[:1:-1])]
-    return x + F.pad(low, [side for amount in missing for side in (amount // 2, amount - amount // 2)])
+    return x + F.pad(low, [side for amount in missing(x, low) for side in (amount // 2, amount - amount // 2)])
 
 
 def in_place(net, x):
