@@ -14,14 +14,12 @@ from lib.exact import (
     N_CHANNELS,
     AdjointGradients,
     at_voxels,
-    build_steps,
+    checked_steps,
     find_window,
     frozen,
     lesion_voxels,
     like_model,
-    measure_receptive_field,
     pad_far,
-    unsupported_reason,
 )
 from lib.saliency.scores import class_logit
 from lib.threads import in_order
@@ -48,11 +46,16 @@ def smoothgrad(
     return find_window(model, lesion, volume.shape[2:]).paste(total / n_samples, volume.shape[2:])
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def copy_maps(
     model, volume, lesion, *, n_samples, noise_fraction=0.05, aggregate="max", generator, noise_range="channel",
     score=class_logit,
 ):  # fmt: skip
     """Yield the map of each noisy copy of the input on the lesion's window, (2, *window.shape).
+
+    What is known of the network is found on this call: on what parts of the grid its logits depend, and whether the
+    adjoint has its gradients. Without the adjoint they are computed by automatic differentiation on the window.
 
     volume: (1, 2, X, Y, Z) z-scored FLAIR and MPRAGE.  lesion: (X, Y, Z) bool.
     noise_fraction: standard deviation of the noise as a fraction of each channel's range over the volume, or of
@@ -60,18 +63,18 @@ def copy_maps(
     aggregate: "max" keeps, for each input voxel, the gradient of largest magnitude over the lesion's voxels with its
     sign; "mean" averages the gradients over the lesion's voxels.
     generator: torch.Generator on the CPU.  score: a score function of `lib.saliency.scores`.
-    Raises ValueError if the lesion is empty, shapes differ or an option is unknown.
+    Raises ValueError if the lesion is empty, shapes differ, an option is unknown or the network gives no logit for each
+    voxel.
     """
     if aggregate not in ("max", "mean"):
         raise ValueError(f'aggregate is {aggregate!r}: choose "max" or "mean"')
     if n_samples < 1:
         raise ValueError(f"n_samples is {n_samples}: at least one copy is needed")
-    voxels, volume = check_lesion(volume, lesion), like_model(model, volume)
-    shape = volume.shape[2:]
-    window, padded = find_window(model, lesion, shape), measure_receptive_field(model).padded(shape)
+    voxels, volume = check_lesion(volume, lesion), like_model(model, volume).detach()
+    window = find_window(model, lesion, volume.shape[2:])
     sigma = noise_sigma(volume, noise_fraction, noise_range)
-    steps = None if window.reason or unsupported_reason(model) else build_steps(model)
-    at_once = max(1, BATCH_VOXELS // math.prod(window.shape))
+    steps, _ = checked_steps(model, window.field)
+    at_once = 1 if window.reason else max(1, BATCH_VOXELS // math.prod(window.shape))  # it may mix copies of a batch
     in_threads = steps and volume.device.type == "cpu"
     if in_threads:  # not as many as there are processors: the last digits depend on the size of a batch
         at_once = min(at_once, COPIES_PER_THREAD, math.ceil(n_samples / 2))
@@ -80,7 +83,7 @@ def copy_maps(
 
     def saliency(copies):
         if steps:
-            gradients = AdjointGradients(steps, padded, copies, voxels, window.box)
+            gradients = AdjointGradients(steps, window.field.shape, copies, voxels, window.box)
         else:
             gradients = AutogradGradients(model, copies, voxels, window)
         return _aggregate(gradients, aggregate, score, lambda: bar.update(len(copies)))
@@ -111,7 +114,9 @@ class AutogradGradients:
 
     def __init__(self, model, copies, voxels, window):
         self.copies = copies.requires_grad_()
-        self.logits = at_voxels(model(self.copies), voxels, window)
+        self.logits = at_voxels(model(self.copies.clone()), voxels, window)
+        if not self.logits.requires_grad:
+            raise ValueError("the logits have no gradient: the network detaches them or runs under torch.no_grad")
 
     def of_sum(self, seeds):
         return torch.autograd.grad(self.logits, self.copies, seeds, retain_graph=True)[0]
