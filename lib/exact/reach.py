@@ -1,8 +1,8 @@
 """What the positions of a tensor depend on: the reach of one operation after the other, from the volume on.
 
 Along each axis on its own, a convolution, pooling, resizing by an integer factor, padding or cropping takes a few
-neighbouring positions. An operation that is not known here is taken to look everywhere, so a network is never cropped by
-mistake, whatever its weights are.
+neighbouring positions. An operation that is not known here is taken to look everywhere, so a network is never cropped
+by mistake, whatever its weights are.
 """
 
 from dataclasses import dataclass
@@ -41,7 +41,7 @@ def reach(node, known):
         return tuple(Axis(np.arange(size), np.arange(size), Fraction(1)) for size in node.shape[2:])
     values = [given for given in node.inputs if not (node.name == "index" and given.name == "")]  # a list of channels
     inputs = [known.get(given) for given in values]
-    if len(node.shape) != 5 or node.shape[0] != 1 or not inputs or None in inputs:
+    if len(node.shape) != 5 or node.shape[0] != 1 or 0 in node.shape or not inputs or None in inputs:
         return None
     if _on_one_grid(node):
         return _hull(inputs)
@@ -128,7 +128,7 @@ def _resized(axis, here, name, align_corners, factor):
     larger, smaller = round(factor), round(1 / factor)
     if factor == larger:
         ratio, nearest, between = Fraction(1, larger), here // larger, (2 * here + 1 - larger) // (2 * larger)
-    elif factor == 1 / smaller:
+    elif smaller and factor == 1 / smaller:
         centre = smaller // 2 if "exact" in name else 0
         ratio, nearest, between = Fraction(smaller), here * smaller + centre, ((2 * here + 1) * smaller - 1) // 2
     else:

@@ -50,7 +50,7 @@ class ReceptiveField:
 
 
 def receptive_field(model, shape):
-    """The ReceptiveField of a network on volumes (X, Y, Z), zero-padded at their far ends if it does not accept the size.
+    """The ReceptiveField of a network on volumes (X, Y, Z), padded at their far ends if it does not accept the size.
 
     Raises ValueError if it returns no logit for each voxel, whatever the padding.
     """
