@@ -57,7 +57,7 @@ class AdjointGradients:
             yield gradient, (copies, *inside(box, self.copies_box))
 
     def _input_box(self, number, box):
-        """Where a step needs its inputs for a box of its result: at least one position, even if only the bias counts."""
+        """Where a step needs its inputs for a box of its result; at least one position."""
         operation, (i, *_) = self.steps[number].operation, self.steps[number].inputs
         if not isinstance(operation, Convolution):
             return box

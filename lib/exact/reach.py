@@ -1,8 +1,8 @@
 """What the positions of a tensor depend on: the reach of one operation after the other, from the volume on.
 
 Along each axis on its own, a convolution, pooling, resizing by an integer factor, padding or cropping takes a few
-neighbouring positions. An operation that is not known here is taken to look everywhere, so a network is never cropped by
-mistake, whatever its weights are.
+neighbouring positions. An operation that is not known here is taken to look everywhere, so a network is never cropped
+by mistake, whatever its weights are.
 """
 
 from dataclasses import dataclass
@@ -23,25 +23,33 @@ PADDINGS = {"constant_pad_nd": "pad", "replication_pad3d": "padding", "reflectio
 @dataclass(frozen=True)
 class Axis:
     """Along one axis, the first and last position of the volume that each position of a tensor depends on, never
-    falling, and how many positions of the volume one stands for."""
+    falling; how many positions of the volume one stands for (`ratio`); and the size of the volume."""
 
     first: np.ndarray
     last: np.ndarray
     ratio: Fraction
+    size: int
 
     def take(self, first, last, ratio=1):
         """Of an operation whose positions depend on positions first to last of this one."""
         low, high = (np.clip(one, 0, len(self.first) - 1) for one in (np.minimum(first, last), np.maximum(first, last)))
-        return Axis(self.first[low], self.last[high], self.ratio * ratio)
+        return Axis(self.first[low], self.last[high], self.ratio * ratio, self.size)
+
+    def placed(self):
+        """Each position depends also on its own place, counted from either end: a crop without it lacks the position."""
+        here, (a, b) = np.arange(len(self.first)), self.ratio.as_integer_ratio()
+        low, high = here * a // b, self.size + (here - len(here)) * a // b
+        first, last = np.minimum(self.first, low), np.maximum(self.last, np.minimum(high, self.size - 1))
+        return Axis(first, last, self.ratio, self.size)
 
 
 def reach(node, known):
     """Axes of a node's result from those of the nodes before it, {node: axes}; None if it depends on everything."""
     if node.name == "input":
-        return tuple(Axis(np.arange(size), np.arange(size), Fraction(1)) for size in node.shape[2:])
+        return tuple(Axis(np.arange(size), np.arange(size), Fraction(1), size) for size in node.shape[2:])
     values = [given for given in node.inputs if not (node.name == "index" and given.name == "")]  # a list of channels
     inputs = [known.get(given) for given in values]
-    if len(node.shape) != 5 or node.shape[0] != 1 or not inputs or None in inputs:
+    if len(node.shape) != 5 or node.shape[0] != 1 or 0 in node.shape or not inputs or None in inputs:
         return None
     if _on_one_grid(node):
         return _hull(inputs)
@@ -51,7 +59,7 @@ def reach(node, known):
     take, options = rule
     options = zip(inputs[0], map(np.arange, node.shape[2:]), options, strict=True)
     axes = [take(axis, here, *one) for axis, here, one in options]
-    return None if None in axes else tuple(axes)
+    return None if None in axes else tuple(axis.placed() for axis in axes)
 
 
 def _rule(node):
@@ -110,7 +118,7 @@ def _hull(inputs):
         if len({axis.ratio for axis in same}) > 1:
             return None
         ends = [np.minimum.reduce([axis.first for axis in same]), np.maximum.reduce([axis.last for axis in same])]
-        axes.append(Axis(*ends, same[0].ratio))
+        axes.append(Axis(*ends, same[0].ratio, same[0].size))
     return tuple(axes)
 
 
@@ -128,7 +136,7 @@ def _resized(axis, here, name, align_corners, factor):
     larger, smaller = round(factor), round(1 / factor)
     if factor == larger:
         ratio, nearest, between = Fraction(1, larger), here // larger, (2 * here + 1 - larger) // (2 * larger)
-    elif factor == 1 / smaller:
+    elif smaller and factor == 1 / smaller:
         centre = smaller // 2 if "exact" in name else 0
         ratio, nearest, between = Fraction(smaller), here * smaller + centre, ((2 * here + 1) * smaller - 1) // 2
     else:
@@ -139,17 +147,14 @@ def _resized(axis, here, name, align_corners, factor):
 
 
 def _padded(axis, here, name, low, high):
-    """At a far end that is cropped (negative padding), a position also depends on where the end is."""
-    size, here = len(axis.first), here - low
+    here = here - low
     if name == "reflection_pad3d":
-        return axis.take(np.minimum(here, size - 1 - high), np.maximum(here, low))
-    return axis.take(here, here - min(high, 0))
+        return axis.take(np.minimum(here, len(axis.first) - 1 - high), np.maximum(here, low))
+    return axis.take(here, here)
 
 
 def _sliced(axis, here, along, given):
     if not along:
         return axis
-    size = len(axis.first)
-    start, stop, step = slice(given["start"], given["end"], given["step"]).indices(size)
-    first = start + here * step
-    return axis.take(first, first + size - stop, step)
+    start, _, step = slice(given["start"], None, given["step"]).indices(len(axis.first))
+    return axis.take(start + here * step, start + here * step, step)

@@ -38,8 +38,16 @@ class ReceptiveField:
 
     def agrees(self, part, box, first, stop):
         """Whether the network does the same on a box, of which `part` is the field, for the voxels in [first, stop)."""
-        if part is None or part.reason or not _equal(_program(self), _program(part)):
+        if part is None or part.reason:
             return False
+        (whole_program, whole_nodes), (part_program, part_nodes) = _program(self), _program(part)
+        if not _equal(whole_program, part_program):
+            return False
+        missing = np.subtract(self.shape, part.shape)
+        for node, inside in zip(whole_nodes, part_nodes, strict=True):
+            ratios = [axis.ratio for axis in self.reaches[node]]
+            if (node.shape[2:] - missing / ratios > inside.shape[2:]).any():  # a position that is cut off is missing
+                return False
         for whole, inside, side, low, high in zip(self.axes, part.axes, box, first, stop, strict=True):
             here, there = slice(low, high), slice(low - side.start, high - side.start)
             if (whole.first[here] != inside.first[there] + side.start).any():
@@ -50,7 +58,7 @@ class ReceptiveField:
 
 
 def receptive_field(model, shape):
-    """The ReceptiveField of a network on volumes (X, Y, Z), zero-padded at their far ends if it does not accept the size.
+    """The ReceptiveField of a network on volumes (X, Y, Z), padded at their far ends if it does not accept the size.
 
     Raises ValueError if it returns no logit for each voxel, whatever the padding.
     """
@@ -121,11 +129,12 @@ def _side(axis, first, stop, stride, size):
 
 
 def _program(field):
-    """What a network computes, whatever the size of the grid: of each node its name, ratios and arguments, in one list.
+    """What a network computes, whatever the size of the grid: of each node its name, ratios and arguments, in one list;
+    and the nodes.
 
     Left out is what pads or crops at the far end alone: what that changes is in the reach.
     """
-    program, places = [], {}  # places: of the nodes in the list, by which others refer to them
+    program, kept, places = [], [], {}  # places: of the nodes in the list, by which others refer to them
     for node in field.nodes:
         given, before = node.given | {"size": None, "output_size": None}, node.inputs[:1]
         if name := PADDINGS.get(node.name):
@@ -139,11 +148,12 @@ def _program(field):
         if not any(near):
             places[node] = places[before[0]]
             continue
-        places[node] = len(program)
+        places[node] = len(kept)
+        kept.append(node)
         ratios = [axis.ratio for axis in field.reaches[node]]
         constants = each(lambda one: places.get(one) if isinstance(one, Node) else one, given.values())
         program += [node.name, *ratios, *leaves(constants)]
-    return program
+    return program, kept
 
 
 def _equal(one, other):

@@ -37,9 +37,8 @@ def less_its_mean(module, inputs, output):
     return output - output.mean((2, 3, 4), keepdim=True)
 
 
-def weights_drawn(model):
-    model.load_state_dict({name: torch.randn_like(value) for name, value in model.state_dict().items() if value.ndim > 1},
-                          strict=False)  # fmt: skip
+def draw_weights(model):
+    model.load_state_dict(model.state_dict() | {"first.weight": torch.randn_like(model.first.weight)})
 
 
 CHANGES = {
@@ -50,8 +49,10 @@ CHANGES = {
     "hook before": lambda model: model.register_forward_pre_hook(lambda module, inputs: (inputs[0].flip(2),)),
     "backward hook": lambda model: model.first.register_full_backward_hook(lambda module, given, out: (3 * given[0],)),
     "trained batch normalisation": trained,
-    "batch normalisation without statistics": lambda model: setattr(model, "norm", nn.BatchNorm3d(4, track_running_stats=False)),
-    "weights": weights_drawn,
+    "batch normalisation without statistics": lambda model: setattr(
+        model, "norm", nn.BatchNorm3d(4, track_running_stats=False)
+    ),
+    "weights": draw_weights,
     "weights, not through the module": lambda model: model.first.weight.data.mul_(-3),
     "spectral normalisation": lambda model: nn.utils.parametrizations.spectral_norm(model.first),
     "forward": lambda model: setattr(model, "forward", lambda x: model.last(F.avg_pool3d(model.first(x), 3, 1, 1))),

@@ -62,6 +62,15 @@ class Squeeze(nn.Module):
         return x * self.weights(x.mean((2, 3, 4))).sigmoid()[:, :, None, None, None]
 
 
+def gated(net, x):
+    return x * net.gate(x + net.up(net.down(x)).relu()).sigmoid()
+
+
+def normalised_with_skip(net, x):
+    h = net.drop(net.deep(x))
+    return h + net.norm(h)
+
+
 def large_only(net, x):
     return 3 * net.deep(x) if x.shape[2] > 30 else net.deep(x)
 
@@ -131,8 +140,7 @@ NETWORKS = {  # name: (network, how it is explained[, multiples to which it asks
     "BasicUNet": (lambda: BasicUNet(3, 2, 2, (2,) * 6, norm="batch"), "window", 1, (115, 17, 16)),
     "BasicUNet of instance normalisation": (lambda: BasicUNet(3, 2, 2, (2,) * 6), "whole", 1, (32, 32, 33)),
     "attention gate": (
-        lambda: Net(lambda net, x: x * net.gate(x + net.up(net.down(x)).relu()).sigmoid(), down=conv(stride=2), up=up(2, 2, 0), gate=conv(1)),
-        "window", 2,
+        lambda: Net(gated, down=conv(stride=2), up=up(2, 2, 0), gate=conv(1)), "window", 2
     ),
     "dilated": (lambda: Net(lambda net, x: net.deep(x), deep=conv(padding=4, dilation=4)), "window"),
     "grouped": (lambda: Net(lambda net, x: net.deep(x), deep=conv(groups=2)), "window"),
@@ -141,15 +149,21 @@ NETWORKS = {  # name: (network, how it is explained[, multiples to which it asks
     "reflection": (lambda: Net(lambda net, x: net.deep(x), deep=conv(padding_mode="reflect")), "window"),
     "replication": (lambda: Net(lambda net, x: net.deep(x), deep=conv(padding_mode="replicate")), "window"),
     "circular": (lambda: Net(lambda net, x: net.deep(x), deep=conv(padding_mode="circular")), "whole"),
-    "odd transposed kernel": (lambda: Net(lambda n, x: n.up(n.down(x)), down=conv(stride=2), up=up(3, 2, 1, 1)), "adjoint", 2),
+    "odd transposed kernel": (
+        lambda: Net(lambda n, x: n.up(n.down(x)), down=conv(stride=2), up=up(3, 2, 1, 1)), "adjoint", 2
+    ),
     "large transposed kernel": (
         lambda: Net(lambda n, x: n.up(n.down(x)), down=conv(kernel=5, stride=3), up=up(5, 3, 1)), "adjoint", 3
     ),
-    "transposed with gaps": (lambda: Net(lambda n, x: n.up(n.down(x)), down=conv(stride=3), up=up(1, 3, 0, 2)), "window", 3),
+    "transposed with gaps": (
+        lambda: Net(lambda n, x: n.up(n.down(x)), down=conv(stride=3), up=up(1, 3, 0, 2)), "window", 3
+    ),
     "cropped transposed": (
         lambda: Net(lambda n, x: n.up(n.down(x))[..., :-1, :-1, :-1], down=conv(stride=2), up=up(3, 2, 0)), "window", 2
     ),
-    "maximum of 3, ceil": (lambda: Net(lambda n, x: n.up(F.max_pool3d(x, 2, ceil_mode=True)), up=up(2, 2, 0)), "window", 2),
+    "maximum, size rounded up": (
+        lambda: Net(lambda n, x: n.up(F.max_pool3d(x, 2, ceil_mode=True)), up=up(2, 2, 0)), "window", 2
+    ),
     "overlapping maximum": (lambda: Net(lambda n, x: n.up(F.max_pool3d(x, 3, 2, 1)), up=up(2, 2, 0)), "window", 2),
     "average": (lambda: Net(lambda n, x: n.up(F.avg_pool3d(x, 3, 2, 1)), up=up(2, 2, 0)), "window", 2),
     "average, nearest by 3": (
@@ -167,12 +181,13 @@ NETWORKS = {  # name: (network, how it is explained[, multiples to which it asks
     ),
     "padded to the skip": (lambda: Net(padded_to_skip, channels=8, up=up(2, 2, 0)), "window", 1),
     "padded around to the skip": (lambda: Net(middle_of_skip, up=up(4, 4, 0)), "whole", 1, (35, 19, 18)),
-    "no running statistics": (lambda: Net(lambda net, x: net.norm(x), norm=nn.BatchNorm3d(4, track_running_stats=False)), "whole"),
+    "no running statistics": (
+        lambda: Net(lambda net, x: net.norm(x), norm=nn.BatchNorm3d(4, track_running_stats=False)), "whole"
+    ),
     "always in training": (lambda: Net(lambda net, x: F.batch_norm(x, None, None, training=True)), "whole"),
     "normalisation after an activation": (lambda: Net(lambda net, x: net.norm(x), norm=nn.BatchNorm3d(4)), "window"),
     "normalisation behind dropout with a skip": (
-        lambda: Net(lambda net, x: (h := net.drop(net.deep(x))) + net.norm(h), deep=conv(), drop=nn.Dropout(), norm=nn.BatchNorm3d(4)),
-        "window",
+        lambda: Net(normalised_with_skip, deep=conv(), drop=nn.Dropout(), norm=nn.BatchNorm3d(4)), "window"
     ),
     "same twice": (lambda: Net(lambda net, x: torch.cat([x, x], 1), channels=8), "adjoint"),
     "doubled": (lambda: Net(lambda net, x: x + x), "adjoint"),
@@ -197,7 +212,13 @@ NETWORKS = {  # name: (network, how it is explained[, multiples to which it asks
     "part without gradient": (lambda: Net(without_gradient, deep=conv()), "window"),
     "gradient of its own": (lambda: Net(lambda net, x: Straight.apply(net.deep(x)), deep=conv()), "window"),
     "tiny weights": (lambda: Net(lambda net, x: net.deep(x) * 1e-12, deep=conv(kernel=5)), "window"),
-    "scripted": (lambda: Net(lambda net, x: net.deep(x), deep=torch.jit.script(nn.Sequential(conv(), nn.ReLU()))), "adjoint"),
+    "scripted": (
+        lambda: Net(lambda net, x: net.deep(x), deep=torch.jit.script(nn.Sequential(conv(), nn.ReLU()))), "adjoint"
+    ),
+    "resized by no integer": (
+        lambda: Net(lambda net, x: x + F.interpolate(F.avg_pool3d(x, 3), size=x.shape[2:])), "whole"
+    ),
+    "cropped too small": (lambda: Net(lambda net, x: F.pad(x[:, :, 3:-3], (0, 0, 0, 0, 3, 3))), "window"),
 }  # fmt: skip
 
 
