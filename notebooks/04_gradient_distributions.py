@@ -124,8 +124,11 @@ once = saliency.drop_duplicates(["scan", "kind", "label"])
 # %%
 flair = saliency[(saliency["method"] == "smoothgrad_max") & (saliency["sequence"] == "FLAIR")].sort_values("peak")
 cases = []
-for kind in [kind for kind in KINDS if kind in set(flair["kind"])]:
+for kind in KINDS:
     rows = flair[flair["kind"] == kind]
+    if rows.empty:
+        print(f"no lesions of kind {kind}")
+        continue
     middle = rows.iloc[len(rows) // 2]
     where = next(i["where"] for i in instances if all(i[key] == middle[key] for key in ("scan", "kind", "label")))
     scan, name = load(middle["scan"]), map_name(middle)
