@@ -77,6 +77,8 @@ generator = np.random.default_rng(seed)
 _, description = loaded_network(run.weights(weights), device)
 scans = run.scans()
 rows = {split: table.to_dict("records") for split, table in scans.groupby("split")}
+if "test" not in rows:
+    raise ValueError("no scan is in the test split: give it a share of the patients (01_data_split.fractions)")
 {split: len(found) for split, found in rows.items()}
 
 # %% [markdown]

@@ -31,7 +31,7 @@ def overall_plateaus(responses, *, n_resamples, generator):
     return pd.DataFrame(rows, columns=[*CURVE, "curve", "step95", "low", "high", "lesions", "patients"])
 
 
-def lesion_plateaus(responses, fills):
+def lesion_plateaus(responses, fills=()):
     """Radius in mm at which the score of each lesion reaches 95 % of its plateau, with each fill.
 
     responses: as of `overall_plateaus`.  fills: beside the mean. Returns rows subject, scan, label, radius95_mm (fill

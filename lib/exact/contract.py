@@ -28,7 +28,7 @@ def _checked(network, _, shape):
     model = network()
     with frozen(model), torch.no_grad():
         probe, logits = _accepted(model, shape)
-        large = torch.finfo(probe.dtype).max ** 0.4  # whatever its weights, logits are then far larger than probabilities
+        large = torch.finfo(probe.dtype).max ** 0.4  # whatever the weights, logits are then no probabilities
         again, of_other = model(probe.clone()), model(-large * probe)
     if not logits.isfinite().all():
         raise ValueError("the network gives NaN or infinite values for normal noise: its weights are not usable")

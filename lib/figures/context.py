@@ -3,7 +3,16 @@
 import numpy as np
 from matplotlib.ticker import LogLocator
 
-from lib.figures.style import SEQUENCE_COLOURS, draw_band, draw_bands, has_data, new_panels, rows_of, styled
+from lib.figures.style import (
+    SEQUENCE_COLOURS,
+    draw_band,
+    draw_bands,
+    has_data,
+    new_panels,
+    nothing_to_show,
+    rows_of,
+    styled,
+)
 
 GROWTHS = {"euclidean": "perilesional tissue kept (mm)", "dilation": "18-connected dilations of the lesion"}
 CURVES = {"fraction": "detected lesions (fraction)", "score": "mean lesion probability"}
@@ -71,6 +80,8 @@ def plot_radii(lesions, correlations, agreement):
 
     Tables 06_lesions, 06_correlations and 06_agreement.
     """
+    if lesions.empty:
+        return nothing_to_show()
     fig, axes = new_panels(115, 2, 4)
     found = correlations.set_index("with")
     for ax, (name, label) in zip(axes[0], PLACES.items(), strict=True):

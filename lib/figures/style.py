@@ -36,11 +36,7 @@ def styled(draw):
     def drawn(*args, **kwargs):
         with plt.rc_context(STYLE):
             tables = [*args[:1], *(given for given in args[1:] if isinstance(given, pd.DataFrame | list))]
-            if tables and not any(map(len, tables)):
-                fig = new_figure(DOUBLE_COLUMN_MM, 20)
-                fig.text(0.5, 0.5, NOTHING, ha="center", va="center")
-                return fig
-            fig = draw(*args, **kwargs)
+            fig = draw(*args, **kwargs) if any(map(len, tables)) or not tables else nothing_to_show()
             for ax in fig.axes:
                 if ax.axison and not has_data(ax):
                     ax.text(0.5, 0.5, NOTHING.replace(": ", ":\n"), transform=ax.transAxes, ha="center", va="center")
@@ -48,6 +44,13 @@ def styled(draw):
         return fig
 
     return drawn
+
+
+def nothing_to_show():
+    """Figure that says so."""
+    fig = new_figure(DOUBLE_COLUMN_MM, 20)
+    fig.text(0.5, 0.5, NOTHING, ha="center", va="center")
+    return fig
 
 
 def has_data(ax):
