@@ -56,17 +56,8 @@ device = "cpu"
 fixed_threshold = 0.0  # lesion probability that detects and outlines; 0: the best on the validation scans
 scheduler = ""  # address of a Dask scheduler whose workers compute; empty: this process
 n_resamples = 2000  # of patients, for the intervals
-volume_edges_mm3 = [
-    0.5,
-    5.0,
-    10.0,
-    20.0,
-    50.0,
-    100.0,
-    200.0,
-    500.0,
-    100000.0,
-]  # bins of lesion volume; more are added for what lies outside
+# bins of lesion volume; there is one more for what lies outside
+volume_edges_mm3 = [0.5, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 100000.0]
 shown_scans = 3  # in the figure of examples
 
 # %%
