@@ -26,7 +26,7 @@ def predict(model, image, *, window, mirrored=False):
 
     @torch.no_grad()
     def probability(patch):
-        lesion = model(patch).softmax(1)[:, 1:]
+        lesion = model(patch.clone()).softmax(1)[:, 1:]  # a network may compute in place
         return (lesion + model(patch.flip(2)).softmax(1)[:, 1:].flip(2)) / 2 if mirrored else lesion
 
     with frozen(model):
