@@ -9,6 +9,7 @@ from lib.exact.graph import N_CHANNELS, frozen, like_model
 
 # (X, Y, Z), tried in turn: networks want multiples of their strides, and some more than one voxel at their deepest level.
 SIZES = [(32, 32, 32), (64, 32, 32), *((side,) * 3 for side in (48, 54, 64, 80, 96))]
+A_PATCH = 1000  # voxels at least, in which no logits add up to 1 by chance
 TOLERANCE = 1e-2  # of two calls on one input, and of probabilities that add up to 1: also in half precision
 
 
@@ -39,6 +40,25 @@ def _checked(network, _, shape):
         )
     if found := _probabilities(logits, of_other):
         raise ValueError(f"the network gives {found}, for logits are explained")
+
+
+def usable(logits):
+    """Logits (B, 2, ...) of a scan, as they are: what `check_network` found may have changed since.
+
+    Raises ValueError if one is NaN or infinite, or if those of a whole patch are probabilities, or their logarithms.
+    """
+    if not logits.isfinite().all():
+        raise ValueError(
+            "the network gives NaN or infinite values for this scan: its weights, or the scan, are not usable"
+        )
+    lesion = logits[:, 1]
+    if lesion.numel() >= A_PATCH and lesion.max() - lesion.min() > TOLERANCE:
+        for values, what in ((logits, "softmax"), (logits.exp(), "log-softmax")):
+            if values.min() >= 0 and (values.sum(1) - 1).abs().max() < TOLERANCE:
+                raise ValueError(
+                    f"the network now gives probabilities: end it before its {what}, for logits are explained"
+                )
+    return logits
 
 
 def _accepted(model, shape):

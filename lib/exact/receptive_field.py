@@ -65,9 +65,9 @@ def receptive_field(model, shape):
     field, strides, error = follow(model, shape)
     field = field or follow(model, multiples(shape, strides))[0] or (_runs(model, shape) and _opaque(shape, error))
     for stride in range(2, LARGEST_STRIDE + 1) if not field else ():
-        larger = multiples(shape, stride)
+        larger, odd = multiples(shape, stride), (3 * stride,) * 3  # accepted only if no larger stride is asked for
         field = follow(model, larger)[0]
-        if not field and stride.bit_count() == 1 and _runs(model, (2 * stride,) * 3):
+        if not field and stride.bit_count() == 1 and not follow(model, odd)[0] and _runs(model, odd):
             field = _opaque(larger, error)
         if field:
             break

@@ -13,7 +13,7 @@ from itertools import islice
 import torch
 
 from lib.exact.adjoint import AdjointGradients
-from lib.exact.contract import check_network
+from lib.exact.contract import check_network, usable
 from lib.exact.graph import N_CHANNELS, frozen, like_model
 from lib.exact.local_convolution import cover, grid_box
 from lib.exact.receptive_field import ReceptiveField, follow, receptive_field
@@ -94,7 +94,7 @@ def predict_lesion(model, volumes, lesion):
 
     Computed on the lesion's window, and every level of the network on what the lesion needs if its steps are known.
     volumes: (B, 2, X, Y, Z), or an iterable of volumes (2, X, Y, Z), of which only windows are kept.
-    lesion: (X, Y, Z) bool.  Raises ValueError as `find_window`, or if a volume has another shape.
+    lesion: (X, Y, Z) bool.  Raises ValueError as `find_window`, if a volume has another shape or logits are not finite.
     """
     shape = tuple(lesion.shape)
     voxels, window = lesion_voxels(lesion, shape), find_window(model, lesion, shape)
@@ -113,7 +113,7 @@ def predict_lesion(model, volumes, lesion):
 
     crops = map(crop, volumes)
     with frozen(model):
-        return torch.cat([logits(torch.stack(batch)) for batch in iter(lambda: list(islice(crops, size)), [])])
+        return usable(torch.cat([logits(torch.stack(batch)) for batch in iter(lambda: list(islice(crops, size)), [])]))
 
 
 def lesion_voxels(lesion, shape):

@@ -42,7 +42,7 @@ class LesionScore(nn.Module):
                 module.register_forward_pre_hook(lambda _, inputs: tuple(values.clone() for values in inputs))
 
     def forward(self, windows):
-        return self.score(at_voxels(self.model(windows), self.voxels, self.window)).mean(1)
+        return self.score(at_voxels(self.model(windows.clone()), self.voxels, self.window)).mean(1)
 
     def attribute(self, method, volume, **options):
         """Attribution (2, X, Y, Z) of a volume (1, 2, X, Y, Z), zero outside the window.

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 import torch
 import torch.nn.functional as F
 
-from lib.exact import at_voxels, find_window, frozen, like_model, pad_far, receptive_field
+from lib.exact import at_voxels, find_window, frozen, like_model, pad_far, receptive_field, usable
 from lib.saliency.gradients import check_lesion
 from lib.saliency.scores import class_logit
 
@@ -31,7 +31,7 @@ def grad_cam(model, volume, lesion, *, layer="model.1.submodule.2.conv", score=c
     if activations is None:
         activations = layer_activations(model, volume, layer)
     with frozen(model), _kept(model, layer) as kept:
-        logits = at_voxels(model(window.crop(volume).clone()), voxels, window)
+        logits = usable(at_voxels(model(window.crop(volume).clone()), voxels, window))
         activation = _only(kept, layer)
         target, gradients = score(logits).sum(), None
         if target.requires_grad:

@@ -20,6 +20,7 @@ from lib.exact import (
     lesion_voxels,
     like_model,
     pad_far,
+    usable,
 )
 from lib.saliency.scores import class_logit
 from lib.threads import in_order
@@ -96,7 +97,7 @@ def copy_maps(
 
 def _aggregate(gradients, aggregate, score, after_voxel):
     """One map a copy, (B, 2, *window.shape), from the gradients of the logits at the lesion's voxels."""
-    logits = gradients.logits.detach().requires_grad_()
+    logits = usable(gradients.logits.detach()).requires_grad_()
     (seeds,) = torch.autograd.grad(score(logits).sum(), logits)
     if aggregate == "mean":
         return gradients.of_sum(seeds / seeds.shape[2])
@@ -119,10 +120,20 @@ class AutogradGradients:
             raise ValueError("the logits have no gradient: the network detaches them or runs under torch.no_grad")
 
     def of_sum(self, seeds):
-        return torch.autograd.grad(self.logits, self.copies, seeds, retain_graph=True)[0]
+        return self._gradient(self.logits, seeds)
 
     def of_voxel(self, number, seed):
-        yield torch.autograd.grad(self.logits[:, :, number], self.copies, seed, retain_graph=True)[0], ...
+        yield self._gradient(self.logits[:, :, number], seed), ...
+
+    def _gradient(self, logits, seeds):
+        try:
+            return torch.autograd.grad(logits, self.copies, seeds, retain_graph=True)[0]
+        except RuntimeError as error:
+            if "checkpoint" not in str(error).lower():
+                raise
+            raise ValueError(
+                "the network checkpoints its activations: let it do so with use_reentrant=False"
+            ) from error
 
 
 def noise_sigma(volume, noise_fraction, noise_range="channel"):

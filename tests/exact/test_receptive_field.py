@@ -5,11 +5,11 @@ import time
 import pytest
 import torch
 from literal import block, random_unet
-from monai.networks.nets import BasicUNet
+from monai.networks import nets
 from torch import nn
 
 from lib.exact.receptive_field import receptive_field
-from lib.exact.windows import predict_lesion
+from lib.exact.windows import predict_lesion, whole_logits
 
 
 def around(model, voxel=30, size=64):
@@ -66,8 +66,42 @@ def test_a_network_without_a_logit_for_each_voxel_is_refused(model, named):
 
 
 def test_a_network_of_stride_16_that_fits_its_skips_is_seen_as_such_in_seconds():
-    model = BasicUNet(3, 2, 2, norm="batch")
+    model = nets.BasicUNet(3, 2, 2, norm="batch")
     start = time.process_time()
     field = receptive_field(model, (182, 218, 182))
     assert (field.shape, field.strides) == ((182, 218, 182), (16, 16, 16))
     assert time.process_time() - start < 10
+
+
+def group_unet(strides):
+    return nets.UNet(3, 2, 2, (4,) * (len(strides) + 1), strides, norm=("group", {"num_groups": 2}))
+
+
+NEVER_CROPPED = {
+    "group norm, strides of 4": (lambda: group_unet((2, 2)), 4),
+    "group norm, strides of 16": (lambda: group_unet((2, 2, 2, 2)), 16),
+    "SegResNet": (lambda: nets.SegResNet(3, 8, 2, 2, blocks_down=(1, 1, 1), blocks_up=(1, 1)), 4),
+}
+
+
+@pytest.mark.parametrize("network, stride", NEVER_CROPPED.values(), ids=NEVER_CROPPED)
+@pytest.mark.parametrize("shape", [(35, 20, 17)])
+def test_a_network_that_is_never_cropped_is_padded_to_what_it_accepts(network, stride, shape):
+    model = network().eval()
+    field = receptive_field(model, shape)
+    assert field.reason
+    assert field.shape == tuple(-(-size // stride) * stride for size in shape)
+    with torch.no_grad():
+        assert whole_logits(model, torch.zeros(1, 2, *shape)).shape == (1, 2, *shape)
+
+
+class OneSize(nn.Conv3d):
+    def forward(self, x):
+        if x.shape[2:] != (16, 16, 16):
+            raise ValueError("made for 16 x 16 x 16")
+        return super().forward(x)
+
+
+def test_a_network_of_one_size_says_that_no_padding_helps():
+    with pytest.raises(ValueError, match="no logit for each voxel of a volume of .* made for 16"):
+        receptive_field(OneSize(2, 2, 3, padding=1), (20, 9, 8))
