@@ -21,8 +21,8 @@ File = namedtuple("File", ["path", "scan", "kind", "plain"])
 def bids_scans(folder, choose=""):
     """Rows {subject, session, flair, t1w, lesions} of a BIDS folder (`find_scans`).
 
-    Of several files that fit, the one without further entities is taken. choose: parts of paths, separated by commas,
-    such as "acq-3D,derivatives/lesions,desc-rater1". A part counts for the kinds of which some file has it: a file must
+    Of several files that fit, all in one folder, the one without further entities is taken. choose: parts of paths,
+    separated by commas, such as "acq-3D,derivatives/lesions,desc-rater1". A part counts for the kinds of which some file has it: a file must
     have that folder, and must have that entity or, where no file of the scan has, none of its name. Images in
     `derivatives/` are looked at only if a part begins with this word. Linked folders are followed.
     Raises ValueError that lists every scan with several files that fit or with none, or parts that no file has.
@@ -52,7 +52,8 @@ def bids_scans(folder, choose=""):
         row = dict(zip(("subject", "session"), scan, strict=True))
         for kind in NAMED:
             fit = reduce(_narrow, asked[kind], pools[kind][scan])
-            one = fit if len(fit) == 1 else [file for file in fit if file.plain]
+            one_folder = len({file.path.rpartition("/")[0] for file in fit}) == 1
+            one = [file for file in fit if file.plain and one_folder] if len(fit) > 1 else fit
             if len(one) == 1:
                 row[kind] = str(folder / one[0].path)
             else:

@@ -55,6 +55,9 @@ def test_the_plain_file_is_taken(make_folder, others):
         ([MASK, MASK.replace("lesions", "lst")], "2 lesions files fit"),
         ([MASK.replace("label", f"desc-rater{n}_label") for n in (1, 2)], "2 lesions files fit"),
         ([MASK, "sub-01/anat/sub-01_label-lesion_mask.nii.gz"], "2 lesions files fit"),
+        ([MASK.replace("label", "desc-manual_label"), MASK.replace("lesions", "samseg")], "2 lesions files fit"),
+        ([MASK.replace("_label", "_acq-3D_label"), MASK.replace("lesions", "lesions/auto")], "2 lesions files fit"),
+        ([MASK.replace("lesions/", ""), MASK.replace("label", "desc-x_label")], "2 lesions files fit"),
     ],
 )
 def test_several_files_that_fit_are_refused_with_their_names_and_the_choice(make_folder, files, said):
