@@ -147,6 +147,53 @@ def test_a_mask_of_another_name_is_named_with_what_was_looked_for(make_folder, n
     assert "rename the files, or list them in a scans table" in str(error.value)
 
 
+def anat(entities):
+    """A file of sub-01; masks as in MASK."""
+    name = f"sub-01/anat/sub-01_{entities}.nii.gz"
+    return "derivatives/lesions/" + name if name.endswith("mask.nii.gz") else name
+
+
+@pytest.mark.parametrize(
+    ("images", "mask", "choose"),
+    [
+        (["run-1_FLAIR", "run-1_T1w"], "run-2", ""),
+        (["acq-3D_FLAIR", "T1w"], "acq-2D", ""),
+        (["acq-3D_FLAIR", "acq-MPRAGE_T1w"], "acq-2D", ""),
+        (["FLAIR", "run-2_FLAIR", "T1w"], "run-2", ""),
+        (["FLAIR", "T1w", "ce-gad_T1w"], "ce-gad", ""),
+        (["run-1_FLAIR", "run-2_FLAIR", "run-1_T1w", "run-2_T1w"], "run-2", "run-1"),
+        (["acq-3D_run-1_FLAIR", "run-1_T1w"], "acq-3D_run-2", ""),
+    ],
+)
+def test_a_mask_of_another_acquisition_is_not_taken(make_folder, images, mask, choose):
+    mask = anat(f"{mask}_label-lesion_mask")
+    with pytest.raises(ValueError, match="no lesions file, .*acq/ce/rec/run as in FLAIR or T1w, but there is") as error:
+        bids_scans(make_folder([*map(anat, images), mask]), choose)
+    assert mask in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("images", "mask", "choose"),
+    [
+        (["acq-3D_FLAIR", "acq-MPRAGE_T1w"], "", ""),
+        (["acq-3D_FLAIR", "acq-MPRAGE_T1w"], "acq-3D", ""),
+        (["run-1_FLAIR", "run-2_T1w"], "run-2", ""),
+        (["FLAIR", "T1w"], "acq-manual", ""),
+        (["run-01_FLAIR", "run-01_T1w"], "run-1", ""),
+        (["FLAIR", "run-2_FLAIR", "T1w", "run-2_T1w"], "run-2", "run-2"),
+        (["space-MNI_FLAIR", "T1w"], "space-T1w_desc-x", ""),
+    ],
+)
+def test_a_mask_that_may_be_of_an_image_is_taken(make_folder, images, mask, choose):
+    mask = anat(f"{mask}_label-lesion_mask".lstrip("_"))
+    assert taken(make_folder([*map(anat, images), mask]), choose)[2] == mask
+
+
+def test_of_masks_of_two_runs_that_of_the_images_is_taken(make_folder):
+    masks = [anat(f"run-{n}_label-lesion_mask") for n in (1, 2)]
+    assert taken(make_folder([anat("run-1_FLAIR"), anat("T1w"), *masks]))[2] == masks[0]
+
+
 def test_every_scan_with_a_problem_is_named_the_first_with_their_files(make_folder):
     folder = make_folder([f"sub-{n:03d}/ses-1/anat/sub-{n:03d}_ses-1_FLAIR.nii.gz" for n in range(1, 41)])
     with pytest.raises(ValueError, match="40 scan") as error:
