@@ -28,10 +28,12 @@ def bids_scans(folder, choose=""):
     both images does not fit. A part counts for the kinds of which some file has it: a file must
     have that folder, and must have that entity or, where no file of the scan has, none of its name. Images in
     `derivatives/` are looked at only if a part begins with this word. Linked folders are followed.
-    Raises ValueError that lists every scan with several files that fit or with none, or parts that no file has.
+    Raises ValueError that lists every scan with several files that fit or with none, or parts that no file has or that are subjects or sessions.
     """
+    parts = [part for part in (part.strip(" /") for part in choose.split(",")) if part]
+    if scans := ", ".join(part for part in parts if re.fullmatch("(sub|ses)-[^_/]+", part)):
+        raise ValueError(f"choose has {scans}, but is for files, not for scans: list those wanted in a scans table")
     files = [_describe(path) for path in _images(folder)]
-    parts = [part for part in re.split(r"[,\s]+", choose) if part]
     pools, asked, scans = {}, {}, set()
     for kind in NAMED:
         pool = [file for file in files if file.kind == kind]
@@ -47,8 +49,8 @@ def bids_scans(folder, choose=""):
         raise ValueError(f"{folder}: no scan found; data/README.md says how scans are laid out{_not_installed(folder)}")
     if unknown := [part for part in parts if not any(part in those for those in asked.values())]:
         raise ValueError(
-            f"{folder}: choose has {', '.join(unknown)}, which no FLAIR, T1w or lesion mask has in its path (images in "
-            "derivatives/ are looked at if a part begins with that)"
+            f"{folder}: choose has {', '.join(unknown)}, which no FLAIR, T1w or lesion mask has in its path (commas "
+            "separate parts; images in derivatives/ are looked at if a part begins with that)"
         )
     rows, problems = [], defaultdict(list)
     for scan in sorted(scans):

@@ -73,10 +73,13 @@ def test_several_files_that_fit_are_refused_with_their_names_and_the_choice(make
     ("choose", "expected"),
     [
         ("acq-3D,derivatives/manual,desc-rater1", ["FLAIR", "acq-3D_T1w", "manual", "rater1"]),
-        ("acq-2D desc-rater10", ["FLAIR", "acq-2D_T1w", "manual", "rater10"]),
+        ("acq-2D, desc-rater10", ["FLAIR", "acq-2D_T1w", "manual", "rater10"]),
         ("acq-2D,derivatives/lst", ["FLAIR", "acq-2D_T1w", "lst"]),
         ("derivatives/preproc,derivatives/lst", ["desc-brain_FLAIR", "desc-brain_T1w", "lst"]),
         ("derivatives/preproc,desc-rater1", ["desc-brain_FLAIR", "desc-brain_T1w", "rater1"]),
+        ("acq-2D,derivatives/lst/", ["FLAIR", "acq-2D_T1w", "lst"]),
+        (" /derivatives/lst/ , acq-2D,", ["FLAIR", "acq-2D_T1w", "lst"]),
+        ("acq-2D,derivatives/my masks/", ["FLAIR", "acq-2D_T1w", "my masks"]),
     ],
 )
 def test_a_choice_of_entity_folder_and_rater_is_kept_to(make_folder, choose, expected):
@@ -85,7 +88,7 @@ def test_a_choice_of_entity_folder_and_rater_is_kept_to(make_folder, choose, exp
         [f"{anat}_FLAIR.nii.gz", f"{anat}_acq-3D_T1w.nii.gz", f"{anat}_acq-2D_T1w.nii.gz"]
         + [f"derivatives/preproc/{anat}_desc-brain_{suffix}.nii.gz" for suffix in ("FLAIR", "T1w")]
         + [f"derivatives/manual/{anat}_label-lesion_desc-rater{n}_mask.nii.gz" for n in (1, 10)]
-        + [f"derivatives/lst/{anat}_label-lesion_mask.nii.gz"]
+        + [f"derivatives/{name}/{anat}_label-lesion_mask.nii.gz" for name in ("lst", "my masks")]
     )
     flair, t1w, lesions = taken(folder, choose)
     assert expected[0] in flair
@@ -93,9 +96,16 @@ def test_a_choice_of_entity_folder_and_rater_is_kept_to(make_folder, choose, exp
     assert all(f"{part}" in lesions for part in expected[2:])
 
 
-def test_a_choice_that_no_file_has_is_refused(make_folder):
-    with pytest.raises(ValueError, match="choose has acq-3d, which no FLAIR, T1w or lesion mask has"):
-        bids_scans(make_folder(WHOLE), "acq-3d")
+@pytest.mark.parametrize("choose", ["acq-3d", "derivatives/les", "acq-2D acq-3D"])
+def test_a_choice_that_no_file_has_is_refused(make_folder, choose):
+    with pytest.raises(ValueError, match=f"choose has {choose}, which no FLAIR, T1w or lesion mask has .*commas"):
+        bids_scans(make_folder(WHOLE), choose)
+
+
+@pytest.mark.parametrize("choose", ["sub-01", "sub-01/", "ses-1", "acq-3D, sub-01"])
+def test_a_choice_of_scans_is_refused_with_the_cure(make_folder, choose):
+    with pytest.raises(ValueError, match="choose has s[^,]*, but is for files, .* scans table"):
+        bids_scans(make_folder(WHOLE + SECOND), choose)
 
 
 RERUN = ["sub-01/anat/sub-01_run-1_T1w.nii.gz", "sub-01/anat/sub-01_run-2_T1w.nii.gz"]
