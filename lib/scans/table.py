@@ -15,12 +15,9 @@ from lib.scans.images import FILES
 SPLITS = ["train", "validation", "test"]
 NO_FILE = "no {} file; every scan needs FLAIR, T1w and lesion mask"
 EMPTY = ["n/a", "N/A", "#N/A", "NA", "NaN", "nan"]  # as BIDS, Excel, R and pandas write what is missing
-BLANK = r"[\s\u200b\u200e\u200f\u2060\ufeff]+"  # with those of no width, which come along when a cell is copied
-NAME = pa.Check(
-    lambda name: name.isprintable() and not re.search(r"[/\\]|^\.+$", name),
-    element_wise=True,
-    error="a subject or session must not hold slashes or invisible characters, nor be dots alone",
-)
+BLANK = r"\s\u200b-\u200f\u2060\ufeff"  # with those of no width, which come along when a cell is copied
+WRONG = "a subject or session must not hold slashes or blanks other than a space, nor be dots alone"
+NAME = pa.Check.str_matches(rf"(?!\.+$)( |[^/\\{BLANK}])*$", error=WRONG)
 SCHEMA = pa.DataFrameSchema(
     {
         "subject": pa.Column(
@@ -34,8 +31,8 @@ SCHEMA = pa.DataFrameSchema(
     checks=[
         pa.Check(lambda table: ~_alike(_scan_names(table)).duplicated(), error="listed more than once, case aside"),
         pa.Check(
-            lambda table: table.groupby(_alike(table["subject"]))["subject"].transform("nunique") == 1,
-            error="another subject's name differs in case or accents' encoding alone, and so do the files written",
+            lambda table: table["subject"].duplicated() | ~_alike(table["subject"]).duplicated(),
+            error="a subject before is named alike, case aside; write one name, or names that differ in more",
         ),
     ],
     add_missing_columns=True,
@@ -79,8 +76,7 @@ def _scan_names(table):
     return "sub-" + table["subject"] + ("_ses-" + table["session"]).where(table["session"] != "", "")
 
 
-def _alike(names):
-    """Names that a file system may take for one another, such as A and a, made equal."""
+def _alike(names):  # equal where a file system may take one for the other, such as A and a
     return names.str.normalize("NFC").str.lower()
 
 
@@ -95,7 +91,7 @@ def _read_table(file):
         header = re.split(r"[\r\n]", text.strip())[0]
         separator = max("\t;,", key=header.count)
         cells = pd.read_csv(StringIO(text), sep=separator, header=None, dtype=str, keep_default_na=False)
-        cells = cells.fillna("").replace(f"^{BLANK}|{BLANK}$", "", regex=True).replace(EMPTY, "")
+        cells = cells.fillna("").replace(f"^[{BLANK}]+|[{BLANK}]+$", "", regex=True).replace(EMPTY, "")
         cells = cells[cells.ne("").any(axis=1)]
         if cells.empty:
             raise ValueError("it is empty")
@@ -103,8 +99,7 @@ def _read_table(file):
         cure = "save it as text separated by tabs, in UTF-8"
         if isinstance(error, pd.errors.ParserError):
             cure = f"no row may have more cells than the first (quote one that holds {separator!r}); close every quote"
-        what = str(error).strip().rpartition("C error: ")[2]
-        raise ValueError(f"{file} cannot be read as a table ({what}); {cure}") from None
+        raise ValueError(f"{file} cannot be read as a table ({str(error).strip()}); {cure}") from None
     cells.columns = [name.lower() for name in cells.iloc[0]]
     known = cells.iloc[1:, cells.columns.isin([*SCHEMA.columns])].reset_index(drop=True)
     if twice := ", ".join(known.columns[known.columns.duplicated()]):

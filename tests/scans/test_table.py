@@ -150,9 +150,9 @@ def test_a_table_that_cannot_be_right_is_refused_with_its_name(tmp_path, raw, sa
     ("names", "said"),
     [
         (["A\t1", "a\t1"], "listed more than once"),
-        (["A\t1", "a\t2"], "sub-a_ses-2: another subject's name differs in case"),
+        (["A\t1", "a\t2"], "sub-a_ses-2: a subject before is named alike"),
         (["A\tM0", "A\tm0"], "sub-A_ses-m0: listed more than once"),
-        (["Zo\u00eb\t1", "Zoe\u0308\t2"], "another subject's name differs in case"),
+        (["Zo\u00eb\t1", "Zoe\u0308\t2"], "a subject before is named alike"),
     ],
 )
 def test_names_whose_files_would_collide_are_refused(tmp_path, names, said):
