@@ -1,6 +1,7 @@
 """The score of one lesion as a function that any attribution method of captum can explain."""
 
 import copy
+import re
 import warnings
 
 import torch
@@ -62,10 +63,11 @@ class LesionScore(nn.Module):
             return self.window.paste(method.attribute(window, **options)[0].detach(), self.shape)
         try:
             values, missed = method.attribute(window, **options | {"return_convergence_delta": True})
-        except RuntimeError as error:
-            if "used more than once" not in str(error):
+        except (RuntimeError, TypeError) as error:
+            if not (found := re.search(r"used more than once|(\w+)'> has no rule", str(error))):
                 raise
-            raise ValueError(f"{_no_rule(rule, 'a module that is used again')}: choose another method") from error
+            names = found[1] or "a module that is used again"
+            raise ValueError(f"{_no_rule(rule, names)}: choose another method") from error
         if options.get("nt_type", "smoothgrad") == "smoothgrad":  # others of NoiseTunnel are squares and variances
             self._check_sum(rule, window, values.detach(), missed.mean().item())
         return self.window.paste(values[0].detach(), self.shape)

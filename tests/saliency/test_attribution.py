@@ -3,6 +3,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from captum.attr import (
+    LRP,
     Deconvolution,
     DeepLift,
     GuidedBackprop,
@@ -11,6 +12,7 @@ from captum.attr import (
     Occlusion,
     Saliency,
 )
+from captum.attr._utils.lrp_rules import EpsilonRule
 from literal import PLACES, SHAPE, block, generator, random_unet, relative_error, scan
 from monai.networks.blocks.activation import MemoryEfficientSwish, Mish, Swish
 from monai.networks.nets import UNet
@@ -149,6 +151,27 @@ def test_deep_lift_is_refused_for_a_module_that_is_used_again():
     target = LesionScore(Double(nn.ReLU()), LESION, SHAPE)
     with pytest.raises(ValueError, match="DeepLift has no rule for a module that is used again"):
         target.attribute(DeepLift(target), scan())
+
+
+@pytest.mark.parametrize("around", [lambda method: method, NoiseTunnel])
+@pytest.mark.parametrize("activation", [nn.ReLU(), nn.PReLU(), F.relu])
+def test_relevance_propagation_is_refused_for_a_module_without_a_rule(activation, around):
+    target = LesionScore(Pointwise(activation), LESION, SHAPE)
+    with pytest.raises(ValueError, match="LRP has no rule for Conv3d: choose another method"):
+        target.attribute(around(LRP(target)), scan())
+
+
+@pytest.mark.filterwarnings("ignore:attributions of LRP")
+def test_relevance_propagation_runs_by_rules_that_are_given():
+    target = LesionScore(Pointwise(nn.ReLU()), LESION, SHAPE)
+    target.model.first.rule, target.model.last.rule = EpsilonRule(), EpsilonRule()
+    assert target.attribute(LRP(target), scan()).any()
+
+
+def test_a_mistake_in_the_options_is_told_by_captum():
+    target = LesionScore(Pointwise(nn.ReLU()), LESION, SHAPE)
+    with pytest.raises(TypeError, match="steps"):
+        target.attribute(IntegratedGradients(target), scan(), steps=3)
 
 
 @pytest.mark.parametrize(
