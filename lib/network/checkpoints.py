@@ -24,7 +24,7 @@ class _Skipped:
         pass
 
 
-NAMES = [f"builtins.{name}" for name in "frozenset slice range list dict int float str bool".split()]
+NAMES = [f"builtins.{name}" for name in ["frozenset", "slice", "range", "list", "dict", "int", "float", "str", "bool"]]
 NAMES += ["argparse.Namespace", "datetime.datetime", "numpy.dtype", "numpy.ndarray"]
 NAMES += [f"pathlib.{inner}{system}Path" for inner in ("", "_local.") for system in ("Posix", "Windows")]
 NAMES += [f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")]
