@@ -102,5 +102,5 @@ lesions.groupby("split")["volume_mm3"].describe(percentiles=[0.1, 0.25, 0.5, 0.7
 
 # %%
 grid_mm = max(2.0, facts["voxel_mm"].max())
-frequency, brain, affine = frequency_map(map(load_masks, table.to_dict("records")), grid_mm)
+frequency, brain, affine = frequency_map(map(load_masks, table.to_dict("records")), grid_mm, table["scan"])
 run.save_figure(plot_split(facts, lesions, frequency, affine, brain), "cohort")

@@ -61,6 +61,10 @@ threads = 1  # that compute the network, however many processors there are: the 
 # %%
 run = Run("02_training", globals())
 rows = {split: table.to_dict("records") for split, table in run.scans().groupby("split")}
+if missing := {"train", "validation"} - set(rows):
+    raise ValueError(
+        f"no scan is in the split {', '.join(missing)}: give it a share of the patients (01_data_split.fractions)"
+    )
 len(rows["train"]), len(rows["validation"])
 
 # %% [markdown]

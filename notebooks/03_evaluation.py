@@ -27,7 +27,14 @@ import numpy as np
 import pandas as pd
 
 from lib.figures import plot_detection, plot_examples
-from lib.lesions import best_threshold, detection_by_volume, largest_instance, metrics_table, threshold_curve
+from lib.lesions import (
+    best_threshold,
+    detection_by_volume,
+    label_instances,
+    largest_instance,
+    metrics_table,
+    threshold_curve,
+)
 from lib.network import (
     evaluate_scan,
     loaded_network,
@@ -49,7 +56,8 @@ device = "cpu"
 fixed_threshold = 0.0  # lesion probability that detects and outlines; 0: the best on the validation scans
 scheduler = ""  # address of a Dask scheduler whose workers compute; empty: this process
 n_resamples = 2000  # of patients, for the intervals
-volume_edges_mm3 = [0.5, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 100000.0]  # bins of lesion volume
+# bins of lesion volume; there is one more for what lies outside
+volume_edges_mm3 = [0.5, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 100000.0]
 shown_scans = 3  # in the figure of examples
 
 # %%
@@ -60,6 +68,8 @@ generator = np.random.default_rng(seed)
 _, description = loaded_network(run.weights(weights), device)
 scans = run.scans()
 rows = {split: table.to_dict("records") for split, table in scans.groupby("split")}
+if "test" not in rows:
+    raise ValueError("no scan is in the test split: give it a share of the patients (01_data_split.fractions)")
 {split: len(found) for split, found in rows.items()}
 
 # %% [markdown]
@@ -133,7 +143,8 @@ for score in chosen.itertuples():
     row = next(row for row in rows["test"] if row["scan"] == score.scan)
     scan, labels = load_scan(row), load_map(run.map(score.scan, "desc-manual_dseg"))
     prediction = load_map(run.map(score.scan, "desc-pred_dseg")) > 0
-    centre = np.argwhere(largest_instance(labels if labels.any() else prediction)).mean(0).round().astype(int)
+    marked = next(mask for mask in (labels, label_instances(prediction), scan.brain) if mask.any())
+    centre = np.argwhere(largest_instance(marked)).mean(0).round().astype(int)
     cases.append(
         {"image": scan.image, "annotation": scan.lesions, "prediction": prediction, "centre": centre}
         | {"spacing_mm": scan.spacing_mm, "title": f"{score.scan}\nnDSC {score.ndsc:.2f}"}

@@ -28,9 +28,19 @@ import pandas as pd
 
 from lib.figures import plot_orders, plot_peaks, plot_profiles, plot_proxy, plot_saliency_maps
 from lib.lesions import select_lesions
+from lib.network import loaded_network
 from lib.run import Run, compute_each, group_by_scan
-from lib.saliency import explain_instances, find_instances, map_name, mean_profile, rings, saved_maps
-from lib.scans import load_scan
+from lib.saliency import (
+    NO_MAPS,
+    explain_instances,
+    find_instances,
+    map_name,
+    mean_profile,
+    rings,
+    saved_maps,
+    seconds_a_voxel,
+)
+from lib.scans import SEQUENCES, load_scan
 from lib.statistics import KINDS, compare_kinds, matched_differences, order_kinds
 
 # %% tags=["parameters"]
@@ -43,6 +53,7 @@ scheduler = ""  # address of a Dask scheduler whose workers compute; empty: this
 n_per_kind = 20  # lesions explained of each kind
 min_volume_mm3 = 5.0  # the paper explains lesions above this
 max_volume_mm3 = 200.0
+max_voxels = 2000  # lesions with more are named and left out: the time goes with the voxels
 apart_mm = 5.0  # least distance of a TN from every annotated or predicted voxel
 n_samples = 8  # noisy copies; the paper's: 50
 noise_fraction = 0.05  # of each channel's range
@@ -57,6 +68,7 @@ n_resamples = 2000  # of patients, for the intervals
 run = Run("04_gradient_distributions", globals())
 generator = np.random.default_rng(seed)
 resampling = {"n_resamples": n_resamples, "generator": generator}
+model, _ = loaded_network(run.weights(weights), device)
 scans = run.scans().set_index("scan", drop=False).to_dict("index")
 load = lru_cache(1)(lambda name: load_scan(scans[name]))
 
@@ -67,7 +79,7 @@ load = lru_cache(1)(lambda name: load_scan(scans[name]))
 # %%
 selected = select_lesions(
     run.table("03_lesions"), n_per_kind=n_per_kind, min_volume_mm3=min_volume_mm3, max_volume_mm3=max_volume_mm3,
-    generator=generator,
+    max_voxels=max_voxels, generator=generator,
 )  # fmt: skip
 selected.groupby("kind").agg(
     lesions=("label", "size"), patients=("subject", "nunique"), volume=("volume_mm3", "median")
@@ -82,7 +94,7 @@ facts = ["scan", "subject", "session", "label", "kind", "voxels", "volume_mm3"]
 found = group_by_scan(selected[facts].to_dict("records"), scans)
 find = partial(find_instances, path=run.map, apart_mm=apart_mm, seed=seed)
 instances = sum(compute_each(find, found, scheduler=scheduler, desc="healthy volumes"), [])
-pd.DataFrame(instances).groupby("kind")["mean_probability"].describe().round(3)
+pd.DataFrame(instances, columns=["kind", "mean_probability"]).groupby("kind").describe().round(3)
 
 # %% [markdown]
 # ## Maps
@@ -95,8 +107,16 @@ explain = partial(
     explain_instances, weights=run.weights(weights), device=device, folder=run.build / "saliency", settings=settings,
     edges_mm=np.arange(profile_mm[0], profile_mm[1] + 1),
 )  # fmt: skip
-tables = compute_each(explain, group_by_scan(instances, scans), scheduler=scheduler, desc="explaining")
-saliency, radial = (pd.concat(table, ignore_index=True) for table in zip(*tables, strict=True))
+items = group_by_scan(instances, scans)
+sizes = [sum(len(lesion["where"]) for lesion in lesions) for _, lesions in items]
+for largest in sorted(instances, key=lambda lesion: len(lesion["where"]))[-1:]:  # none, if there is no lesion
+    image = load(largest["scan"]).image
+    mask = np.isin(np.arange(image[0].size), largest["where"]).reshape(image[0].shape)
+    seconds = sum(sizes) * seconds_a_voxel(model, image, mask, n_samples=n_samples, noise_fraction=noise_fraction)
+    print(f"{len(instances)} volumes of {sum(sizes):,} voxels, the largest of {mask.sum():,}: {seconds / 60:.1f} minutes "
+          "in one process, less for maps that are there already")  # fmt: skip
+tables = compute_each(explain, items, scheduler=scheduler, desc="explaining", sizes=sizes)
+saliency, radial = (pd.concat(table, ignore_index=True) for table in zip(*(tables or [NO_MAPS]), strict=True))
 
 # %%
 run.save_table(saliency, "saliency")
@@ -116,8 +136,11 @@ once = saliency.drop_duplicates(["scan", "kind", "label"])
 # %%
 flair = saliency[(saliency["method"] == "smoothgrad_max") & (saliency["sequence"] == "FLAIR")].sort_values("peak")
 cases = []
-for kind in [kind for kind in KINDS if kind in set(flair["kind"])]:
+for kind in KINDS:
     rows = flair[flair["kind"] == kind]
+    if rows.empty:
+        print(f"no lesions of kind {kind}")
+        continue
     middle = rows.iloc[len(rows) // 2]
     where = next(i["where"] for i in instances if all(i[key] == middle[key] for key in ("scan", "kind", "label")))
     scan, name = load(middle["scan"]), map_name(middle)
@@ -185,10 +208,12 @@ orders[orders["depends"]].drop(columns="depends")
 # %%
 by_volume = {"log_volume": np.log(volume_caliper)}
 matchings = {"volume": by_volume, "volume and probability": by_volume | {"mean_probability": probability_caliper}}
-peaks = described[described["method"] == "smoothgrad_max"].groupby("sequence")
+peaks = described[described["method"] == "smoothgrad_max"]
 matched = {
-    sequence: matched_differences(rows, "peak", "kind", KINDS, matchings=matchings, **resampling)
-    for sequence, rows in peaks
+    name: matched_differences(
+        peaks[peaks["sequence"] == name], "peak", "kind", KINDS, matchings=matchings, **resampling
+    )
+    for name in SEQUENCES
 }
 matched = pd.concat(matched, names=["sequence"]).reset_index("sequence").assign(method="smoothgrad_max")
 matched = run.save_table(matched, "matched")

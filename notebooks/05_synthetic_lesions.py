@@ -35,6 +35,7 @@ from lib.statistics import check_levels, psychometric_table
 from lib.synthetic import (
     CONDITION,
     DEEP,
+    NO_CHANGES,
     change_lesions,
     effects_table,
     explain_insertions,
@@ -65,6 +66,7 @@ explained_sites = 1  # and at this many sites a scan
 changed_lesions = 16  # detected lesions that are changed
 min_volume_mm3 = 10.0  # of a lesion that is changed
 max_volume_mm3 = 80.0
+max_voxels = 2000  # lesions with more are named and left out: the time goes with the voxels
 n_samples = 3  # noisy copies; the paper's: 50
 noise_fraction = 0.05  # of each channel's range
 n_resamples = 2000  # of patients, for the intervals
@@ -200,16 +202,15 @@ run.save_figure(plot_synthetic_panels(cases), "inserted")
 found = run.table("03_lesions")
 selected = select_lesions(
     found[(found["kind"] == "TP") & found["scan"].isin(used.index)], n_per_kind=changed_lesions,
-    min_volume_mm3=min_volume_mm3, max_volume_mm3=max_volume_mm3, generator=generator,
+    min_volume_mm3=min_volume_mm3, max_volume_mm3=max_volume_mm3, max_voxels=max_voxels, generator=generator,
 )  # fmt: skip
 selected["volume_mm3"].describe().round(1)
 
 # %%
 change = partial(predict_changes, path=run.map, **network, threshold=threshold, noise=noise, seed=seed)
 found = group_by_scan(selected.to_dict("records"), rows)
-changes = pd.concat(compute_each(change, found, scheduler=scheduler, desc="changing"), ignore_index=True)
-if changes.empty:
-    raise ValueError("no lesion has healthy white matter nearby: change more or other lesions")
+changes = [table for table in compute_each(change, found, scheduler=scheduler, desc="changing") if len(table)]
+changes = pd.concat(changes or [NO_CHANGES], ignore_index=True)
 left_out = len(selected) - (changes["change"] == "none").sum()
 print(f"{left_out} lesions left out: no healthy white matter nearby")
 
@@ -236,12 +237,13 @@ run.save_figure(plot_changes(changes, generator), "changes")
 
 # %%
 each = changes[changes["change"] == "none"].sort_values("volume_mm3", kind="stable")
-middle = each.iloc[[len(each) // 2]].to_dict("records")[0]
-((_, changed),) = change_lesions((rows[middle["scan"]], [middle]), path=run.map, seed=seed)
-scores = changes[(changes["scan"] == middle["scan"]) & (changes["label"] == middle["label"])]
-scores, spacing = scores.set_index("change")["score"], load(middle["scan"]).spacing_mm
-cases = [
-    {"image": image, "mask": mask, "score": scores[change], "spacing_mm": spacing, "title": change}
-    for change, (image, mask) in changed.items()
-]
+cases = []
+for middle in each.iloc[len(each) // 2 : len(each) // 2 + 1].to_dict("records"):  # none, if no lesion was changed
+    ((_, changed),) = change_lesions((rows[middle["scan"]], [middle]), path=run.map, seed=seed)
+    scores = changes[(changes["scan"] == middle["scan"]) & (changes["label"] == middle["label"])]
+    scores, spacing = scores.set_index("change")["score"], load(middle["scan"]).spacing_mm
+    cases += [
+        {"image": image, "mask": mask, "score": scores[change], "spacing_mm": spacing, "title": change}
+        for change, (image, mask) in changed.items()
+    ]
 run.save_figure(plot_synthetic_panels(cases), "panels")

@@ -27,7 +27,16 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from lib.context import check_names, hide_surroundings, lesion_plateaus, mean_response, measure_radii, overall_plateaus
+from lib.context import (
+    NO_RADII,
+    NO_RESPONSES,
+    check_names,
+    hide_surroundings,
+    lesion_plateaus,
+    mean_response,
+    measure_radii,
+    overall_plateaus,
+)
 from lib.figures import plot_context, plot_fills, plot_radii
 from lib.lesions import select_lesions
 from lib.network import loaded_network, recorded_threshold
@@ -44,6 +53,7 @@ scheduler = ""  # address of a Dask scheduler whose workers compute; empty: this
 n_lesions = 32  # detected lesions, spread over patients
 min_volume_mm3 = 20.0  # the paper: 91 to 119 voxels of 1 mm
 max_volume_mm3 = 200.0
+max_voxels = 2000  # lesions with more are named and left out: the time goes with the voxels
 largest_step = 34  # tissue is kept up to 0, 1, 2, ... mm, or for as many dilations
 other_fills = ["air", "blurred"]  # in place of the rest, beside the mean
 blend_window = 0  # side of the patches of a blended sliding window, as in notebook 3 without mirror images; 0: the whole volume in one pass
@@ -64,7 +74,7 @@ scans = run.scans().set_index("scan", drop=False).to_dict("index")
 found = run.table("03_lesions")
 selected = select_lesions(
     found[found["kind"] == "TP"], n_per_kind=n_lesions, min_volume_mm3=min_volume_mm3, max_volume_mm3=max_volume_mm3,
-    generator=generator,
+    max_voxels=max_voxels, generator=generator,
 )  # fmt: skip
 selected["volume_mm3"].describe().round(1)
 
@@ -82,7 +92,8 @@ given = {"weights": run.weights(weights), "device": device, "path": run.map}
 given |= {"steps": range(largest_step + 1), "window": blend_window or None}
 items = group_by_scan(selected.to_dict("records"), scans)
 hide = partial(hide_surroundings, **given, variants=variants, threshold=threshold)
-responses = pd.concat(compute_each(hide, items, scheduler=scheduler, desc="context"), ignore_index=True)
+responses = compute_each(hide, items, scheduler=scheduler, desc="context")
+responses = pd.concat(responses or [NO_RESPONSES], ignore_index=True)
 
 # %%
 run.save_table(responses, "context")
@@ -124,10 +135,10 @@ run.save_figure(plot_fills(curve, overall), "fills")
 # %%
 noise = {"n_samples": n_samples, "noise_fraction": noise_fraction}
 measure = partial(measure_radii, **given, n_copies=noise_copies, noise=noise, seed=seed)
-each = pd.concat(compute_each(measure, items, scheduler=scheduler, desc="radii"), ignore_index=True)
+each = pd.concat(compute_each(measure, items, scheduler=scheduler, desc="radii") or [NO_RADII], ignore_index=True)
 
 # %%
-table = lesion_plateaus(responses).merge(each, on=["scan", "label"])
+table = lesion_plateaus(responses, other_fills).merge(each, on=["scan", "label"])
 table = run.save_table(table, "lesions")
 table.describe().round(1)
 

@@ -55,6 +55,7 @@ device = "cpu"
 n_lesions = 3  # detected lesions, spread over patients
 min_volume_mm3 = 40.0
 max_volume_mm3 = 120.0
+max_voxels = 2000  # lesions with more are named and left out: the time goes with the voxels
 n_samples = 8  # noisy copies; the paper's: 50
 n_steps = 16  # of integrated gradients
 occluded_voxels = 8  # edge and step of the cube that occlusion sets to 0,
@@ -73,7 +74,7 @@ load = lru_cache(1)(lambda name: load_scan(scans.loc[name]))
 found = run.table("03_lesions")
 selected = select_lesions(
     found[found["kind"] == "TP"], n_per_kind=n_lesions, min_volume_mm3=min_volume_mm3, max_volume_mm3=max_volume_mm3,
-    generator=np.random.default_rng(seed),
+    max_voxels=max_voxels, generator=np.random.default_rng(seed),
 )  # fmt: skip
 selected[["scan", "label", "voxels", "volume_mm3", "mean_probability"]]
 
@@ -101,9 +102,11 @@ for row in tqdm(selected.itertuples(), desc="methods", total=len(selected), mini
 # each has its own scale.
 
 # %%
-first = explained[0]
-scan = load(first["scan"])
-run.save_figure(plot_methods(first["maps"], scan.image, first["mask"], scan.spacing_mm), "methods")
+figure = plot_methods({})  # without a lesion
+for first in explained[:1]:
+    scan = load(first["scan"])
+    figure = plot_methods(first["maps"], scan.image, first["mask"], scan.spacing_mm)
+run.save_figure(figure, "methods")
 
 # %% [markdown]
 # **Table.** Spearman's rank correlation of two methods, of the magnitude summed over sequences: mean over lesions. Over the whole window every
@@ -119,6 +122,7 @@ for one in explained:
     }
     table = correlate_methods(one["maps"], regions)
     agreement.append(table.assign(scan=one["scan"], label=one["label"]))
+agreement = agreement or [pd.DataFrame(columns=["region", "method_a", "method_b", "rho", "scan", "label"], dtype=float)]
 agreement = run.save_table(pd.concat(agreement, ignore_index=True), "agreement")
 print(agreement.pivot_table(index=["method_a", "method_b"], columns="region", values="rho", sort=False).round(2))
 
@@ -129,7 +133,7 @@ print(agreement.pivot_table(index=["method_a", "method_b"], columns="region", va
 concentration = [
     measure_concentration(one["maps"], one["mask"], one["spacing_mm"]).assign(scan=one["scan"], label=one["label"])
     for one in explained
-]
+] or [pd.DataFrame(columns=["method", "inside", "within_3mm", "scan", "label"], dtype=float)]
 concentration = run.save_table(pd.concat(concentration, ignore_index=True), "concentration")
 concentration.groupby("method", sort=False)[["inside", "within_3mm"]].mean().round(3)
 
@@ -147,6 +151,7 @@ for one in tqdm(explained, desc="convergence", mininterval=2):
             generator=lesion_generator(seed, one["scan"], one["label"]),
         )  # fmt: skip
         curves.append(curve.assign(scan=one["scan"], label=one["label"], method=f"SmoothGrad {aggregate}"))
+curves = curves or [pd.DataFrame(columns=["copies", "standard_error", "scan", "label", "method"], dtype=float)]
 curves = run.save_table(pd.concat(curves, ignore_index=True), "convergence")
 shown = curves[curves["copies"].isin([2, 5, 10, 20, 50, 100, 200])]
 shown.pivot_table(index="copies", columns="method", values="standard_error", aggfunc="median").round(3)
@@ -162,8 +167,9 @@ run.save_figure(plot_convergence(curves, tolerance), "convergence")
 # standard error reached.
 
 # %%
-_, n_used, error = smoothgrad_until(
-    model, torch.as_tensor(scan.image)[None], first["mask"], tolerance=tolerance, n_samples=largest_n_samples,
-    aggregate="mean", generator=lesion_generator(seed, first["scan"], first["label"]),
-)  # fmt: skip
-n_used, round(error, 4)
+for first in explained[:1]:
+    _, n_used, error = smoothgrad_until(
+        model, torch.as_tensor(load(first["scan"]).image)[None], first["mask"], tolerance=tolerance,
+        n_samples=largest_n_samples, aggregate="mean", generator=lesion_generator(seed, first["scan"], first["label"]),
+    )  # fmt: skip
+    print(n_used, round(error, 4))

@@ -39,10 +39,10 @@ def whole_copies(model, volume, lesion, n_samples, noise_fraction=0.05, noise_ra
 
 def voxel_gradients(model, volume, lesion, score=class_logit):
     """Literal loop: one backward pass through the whole volume for each voxel of the lesion."""
-    for i, j, k in np.argwhere(lesion):
-        x = volume.clone().requires_grad_()
-        logits = whole_logits(model, x)[:, :, i, j, k][..., None]
-        yield torch.autograd.grad(score(logits).sum(), x)[0][0]
+    x = volume.clone().requires_grad_()
+    logits = whole_logits(model, x)
+    for voxel in np.argwhere(lesion):
+        yield torch.autograd.grad(score(logits[(..., *voxel, None)]).sum(), x, retain_graph=True)[0][0]
 
 
 def literal(model, volume, lesion, n_samples, aggregate, score=class_logit, **noise):

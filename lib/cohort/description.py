@@ -25,6 +25,7 @@ NUCLEI_BOX_MM = ((-33, 33), (-40, 25), (-15, 20))  # grey matter in here is not 
 SURROUNDINGS_MM = 5.0  # white matter up to here is what a lesion's contrast is measured against
 BRIGHT = 1.3  # times white matter in FLAIR
 DISTANCES_MM = np.arange(-3.5, 4)  # middles of the bins of signed distance from the border
+FARTHEST_MM = 1000.0  # of a frequency map: scanners put every head near the same point
 PROFILE = {name: [f"{name}_{middle:+.1f}_mm" for middle in DISTANCES_MM] for name in ("flair", "t1w")}
 
 
@@ -183,18 +184,31 @@ def nearest_positions(values, wanted):
     return chosen
 
 
-def frequency_map(masks, grid_mm):
+def frequency_map(masks, grid_mm, names=None):
     """Number of scans with a lesion in each cell of a common grid in world coordinates.
 
-    masks: iterable of (lesions, brain, affine) of each scan. Returns frequency (X, Y, Z) int, brain (X, Y, Z) bool
-    (cells that are brain in at least half of the scans) and the affine (4, 4) of both. Scans are not registered here.
+    masks: iterable of (lesions, brain, affine) of each scan.  names: of the scans, for the error. Returns frequency
+    (X, Y, Z) int, brain (X, Y, Z) bool (cells that are brain in at least half of the scans) and the affine (4, 4) of
+    both. Scans are not registered here.  Raises ValueError if their common box is longer than FARTHEST_MM.
     """
-    cells = [[_cells(mask, affine, grid_mm) for mask in (lesions, brain)] for lesions, brain, affine in masks]
-    lesions, brains = (np.concatenate(places) for places in zip(*cells, strict=True))
-    low, high = brains.min(0), brains.max(0)
-    edges = [np.arange(first, last + 2) - 0.5 for first, last in zip(low, high, strict=True)]
-    frequency, brain = (np.histogramdd(places, edges)[0].astype(int) for places in (lesions, brains))
-    return frequency, brain * 2 >= len(cells), from_matvec(grid_mm * np.eye(3), (low + 0.5) * grid_mm)
+    counts, low, high = np.zeros((2, 0, 0, 0), int), None, None
+    for number, (lesions, brain, affine) in enumerate(masks):
+        cells = [_cells(mask, affine, grid_mm) for mask in (lesions, brain)]
+        here = np.concatenate(cells)
+        ends = here.min(0), here.max(0) + 1
+        before = (low, high) if number else (ends[0], ends[0])
+        low, high = np.minimum(before[0], ends[0]), np.maximum(before[1], ends[1])
+        if (longest := (high - low).max() * grid_mm) > FARTHEST_MM:
+            name = f"scan {number + 1}" if names is None else list(names)[number]
+            raise ValueError(
+                f"{name} and the scans before it take {longest / 1000:.1f} m in world coordinates, more than heads do: "
+                "correct the translation in the affine of the one that lies apart"
+            )
+        counts = np.pad(counts, [(0, 0), *zip(before[0] - low, high - before[1], strict=True)])
+        for count, places in zip(counts, cells, strict=True):
+            count[tuple((places - low).T)] += 1
+    frequency, brains = counts
+    return frequency, brains * 2 >= number + 1, from_matvec(grid_mm * np.eye(3), (low + 0.5) * grid_mm)
 
 
 def _cells(mask, affine, grid_mm):

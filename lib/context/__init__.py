@@ -8,6 +8,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "fills": ["check_names"],
         "plateau": ["lesion_plateaus", "overall_plateaus"],
         "response": ["context_response", "mean_response"],
-        "work": ["hide_surroundings", "measure_radii"],
+        "work": ["NO_RADII", "NO_RESPONSES", "hide_surroundings", "measure_radii"],
     },
 )

@@ -31,15 +31,16 @@ def overall_plateaus(responses, *, n_resamples, generator):
     return pd.DataFrame(rows, columns=[*CURVE, "curve", "step95", "low", "high", "lesions", "patients"])
 
 
-def lesion_plateaus(responses):
+def lesion_plateaus(responses, fills=()):
     """Radius in mm at which the score of each lesion reaches 95 % of its plateau, with each fill.
 
-    responses: as of `overall_plateaus`. Returns rows subject, scan, label, radius95_mm (fill "mean") and <fill>_mm for
-    every other fill.
+    responses: as of `overall_plateaus`.  fills: beside the mean. Returns rows subject, scan, label, radius95_mm (fill
+    "mean") and <fill>_mm for every other fill.
     """
     curves = responses[responses["growth"] == "euclidean"].sort_values("step")
     lesions = curves.groupby(["subject", "scan", "label", "fill"], sort=False)[["step", "score"]]
-    radii = lesions.apply(lambda curve: plateau_radius(curve["step"], curve["score"])).unstack("fill")
+    radii = lesions.apply(lambda curve: plateau_radius(curve["step"], curve["score"]))
+    radii = radii.unstack("fill") if len(radii) else radii.reindex(columns=["mean", *fills])
     return radii.rename(columns=lambda fill: "radius95_mm" if fill == "mean" else f"{fill}_mm").reset_index()
 
 

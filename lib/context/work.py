@@ -10,13 +10,17 @@ import torch
 
 from lib.context.fills import fill_images
 from lib.context.plateau import noisy_plateaus, saliency_reach
-from lib.context.response import context_response
+from lib.context.response import CURVE, context_response
 from lib.lesions import place_distances
 from lib.network import loaded_network, loaded_scan
 from lib.saliency import lesion_generator, numpy_generator, smoothgrad
 from lib.scans import load_map, load_scan
 
 FACTS = ["scan", "subject", "session", "label", "voxels"]
+RADII = ["scan", "label", "volume_mm3", "nearest_lesion_mm", "surface_mm", "ventricle_mm", "radius95_low_mm"]
+RADII += ["radius95_high_mm", "reach5_flair_mm", "reach5_mprage_mm"]
+NO_RESPONSES = pd.DataFrame(columns=[*FACTS, *CURVE, "step", "radius_mm", "detected", "score"], dtype=float)  # of none
+NO_RADII = pd.DataFrame(columns=RADII, dtype=float)
 
 
 def hide_surroundings(item, *, weights, device, path, variants, steps, threshold, window):

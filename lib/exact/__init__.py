@@ -5,10 +5,10 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "adjoint": ["AdjointGradients", "unsupported_reason"],
-        "contract": ["check_network"],
-        "receptive_field": ["N_CHANNELS", "frozen", "like_model", "measure_receptive_field"],
-        "steps": ["build_steps"],
+        "adjoint": ["AdjointGradients", "checked_steps", "unsupported_reason"],
+        "contract": ["check_network", "usable"],
+        "graph": ["N_CHANNELS", "frozen", "like_model"],
+        "receptive_field": ["receptive_field"],
         "windows": ["at_voxels", "find_window", "lesion_voxels", "pad_far", "predict_lesion", "whole_logits"],
     },
 )

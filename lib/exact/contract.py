@@ -5,21 +5,23 @@ from weakref import ref
 
 import torch
 
-from lib.exact.receptive_field import N_CHANNELS, frozen, like_model
+from lib.exact.graph import N_CHANNELS, frozen, like_model
 
 # (X, Y, Z), tried in turn: networks want multiples of their strides, and some more than one voxel at their deepest level.
 SIZES = [(32, 32, 32), (64, 32, 32), *((side,) * 3 for side in (48, 54, 64, 80, 96))]
+A_PATCH = 1000  # voxels at least, in which no logits add up to 1 by chance
 TOLERANCE = 1e-2  # of two calls on one input, and of probabilities that add up to 1: also in half precision
 
 
-def check_network(model, shape):
+def check_network(model, shape, operations=()):
     """Once for each network and shape: does it give logits of background and lesion on the grid of FLAIR and MPRAGE?
 
-    shape: (X, Y, Z) that the network is used on; it is tried where smaller windows are not accepted.
+    shape: (X, Y, Z) that the network is used on; it is tried where smaller windows are not accepted.  operations: their
+    names, where they are known: a network that now computes something else is tried again.
     Raises ValueError, which says what was found and what to do, if the network does not take (1, 2, X, Y, Z), gives
     anything but a tensor of this shape, probabilities, values that are not finite, or others at every call.
     """
-    _checked(ref(model), repr(model), tuple(shape))
+    _checked(ref(model), (repr(model), *operations), tuple(shape))
 
 
 @lru_cache(64)
@@ -27,7 +29,8 @@ def _checked(network, _, shape):
     model = network()
     with frozen(model), torch.no_grad():
         probe, logits = _accepted(model, shape)
-        again, of_other = model(probe.clone()), model(-100 * probe)  # far larger than any probability
+        large = torch.finfo(probe.dtype).max ** 0.4  # whatever the weights, logits are then no probabilities
+        again, of_other = model(probe.clone()), model(-large * probe)
     if not logits.isfinite().all():
         raise ValueError("the network gives NaN or infinite values for normal noise: its weights are not usable")
     if (again - logits).abs().max() > TOLERANCE * logits.abs().max():
@@ -37,6 +40,25 @@ def _checked(network, _, shape):
         )
     if found := _probabilities(logits, of_other):
         raise ValueError(f"the network gives {found}, for logits are explained")
+
+
+def usable(logits):
+    """Logits (B, 2, ...) of a scan, as they are: what `check_network` found may have changed since.
+
+    Raises ValueError if one is NaN or infinite, or if those of a whole patch are probabilities, or their logarithms.
+    """
+    if not logits.isfinite().all():
+        raise ValueError(
+            "the network gives NaN or infinite values for this scan: its weights, or the scan, are not usable"
+        )
+    lesion = logits[:, 1]
+    if lesion.numel() >= A_PATCH and lesion.max() - lesion.min() > TOLERANCE:
+        for values, what in ((logits, "softmax"), (logits.exp(), "log-softmax")):
+            if values.min() >= 0 and (values.sum(1) - 1).abs().max() < TOLERANCE:
+                raise ValueError(
+                    f"the network now gives probabilities: end it before its {what}, for logits are explained"
+                )
+    return logits
 
 
 def _accepted(model, shape):

@@ -51,12 +51,12 @@ class Convolution:
         self.kernel, self.steps = np.array(self.weight.shape[2:]), tuple(self.stride.tolist())
         self.weight = self.weight.contiguous(memory_format=torch.channels_last_3d)
 
-    def normalised(self, norm):
-        """The convolution with the batch normalisation of its output folded in."""
-        weight, bias = (norm.weight.detach(), norm.bias.detach()) if norm.affine else (1, 0)
-        scale = weight / (norm.running_var + norm.eps).sqrt()
+    def normalised(self, weight, bias, mean, variance, eps):
+        """The convolution with the batch normalisation of its output folded in; weight and bias None: not affine."""
+        scale = (1 if weight is None else weight.detach()) / (variance + eps).sqrt()
+        shift = (0 if bias is None else bias.detach()) - mean * scale
         weight = self.weight * scale.view((1, -1, 1, 1, 1) if self.transposed else (-1, 1, 1, 1, 1))
-        return replace(self, weight=weight, bias=self.bias * scale + (bias - norm.running_mean * scale))
+        return replace(self, weight=weight, bias=self.bias * scale + shift)
 
     def size(self, size):
         """Size of the output for a size of the input."""

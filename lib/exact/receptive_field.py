@@ -1,160 +1,166 @@
-"""How far a segmentation network looks: measured on the network itself and verified numerically, once per network."""
+"""How far a segmentation network looks: the part of a volume that its logits depend on, found anew for every call."""
 
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from functools import lru_cache, wraps
-from weakref import ref
+from math import lcm
 
 import numpy as np
 import torch
 
-N_CHANNELS = 2  # FLAIR, MPRAGE
-STRIDES = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64)
-LARGEST_RETRIED_STRIDE = 16
-LONGEST_PROBE = 256  # voxels
-TOLERANCE = 1e-4  # largest accepted `relative_error` of what stands for the logits, or gradients, of whole volumes
+from lib.exact.graph import N_CHANNELS, Node, each, frozen, leaves, like_model, record
+from lib.exact.reach import PADDINGS, reach
 
-NO_STRIDES = "the network accepts none of the probe sizes, so its stride is unknown"
-EVERYWHERE = "a logit depends on the whole volume (normalisation over the image, attention or global pooling)"
+LARGEST_STRIDE = 64
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ReceptiveField:
-    """On crops that lie on the grid of `strides`, the outermost logits are not those of the whole volume: `below` of
-    them at a low border that is cut, `above` at a high one (voxels along X, Y, Z).
+    """shape: of the grid on which the network runs, a volume's own or the next larger one that the network accepts.
 
-    reason: why crops are never exact for this network; empty if they are.
+    nodes: what is computed, the logits last.  reaches: axes of every node.  strides: crops that begin on multiples of
+    them are computed as the whole is.  reason: why there are no such crops; empty if there are.
     """
 
-    strides: tuple[int, int, int]
-    below: tuple[int, int, int] = (0, 0, 0)
-    above: tuple[int, int, int] = (0, 0, 0)
+    shape: tuple[int, int, int]
+    nodes: list
+    reaches: dict
+    strides: tuple[int, int, int] = (1, 1, 1)
     reason: str = ""
 
-    def padded(self, shape):
-        """Smallest multiples of the strides that hold a volume of this shape."""
-        return tuple((-(-np.array(shape) // self.strides) * self.strides).tolist())
+    @property
+    def axes(self):
+        return self.reaches[self.nodes[-1]]
 
-    def box(self, first, stop, shape):
-        """Slices of the input, in the padded volume, that the logits of the voxels in [first, stop) depend on."""
-        low, high = np.zeros(3, int), np.array(self.padded(shape))
-        if not self.reason:
-            low = np.maximum(low, (np.array(first) - self.below) // self.strides * self.strides)
-            high = np.minimum(high, self.padded(np.array(stop) + self.above))
-        return tuple(slice(*bounds) for bounds in np.stack([low, high], 1).tolist())
+    def box(self, first, stop):
+        """Slices of the grid that the logits of the voxels in [first, stop) depend on; all of it with a reason."""
+        if self.reason:
+            return tuple(slice(0, size) for size in self.shape)
+        return tuple(map(_side, self.axes, first, stop, self.strides, self.shape))
 
-
-@contextmanager
-def frozen(model):
-    """Evaluation mode and parameters without gradients; both restored at the end."""
-    with ExitStack() as before:
-        for module in model.modules():
-            before.callback(setattr, module, "training", module.training)
-        for parameter in model.parameters():
-            before.callback(parameter.requires_grad_, parameter.requires_grad)
-        model.eval().requires_grad_(False)
-        yield
-
-
-def like_model(model, values):
-    """The values as a tensor on the device and in the precision of the network."""
-    return torch.as_tensor(values).to(next(model.parameters(), torch.empty(0)))
-
-
-def random_probe(model, shape):
-    """Normal noise (1, 2, *shape) for a network, always the same."""
-    return like_model(model, torch.randn(1, N_CHANNELS, *shape, generator=torch.Generator().manual_seed(0)))
+    def agrees(self, part, box, first, stop):
+        """Whether the network does the same on a box, of which `part` is the field, for the voxels in [first, stop)."""
+        if part is None or part.reason:
+            return False
+        (whole_program, whole_nodes), (part_program, part_nodes) = _program(self), _program(part)
+        if not _equal(whole_program, part_program):
+            return False
+        missing = np.subtract(self.shape, part.shape)
+        for node, inside in zip(whole_nodes, part_nodes, strict=True):
+            ratios = [axis.ratio for axis in self.reaches[node]]
+            if (node.shape[2:] - missing / ratios > inside.shape[2:]).any():  # a position that is cut off is missing
+                return False
+        for whole, inside, side, low, high in zip(self.axes, part.axes, box, first, stop, strict=True):
+            here, there = slice(low, high), slice(low - side.start, high - side.start)
+            if (whole.first[here] != inside.first[there] + side.start).any():
+                return False
+            if (whole.last[here] != inside.last[there] + side.start).any():
+                return False
+        return True
 
 
-def relative_error(actual, expected):
-    """Largest difference of two tensors, as a fraction of the largest expected value."""
-    return float((actual - expected).abs().max() / expected.abs().max().clamp_min(torch.finfo(expected.dtype).tiny))
+def receptive_field(model, shape):
+    """The ReceptiveField of a network on volumes (X, Y, Z), padded at their far ends if it does not accept the size.
+
+    Raises ValueError if it returns no logit for each voxel, whatever the padding.
+    """
+    field, strides, error = follow(model, shape)
+    field = field or follow(model, multiples(shape, strides))[0] or (_runs(model, shape) and _opaque(shape, error))
+    for stride in range(2, LARGEST_STRIDE + 1) if not field else ():
+        larger, odd = multiples(shape, stride), (3 * stride,) * 3  # accepted only if no larger stride is asked for
+        field = follow(model, larger)[0]
+        if not field and stride.bit_count() == 1 and not follow(model, odd)[0] and _runs(model, odd):
+            field = _opaque(larger, error)
+        if field:
+            break
+    if not field:
+        raise ValueError(f"the network gives no logit for each voxel of a volume of {tuple(shape)}: {error}") from error
+    return field
 
 
-def once_per_architecture(measure):
-    """Keep what a function finds out about a network for as long as the network's architecture stays the same."""
-    kept = lru_cache(64)(lambda network, architecture: measure(network()))
-    return wraps(measure)(lambda model: kept(ref(model), repr(model)))
+def multiples(shape, strides):
+    """Smallest multiples of the strides that hold a volume of this shape."""
+    return tuple((-(-np.array(shape) // strides) * strides).tolist())
 
 
-@once_per_architecture
+def follow(model, shape):
+    """The field of a network on a grid, None if it fails there; the strides as far as it came, and the error."""
+    shape = tuple(shape)
+    nodes, logits, error = record(model, shape)
+    reaches = {}
+    for node in nodes:
+        reaches[node] = reach(node, reaches)
+    strides = tuple(lcm(*(found[i].ratio.numerator for found in reaches.values() if found)) for i in range(3))
+    if error is None and not (isinstance(logits, Node) and logits.shape[2:] == shape):
+        found = getattr(logits, "shape", type(logits).__name__)
+        error = ValueError(f"it returns {found} for {(1, N_CHANNELS, *shape)}")
+    if error is not None:
+        return None, strides, error
+    needed = {logits}
+    for node in reversed(nodes):
+        if node in needed:
+            needed |= set(node.inputs)
+    nodes = [node for node in nodes if node in needed]
+    if reaches.get(logits) is None:
+        beyond = (node.name for node in nodes if reaches[node] is None and all(map(reaches.get, node.inputs)))
+        reason = (
+            f"a logit depends on the whole volume: {next(beyond, 'a part of the network')} is not known to be local"
+        )
+        return ReceptiveField(shape, nodes, reaches, reason=reason), strides, None
+    return ReceptiveField(shape, nodes, reaches, strides), strides, None
+
+
+def _opaque(shape, error):
+    reason = f"what the network computes on the whole volume cannot be told without its values: {error}"
+    return ReceptiveField(tuple(shape), [], {}, reason=reason)
+
+
 @torch.no_grad()
-@torch.backends.cudnn.flags(enabled=False)  # its transforms (Winograd, FFT) may carry NaN further than the convolution
-def measure_receptive_field(model):
-    """The ReceptiveField of a network."""
-    with frozen(model):
-        accepted = _accepted_strides(model)
-        if accepted is None:
-            return ReceptiveField((1, 1, 1), reason=NO_STRIDES)
-        strides = np.array(accepted)
-        while halos := _halos(model, strides):
-            field = ReceptiveField(tuple(strides.tolist()), *zip(*halos, strict=True))
-            error = _window_error(model, field)
-            if error <= TOLERANCE:
-                return field
-            strides = 2 * strides  # a network that resizes its maps accepts more sizes than it treats alike
-            if strides.max() > LARGEST_RETRIED_STRIDE:
-                reason = f"logits on windows differ from those of the whole volume by a fraction of {error:.1g}"
-                return ReceptiveField(accepted, reason=reason)
-        return ReceptiveField(accepted, reason=EVERYWHERE)
-
-
-def _accepted_strides(model):
-    """Smallest strides whose multiples the network accepts as sizes and returns unchanged; None if there are none."""
-
-    def smallest(along, common=0):
-        sizes = ((stride, np.where(along, 3 * stride, 3 * common)) for stride in STRIDES)
-        return next((stride for stride, size in sizes if _accepts(model, size)), None)
-
-    common = smallest(np.ones(3, bool))
-    return common and tuple(smallest(axis, common) for axis in np.eye(3, dtype=bool))
-
-
-def _accepts(model, size):
+def _runs(model, shape):
+    """Whether a network returns logits on the grid of a volume of zeros."""
     try:
-        return tuple(model(like_model(model, torch.zeros(1, N_CHANNELS, *size))).shape[2:]) == tuple(size)
-    except (RuntimeError, ValueError, AssertionError):
+        with frozen(model):
+            return tuple(model(like_model(model, torch.zeros(1, N_CHANNELS, *shape))).shape[2:]) == tuple(shape)
+    except Exception:  # as in `record`
         return False
 
 
-def _halos(model, strides):
-    """(below, above) along each axis; None if a logit looks everywhere, which a thin probe often tells cheaply."""
-    thin = np.where(np.arange(3) == 0, 8, 1) * strides
-    if _accepts(model, thin) and _halo(model, strides, 0, strides) is None:
-        return None
-    halos = [_halo(model, strides, axis, 3 * strides) for axis in range(3)]
-    return None if None in halos else halos
+def _side(axis, first, stop, stride, size):
+    low, high = min(first, axis.first[first]), max(stop, axis.last[stop - 1] + 1)
+    return slice(int(low // stride * stride), int(min(size, -(-high // stride) * stride)))
 
 
-def _halo(model, strides, axis, size):
-    """(below, above) along one axis: one half of a probe is NaN, how far does it travel? None if everywhere.
+def _program(field):
+    """What a network computes, whatever the size of the grid: of each node its name, ratios and arguments, in one list;
+    and the nodes.
 
-    size: of the probe along the other axes.  NaN times zero is NaN: the answer does not depend on the weights.
+    Left out is what pads or crops at the far end alone: what that changes is in the reach.
     """
-    half = 4 * int(strides[axis])
-    while 2 * half <= max(LONGEST_PROBE, 8 * strides[axis]):
-        probe = like_model(model, torch.zeros(2, N_CHANNELS, *np.where(np.arange(3) == axis, 2 * half, size)))
-        probe[0].narrow(axis + 1, 0, half).fill_(torch.nan)
-        probe[1].narrow(axis + 1, half, half).fill_(torch.nan)
-        low, high = model(probe).isnan().movedim(axis + 2, 1).flatten(2).any(2)
-        below, above = int(low[half:].sum()), int(high[:half].sum())
-        if max(below, above) < half:
-            return below, above
-        half *= 2
-    return None
+    program, kept, places = [], [], {}  # places: of the nodes in the list, by which others refer to them
+    for node in field.nodes:
+        given, before = node.given | {"size": None, "output_size": None}, node.inputs[:1]
+        if name := PADDINGS.get(node.name):
+            given[name] = near = given[name][::2]
+        elif node.name == "slice" and given["dim"] % 5 >= 2:
+            start, _, step = slice(given["start"], None, given["step"]).indices(before[0].shape[given["dim"]])
+            near = [start, step - 1]
+            given |= {"start": start, "end": None}
+        else:
+            near = [1]
+        if not any(near):
+            places[node] = places[before[0]]
+            continue
+        places[node] = len(kept)
+        kept.append(node)
+        ratios = [axis.ratio for axis in field.reaches[node]]
+        constants = each(lambda one: places.get(one) if isinstance(one, Node) else one, given.values())
+        program += [node.name, *ratios, *leaves(constants)]
+    return program, kept
 
 
-def _window_error(model, field):
-    """Largest relative difference of window and whole logits, at voxels of several alignments in the middle and at the
-    borders of a random probe that is ten times stronger outside their windows."""
-    shape = field.padded(np.add(field.below, field.above) + 5 * np.array(field.strides))
-    volume, errors = random_probe(model, shape), []
-    for fractions in ((0.5, 0.37, 0.6), (0.41, 0.55, 0.48), (0.0, 0.3, 0.99), (0.97, 0.02, 0.7)):
-        voxel = (np.array(fractions) * shape).astype(int)
-        box = field.box(voxel, voxel + 1, shape)
-        probe = 10 * volume
-        probe[(..., *box)] = volume[(..., *box)]
-        whole = model(probe)[(..., *voxel)]
-        cropped = model(probe[(..., *box)])[(..., *(voxel - [side.start for side in box]))]
-        errors.append(relative_error(cropped, whole))
-    return float(np.max(errors))  # NaN if one is
+def _equal(one, other):
+    return len(one) == len(other) and all(map(_same, one, other))
+
+
+def _same(one, other):
+    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
+        return one is other or torch.equal(one, other)
+    return type(one) is type(other) and one == other

@@ -1,23 +1,19 @@
 """A segmentation network as a list of steps whose forward pass and adjoint can be computed on parts of the grid.
 
-The network is traced. Convolutions (with the batch normalisation that follows them folded in), piecewise linear
-activations, concatenations of channels and sums are steps: the U-Net family, with or without residual units.
+Convolutions (with the batch normalisation that follows them folded in), piecewise linear activations, concatenations of
+channels and sums are steps: the U-Net family, with or without residual units, however it is written.
 """
 
-import operator
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import nn
 
 from lib.exact.local_convolution import Convolution
-from lib.exact.receptive_field import frozen, once_per_architecture
-
-SUMS = (operator.add, operator.iadd, torch.add)
 
 
-class Unsupported(ValueError):
+class _Unsupported(ValueError):
     """The network has a part without adjoint."""
 
 
@@ -32,66 +28,66 @@ class Step:
     inputs: tuple[int, ...]
 
 
-def build_steps(model):
-    """The steps of a network, with its weights of this moment.  Raises Unsupported, naming the part without adjoint."""
+def build_steps(field):
+    """The steps of a network from its `ReceptiveField` and "", or None and the part that is no such step."""
+    if field.reason:
+        return None, field.reason
     try:
-        graph = _trace(model)
-    except Exception as error:  # tracing fails in as many ways as there are networks
-        raise Unsupported(f"the network cannot be traced: {error}") from error
-    modules, steps, numbers = dict(model.named_modules()), [], {}
-    for node in graph.nodes:
-        inputs = tuple(numbers[given] for given in node.all_input_nodes)
-        if not node.users and node.op != "output":
-            raise Unsupported(f"the result of {node} is not used")
-        operation = _operation(node, modules[node.target] if node.op == "call_module" else None, inputs, steps)
-        if operation is not None:
-            steps.append(Step(operation, inputs))
-        numbers[node] = inputs[0] if operation is None else len(steps) - 1
+        return _steps(field.nodes), ""
+    except _Unsupported as error:
+        return None, str(error)
+
+
+def _steps(nodes):
+    steps, numbers = [], {}
+    users = Counter(given for node in nodes for given in node.inputs)
+    for node in nodes:
+        inputs = tuple(map(numbers.get, node.inputs))
+        if node.name == "native_batch_norm":
+            given = steps[inputs[0]]
+            if not isinstance(given.operation, Convolution) or users[node.inputs[0]] > 1:
+                raise _Unsupported("batch normalisation that does not follow a convolution alone has no adjoint")
+            names = ("weight", "bias", "running_mean", "running_var", "eps")
+            given.operation = given.operation.normalised(*(node.given[name] for name in names))
+            numbers[node] = inputs[0]
+        else:
+            steps.append(Step(_operation(node), inputs))
+            numbers[node] = len(steps) - 1
+    if numbers[nodes[-1]] != len(steps) - 1:
+        raise _Unsupported("the last step is not the logits")
     return steps
 
 
-@once_per_architecture
-def _trace(model):
-    with frozen(model):
-        return torch.fx.Tracer().trace(model)
+def _operation(node):
+    """What a node computes, as in Step."""
+    given, alike = node.given, all(one.shape == node.shape for one in node.inputs)
+    match node.name.removesuffix("_"), len(node.inputs):
+        case "input", 0:
+            return "input"
+        case (("convolution" | "_convolution"), 1):
+            return _convolution(given)
+        case "relu", 1:
+            return torch.zeros(1, 1, 1, 1, 1)
+        case "leaky_relu", 1:
+            return torch.full((1, 1, 1, 1, 1), given["negative_slope"], dtype=torch.double)
+        case "_prelu_kernel", 1:
+            return given["weight"].detach()
+        case "cat", _ if given["dim"] in (1, -4) and len(given["tensors"]) == len(node.inputs):
+            return "cat"
+        case "add", 2 if alike and given["alpha"] == 1:
+            return "sum"
+    raise _Unsupported(f"{node.name} has no adjoint")
 
 
-def _operation(node, module, inputs, steps):
-    """What a node computes, as in Step; None if nothing, or if it is folded into the step that it takes."""
-    match module:
-        case nn.Conv3d() | nn.ConvTranspose3d():
-            return _convolution(module)
-        case nn.BatchNorm3d() if module.track_running_stats and len(node.all_input_nodes[0].users) == 1:
-            given = steps[inputs[0]]
-            if not isinstance(given.operation, Convolution):
-                raise Unsupported("batch normalisation that does not follow a convolution has no adjoint")
-            given.operation = given.operation.normalised(module)
-            return None
-        case nn.PReLU() | nn.LeakyReLU() | nn.ReLU():
-            slope = getattr(module, "weight", getattr(module, "negative_slope", 0.0))
-            return torch.as_tensor(slope).detach().view(1, -1, 1, 1, 1)
-        case nn.Identity() | nn.Dropout() | nn.Dropout3d():
-            return None
-        case nn.Module():
-            raise Unsupported(f"{type(module).__name__} has no adjoint")
-    function = node.target if node.op == "call_function" else None
-    if node.op == "placeholder" and not steps:
-        return "input"
-    if node.op == "output" and inputs == (len(steps) - 1,):
-        return None
-    if function is torch.cat and (*node.args, *node.kwargs.values())[1:] == (1,):
-        return "cat"
-    if function in SUMS and len(inputs) == len(node.args) == 2 and not node.kwargs:
-        return "sum"
-    raise Unsupported(f"{node.op} {node.target} has no adjoint")
-
-
-def _convolution(module):
-    names, transposed = ("kernel_size", "stride", "padding", "output_padding"), isinstance(module, nn.ConvTranspose3d)
-    kernel, stride, padding, extra = (np.array(getattr(module, name)) for name in names)
-    usual = module.groups == 1 and set(module.dilation) == {1} and module.padding_mode == "zeros"
-    if not usual or padding.dtype.kind != "i" or (transposed and ((kernel < stride) | (extra > padding)).any()):
-        raise Unsupported(f"{module} has no adjoint")
-    weight = module.weight.detach()
-    bias = weight.new_zeros(module.out_channels) if module.bias is None else module.bias.detach()
+def _convolution(given):
+    weight, transposed = given["weight"].detach(), given["transposed"]
+    stride, padding, dilation, extra = (
+        np.array(given[name]) for name in ("stride", "padding", "dilation", "output_padding")
+    )
+    if given["groups"] > 1 or (dilation > 1).any():
+        raise _Unsupported("a convolution with groups or dilation has no adjoint")
+    if transposed and (weight.shape[2:] < stride).any():
+        raise _Unsupported("a transposed convolution that leaves gaps has no adjoint")
+    bias = given["bias"]
+    bias = weight.new_zeros(weight.shape[1 if transposed else 0]) if bias is None else bias.detach()
     return Convolution(weight, bias, stride, padding, extra, transposed)

@@ -2,19 +2,21 @@
 
 A convolutional network in evaluation mode looks at a bounded neighbourhood of every output voxel, so a lesion can be
 predicted and explained on a crop with the very result of the whole volume. A network whose logits depend on the whole
-volume (instance normalisation, attention, global pooling) is never cropped.
+volume (instance normalisation, attention, global pooling) is never cropped. Nothing is kept between calls: what a
+network does is found on every call, on the volume's shape and on the window's.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 import torch
 
-from lib.exact.adjoint import AdjointGradients, unsupported_reason
-from lib.exact.contract import check_network
+from lib.exact.adjoint import AdjointGradients
+from lib.exact.contract import check_network, usable
+from lib.exact.graph import N_CHANNELS, frozen, like_model
 from lib.exact.local_convolution import cover, grid_box
-from lib.exact.receptive_field import N_CHANNELS, frozen, like_model, measure_receptive_field
+from lib.exact.receptive_field import ReceptiveField, follow, receptive_field
 from lib.exact.steps import build_steps
 
 BATCH_VOXELS = 2**21  # input voxels that are predicted at once
@@ -22,13 +24,15 @@ BATCH_VOXELS = 2**21  # input voxels that are predicted at once
 
 @dataclass(frozen=True)
 class Window:
-    """Box of a volume that is zero-padded at its far ends to multiples of the network's strides.
+    """Box of the grid on which the network runs: the volume, zero-padded at its far ends if the network asks for it.
 
     input: slices along X, Y, Z.  reason: why this is the whole volume; empty if windows of the network are exact.
+    field: `ReceptiveField` of the network on the whole volume.
     """
 
     input: tuple[slice, slice, slice]
     reason: str = ""
+    field: ReceptiveField = field(default=None, compare=False, repr=False)
 
     @property
     def shape(self):
@@ -62,16 +66,26 @@ def find_window(model, lesion, shape):
     Raises ValueError if the lesion is empty, shapes differ, or the network gives no logits (`check_network`).
     """
     voxels = lesion_voxels(lesion, shape).numpy()
-    check_network(model, shape)
-    field = measure_receptive_field(model)
-    return Window(field.box(voxels.min(0), voxels.max(0) + 1, shape), field.reason)
+    try:
+        whole = receptive_field(model, shape)
+    except ValueError:
+        check_network(model, shape)  # says it better
+        raise
+    check_network(model, shape, (node.name for node in whole.nodes))
+    first, stop = voxels.min(0), voxels.max(0) + 1
+    window = Window(whole.box(first, stop), whole.reason, whole)
+    if window.shape != whole.shape and not whole.agrees(follow(model, window.shape)[0], window.input, first, stop):
+        whole = replace(whole, reason="the network does not treat a part of the volume as it treats the whole")
+        return Window(whole.box(first, stop), whole.reason, whole)
+    return window
 
 
 def whole_logits(model, volumes):
-    """Logits (B, 2, X, Y, Z) of whole volumes (B, 2, X, Y, Z), also of sizes that are no multiples of the
-    network's strides: they are zero-padded at the far ends."""
+    """Logits (B, 2, X, Y, Z) of whole volumes (B, 2, X, Y, Z), also of sizes that the network does not accept: they are
+    zero-padded at the far ends.  Raises ValueError as `find_window`."""
     x, y, z = volumes.shape[2:]
-    return model(pad_far(volumes, measure_receptive_field(model).padded((x, y, z))))[..., :x, :y, :z]
+    padded = pad_far(volumes, receptive_field(model, (x, y, z)).shape)
+    return model(padded.clone())[..., :x, :y, :z]
 
 
 @torch.no_grad()
@@ -80,12 +94,12 @@ def predict_lesion(model, volumes, lesion):
 
     Computed on the lesion's window, and every level of the network on what the lesion needs if its steps are known.
     volumes: (B, 2, X, Y, Z), or an iterable of volumes (2, X, Y, Z), of which only windows are kept.
-    lesion: (X, Y, Z) bool.  Raises ValueError if the lesion is empty or shapes differ.
+    lesion: (X, Y, Z) bool.  Raises ValueError as `find_window`, if a volume has another shape or logits are not finite.
     """
     shape = tuple(lesion.shape)
     voxels, window = lesion_voxels(lesion, shape), find_window(model, lesion, shape)
-    steps = None if window.reason or unsupported_reason(model) else build_steps(model)
-    padded, size = measure_receptive_field(model).padded(shape), max(1, BATCH_VOXELS // math.prod(window.shape))
+    steps, _ = build_steps(window.field)
+    size = 1 if window.reason else max(1, BATCH_VOXELS // math.prod(window.shape))  # it may mix volumes of a batch
 
     def crop(volume):
         if tuple(volume.shape) != (N_CHANNELS, *shape):
@@ -94,12 +108,12 @@ def predict_lesion(model, volumes, lesion):
 
     def logits(copies):
         if steps:
-            return AdjointGradients(steps, padded, copies, voxels, window.box).logits
+            return AdjointGradients(steps, window.field.shape, copies, voxels, window.box).logits
         return at_voxels(model(copies), voxels, window)
 
     crops = map(crop, volumes)
     with frozen(model):
-        return torch.cat([logits(torch.stack(batch)) for batch in iter(lambda: list(islice(crops, size)), [])])
+        return usable(torch.cat([logits(torch.stack(batch)) for batch in iter(lambda: list(islice(crops, size)), [])]))
 
 
 def lesion_voxels(lesion, shape):

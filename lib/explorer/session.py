@@ -15,7 +15,7 @@ import torch
 from nibabel.affines import apply_affine
 
 from lib.context import context_response
-from lib.exact import find_window, measure_receptive_field, unsupported_reason
+from lib.exact import find_window
 from lib.lesions import instance_mask, label_instances, lesion_table, segment
 from lib.network import (
     load_weights,
@@ -30,7 +30,6 @@ from lib.provenance import ROOT, code_digest, digest, run_record, write_atomical
 from lib.run import save_figure
 from lib.saliency import copy_maps, grad_cam, layer_activations, lesion_generator, map_name, measure_maps
 from lib.scans import Scan, check_scans, find_scans, is_whole, load_map, load_scan, normalise, save_map
-from lib.threads import one_thread
 
 SHIPPED_WEIGHTS = "weights/unet.safetensors"
 PROFILE_EDGES_MM = range(-5, 17)  # of the shells of the radial profile, as in notebook 4
@@ -110,11 +109,7 @@ class Exploration:
 
     @cached_property
     def _loaded(self):
-        model, description = load_weights(self.weights, self.device)
-        with one_thread():  # several wait for each other, and long beside a browser that draws
-            unsupported_reason(model)
-            measure_receptive_field(model)
-        return model, description
+        return load_weights(self.weights, self.device)
 
     model = property(lambda self: self._loaded[0])
     threshold = property(lambda self: recorded_threshold(self._loaded[1], self.weights))

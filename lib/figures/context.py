@@ -3,7 +3,16 @@
 import numpy as np
 from matplotlib.ticker import LogLocator
 
-from lib.figures.style import SEQUENCE_COLOURS, draw_band, draw_bands, new_panels, rows_of, styled
+from lib.figures.style import (
+    SEQUENCE_COLOURS,
+    draw_band,
+    draw_bands,
+    has_data,
+    new_panels,
+    nothing_to_show,
+    rows_of,
+    styled,
+)
 
 GROWTHS = {"euclidean": "perilesional tissue kept (mm)", "dilation": "18-connected dilations of the lesion"}
 CURVES = {"fraction": "detected lesions (fraction)", "score": "mean lesion probability"}
@@ -71,6 +80,8 @@ def plot_radii(lesions, correlations, agreement):
 
     Tables 06_lesions, 06_correlations and 06_agreement.
     """
+    if lesions.empty:
+        return nothing_to_show()
     fig, axes = new_panels(115, 2, 4)
     found = correlations.set_index("with")
     for ax, (name, label) in zip(axes[0], PLACES.items(), strict=True):
@@ -78,10 +89,12 @@ def plot_radii(lesions, correlations, agreement):
         ax.plot(lesions[name], lesions["radius95_mm"], "o", ms=2.5, color="black", clip_on=False)
         ax.set(xlabel=label, ylim=(0, None))
         _write_rho(ax, found.loc[name])
-    axes[0, 0].set(xscale="log", ylabel="context radius (mm)")
-    axes[0, 0].xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes[0, 0].xaxis.set_major_formatter("{x:g}")
-    axes[0, 0].xaxis.set_minor_formatter("")
+    axes[0, 0].set_ylabel("context radius (mm)")
+    if has_data(axes[0, 0]):
+        axes[0, 0].set_xscale("log")
+        axes[0, 0].xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes[0, 0].xaxis.set_major_formatter("{x:g}")
+        axes[0, 0].xaxis.set_minor_formatter("")
     found, radius = agreement.set_index("with"), lesions["radius95_mm"]
     for (scatter, difference), (name, sequence) in zip(axes[1].reshape(2, 2), REACHES.items(), strict=True):
         reach, one, top = lesions[name], found.loc[name], lesions[["radius95_mm", name]].max(axis=None)

@@ -28,15 +28,17 @@ def plot_split(scans, lesions, frequency, affine, brain=None):
     chart = chart.scale(x=so.Nominal(order=splits), color=SPLIT_COLOURS)
     chart = chart.add(so.Dot(pointsize=3, alpha=0.8), so.Jitter(0.4, seed=0), legend=False)
     chart.add(so.Dash(color="black", linewidth=1, width=0.7), so.Agg("median"), legend=False).plot()
-    bins = np.geomspace(lesions["volume_mm3"].min(), lesions["volume_mm3"].max() * 1.01, 25)
     n = lesions["split"].value_counts().reindex(splits, fill_value=0)
     names = {split: f"{split}, n = {n[split]}" for split in splits}
-    sns.histplot(
-        lesions.assign(split=lesions["split"].map(names)), x="volume_mm3", hue="split", hue_order=names.values(),
-        palette=[SPLIT_COLOURS[split] for split in splits], stat="percent", common_norm=False, bins=bins,
-        element="step", fill=False, linewidth=1.2, ax=size,
-    )  # fmt: skip
-    sns.move_legend(size, "upper right", title=None)
+    if len(lesions):
+        sns.histplot(
+            lesions.assign(split=lesions["split"].map(names)), x="volume_mm3", hue="split", hue_order=names.values(),
+            palette=[SPLIT_COLOURS[split] for split in splits], stat="percent", common_norm=False,
+            bins=np.geomspace(lesions["volume_mm3"].min(), lesions["volume_mm3"].max() * 1.01, 25),
+            element="step", fill=False, linewidth=1.2, ax=size,
+        )  # fmt: skip
+        sns.move_legend(size, "upper right", title=None)
+        size.set_xscale("log")
     counts = scans.groupby("split").agg(scans=("scan", "size"), patients=("subject", "nunique"))
     names = [f"{s}\n{counts.scans[s]} scans\n{counts.patients[s]} patients" for s in splits]
     load.set_xticks(range(len(splits)), names)
@@ -44,7 +46,7 @@ def plot_split(scans, lesions, frequency, affine, brain=None):
     load.set_yscale("symlog", linthresh=0.1)  # a scan may have no lesion
     load.set_ylim(-0.02, max(2 * scans["lesion_volume_ml"].max(), 1))
     load.yaxis.set_major_formatter("{x:g}")
-    size.set(xscale="log", xlabel="lesion volume (mm³)", ylabel="lesions of the split (%)")
+    size.set(xlabel="lesion volume (mm³)", ylabel="lesions of the split (%)")
     maps = draw_projections(lower, frequency, affine, brain)
     style.label_panels([load, size, *maps])
     return fig
@@ -97,7 +99,9 @@ def plot_detection(detection, metrics, curve, threshold):
     for x, n in zip(centre, detection["annotated"], strict=True):
         left.annotate(f"{n:.0f}", (x, 1.11), ha="center", va="center", fontsize=6, rotation=90)
     left.set_title("annotated lesions in each bin", fontsize=6)
-    left.set(xscale="log", xlim=(low.min(), high.max()), ylim=(0, 1.2), yticks=np.linspace(0, 1, 6))
+    if style.has_data(left):
+        left.set(xscale="log", xlim=(low.min(), high.max()))
+    left.set(ylim=(0, 1.2), yticks=np.linspace(0, 1, 6))
     left.set(xlabel="annotated lesion volume (mm³)", ylabel="detected lesions (fraction)")
 
     counts = metrics[metrics["metric"].isin(COUNTS)].set_index("metric")["value"]

@@ -41,7 +41,7 @@ def diameter_colours(table):
 def mark_real_contrast(ax, sequences, real_contrast):
     """Dotted lines at the contrast of the annotated lesions in the sequences that are changed."""
     for sequence, z in real_contrast.items():
-        if sequences in (sequence, "both"):
+        if sequences in (sequence, "both") and np.isfinite(z):  # NaN without an annotated lesion
             ax.axvline(z, color=SEQUENCE_COLOURS[sequence], lw=0.8, ls=":", label=f"annotated, {sequence}")
 
 
@@ -91,6 +91,7 @@ def _draw_half_levels(fig, curves, smallest, compared):
 
 def _draw_intervals(ax, x, level, table, color, label, ls="-"):
     """Half levels with their intervals, up to the range that was tried; an arrow where one half lies above or below it."""
+    level = level.astype(float)
     value, low, high = (part.clip(table["first"], table["last"]) for part in (level, table["low"], table["high"]))
     ax.vlines(x, low, high, color=color, lw=0.8)
     ax.plot(x.where(np.isfinite(level)), value, "o", ls=ls, ms=3, color=color, label=label)

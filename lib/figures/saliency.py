@@ -118,7 +118,7 @@ def plot_profiles(profile):
         ax.axvline(0, color="0.3", lw=0.6, ls="--", zorder=0)
         ax.annotate("inside", (-0.3, 1), xycoords=("data", "axes fraction"), ha="right", va="top", fontsize=6)
         ax.xaxis.set_major_locator(MultipleLocator(5))
-        ax.set(xlabel="distance from lesion border (mm)", xlim=(min(rows["distance_mm"].min(), -4), None))
+        ax.set(xlabel="distance from lesion border (mm)", xlim=(np.fmin(rows["distance_mm"].min(), -4), None))
         style.label_axis(ax.yaxis, "mean saliency", METHOD_UNITS[method], rows["mean"].abs().max())
         ax.set_title(_title(method, sequence))
         far = rows[rows["distance_mm"] > ENLARGED_MM]
@@ -176,8 +176,10 @@ def plot_proxy(saliency, clustered, matched):
         here = shown[shown["kind"] == kind]
         for ax, measure in ((size, "volume_mm3"), (probability, "mean_probability")):
             ax.plot(here[measure], here["peak"], "o", ms=2.2, color=KIND_COLOURS[kind], label=kind)
-    size.set(xscale="log", xlabel="volume (mm³)", ylabel="FLAIR peak (logit per z-score)")
-    size.xaxis.set_major_formatter("{x:g}")
+    size.set(xlabel="volume (mm³)", ylabel="FLAIR peak (logit per z-score)")
+    if style.has_data(size):
+        size.set_xscale("log")
+        size.xaxis.set_major_formatter("{x:g}")
     probability.set(xlabel="mean probability", xlim=(-0.03, 1.03))
     _draw_differences(forest, rows_of(clustered, measure="peak", scaling="raw"), matched)
     narrow = {"columnspacing": 1, "handletextpad": 0.1}
@@ -194,6 +196,8 @@ def _draw_differences(ax, clustered, matched):
         one = clustered[["a", "b", name, f"{name}_low", f"{name}_high"]].set_axis(columns, axis=1)
         tables.insert(0, one.assign(estimate=estimate))
     table = pd.concat(tables).dropna(subset="difference")
+    if table.empty:
+        return
     pairs = list(clustered["a"] + " − " + clustered["b"])
     chart = new_chart(table.assign(pair=table["a"] + " − " + table["b"]), x="difference", y="pair", color="estimate")
     chart = chart.scale(y=so.Nominal(order=pairs), color=ESTIMATE_COLOURS).on(ax)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from matplotlib import rc_params_from_file
 from matplotlib.colors import LinearSegmentedColormap
 
@@ -20,21 +21,41 @@ SPLIT_COLOURS = {"train": "#77aadd", "validation": "#ddaa33", "test": "#882255"}
 BELOW, ABOVE = [(0.35, 0.85, 1.0, 1.0), (0.0, 0.45, 0.95, 0.95)], [(0.9, 0.3, 0.0, 0.95), (1.0, 0.85, 0.2, 1.0)]
 SALIENCY_MAP = LinearSegmentedColormap.from_list("saliency", [*BELOW, (0.5, 0.5, 0.5, 0.0), *ABOVE])
 ACTIVATION_MAP = LinearSegmentedColormap.from_list("activation", [(0.5, 0.5, 0.5, 0.0), *ABOVE])
+NOTHING = "no lesions: nothing to show"
 ON_TOP = {"zorder": 3}  # of dots, above the bars of their intervals
 STYLE = rc_params_from_file(Path(__file__).with_name("journal.mplstyle"), use_default_template=False)
 
 
 def styled(draw):
-    """Decorate a function that returns a figure: it draws in the journal style, whatever style the caller has set."""
+    """Decorate a function that returns a figure: it draws in the journal style, whatever style the caller has set.
+
+    What there is nothing to draw for says so: a panel, or the whole figure where all tables (or lists) are empty.
+    """
 
     @wraps(draw)
     def drawn(*args, **kwargs):
         with plt.rc_context(STYLE):
-            fig = draw(*args, **kwargs)
+            tables = [*args[:1], *(given for given in args[1:] if isinstance(given, pd.DataFrame | list))]
+            fig = draw(*args, **kwargs) if any(map(len, tables)) or not tables else nothing_to_show()
+            for ax in fig.axes:
+                if ax.axison and not has_data(ax):
+                    ax.text(0.5, 0.5, NOTHING.replace(": ", ":\n"), transform=ax.transAxes, ha="center", va="center")
             fig.draw_without_rendering()  # ticks take their style when they are first drawn
         return fig
 
     return drawn
+
+
+def nothing_to_show():
+    """Figure that says so."""
+    fig = new_figure(DOUBLE_COLUMN_MM, 20)
+    fig.text(0.5, 0.5, NOTHING, ha="center", va="center")
+    return fig
+
+
+def has_data(ax):
+    """Whether anything with a finite place was drawn."""
+    return np.isfinite(ax.dataLim.get_points()).all()
 
 
 def new_figure(width_mm, height_mm, layout="constrained"):

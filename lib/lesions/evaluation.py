@@ -75,12 +75,20 @@ def metrics_table(scans, *, n_resamples, generator):
 def detection_by_volume(annotated, edges_mm3):
     """Detected fraction of annotated lesions in bins of volume, with Wilson 95 % intervals.
 
-    annotated: rows of `annotated_table`. edges_mm3: increasing bin edges; bins without a lesion are left out.
+    annotated: rows of `annotated_table`. edges_mm3: increasing bin edges above 0; bins without a lesion are left out.
+    Lesions below or above them are counted in bins of their own, up to the next power of ten.
     """
-    bins = annotated.groupby(pd.cut(annotated["volume_mm3"], edges_mm3, include_lowest=True), observed=True)
+    volumes, edges_mm3 = annotated["volume_mm3"].astype(float), list(edges_mm3)
+    if volumes.min() < edges_mm3[0]:
+        edges_mm3.insert(0, 10.0 ** np.floor(np.log10(volumes.min())))
+    if volumes.max() > edges_mm3[-1]:
+        edges_mm3.append(10.0 ** np.ceil(np.log10(volumes.max())))
+    bins = annotated.groupby(pd.cut(volumes, edges_mm3, include_lowest=True), observed=True)
     table = bins["detected"].agg(annotated="size", detected="sum", fraction="mean")
     low, high = proportion_interval(table["detected"], table["annotated"])
     edges = table.index.categories[table.index.codes]
-    table.insert(0, "volume_low_mm3", edges.left)
+    table.insert(
+        0, "volume_low_mm3", np.where(edges.left > 0, edges.left, edges_mm3[0])
+    )  # below a lowest edge of 0.001
     table.insert(1, "volume_high_mm3", edges.right)
     return table.assign(low=low, high=high).reset_index(drop=True)

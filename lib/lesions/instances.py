@@ -1,5 +1,7 @@
 """Lesion instances: labelling, matching with the annotation, the lesion tables, distances and selection."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
 from nibabel.affines import apply_affine, voxel_sizes
@@ -109,18 +111,24 @@ def signed_distance(lesion, spacing_mm):
     return np.where(lesion, -_to_border(lesion, spacing_mm), _to_border(~lesion, spacing_mm))
 
 
-def select_lesions(table, *, n_per_kind, min_volume_mm3, max_volume_mm3, generator):
+def select_lesions(table, *, n_per_kind, min_volume_mm3, max_volume_mm3, max_voxels=None, generator):
     """At most n_per_kind rows of each kind, spread over patients, in the order of the table.
 
     Every patient (column `subject`) gives one random lesion before any gives a second, and so on; eligible are lesions
-    with min_volume_mm3 < volume_mm3 <= max_volume_mm3 (the paper explains those > 5 mm3), ValueError if there is none.
+    with min_volume_mm3 < volume_mm3 <= max_volume_mm3 (the paper explains those > 5 mm3) and at most max_voxels (None:
+    any). Warns if there is none, and names those that have more voxels: what is computed of each voxel would take too long.
     """
     rows = table.reset_index(drop=True)
     eligible = rows[rows["volume_mm3"].between(min_volume_mm3, max_volume_mm3, inclusive="right")]
+    if max_voxels and len(large := eligible[eligible["voxels"] > max_voxels]):
+        names = ", ".join(f"{row.scan} {row.kind} {row.label} ({row.voxels:,} voxels)" for row in large.itertuples())
+        warnings.warn(f"left out, as they have more than {max_voxels:,} voxels (max_voxels): {names}", stacklevel=2)
+        eligible = eligible.drop(large.index)
     if eligible.empty:
-        raise ValueError(
-            f"none of {len(table)} lesions has more than {min_volume_mm3} and at most {max_volume_mm3} mm3: widen the "
-            "bounds, or train a network that detects some"
+        warnings.warn(
+            f"none of {len(table)} lesions is left that has more than {min_volume_mm3} and at most {max_volume_mm3} mm3: "
+            "nothing to compute; widen the bounds, or train a network that detects some",
+            stacklevel=2,
         )
     chosen = []
     for _, kind in eligible.groupby("kind"):

@@ -1,22 +1,35 @@
 """Weights from a file of any tool into a network: by content, without running what a file holds, all of them or none."""
 
-import argparse
 import re
 from collections import Counter
 
-import numpy as np
 import torch
 from safetensors.torch import load_file
 
+POINTERS = [(b"version https://git-lfs", "Git LFS", "git lfs pull"), (b"/annex/objects/", "git-annex", "git annex get")]
 LARGEST_HEADER = 100 * 2**20  # bytes, of safetensors
 # In front of the names of parameters, put there by training loops and wrappers; an average of weights is elsewhere.
 PLAIN = {"state_dict", "model_state_dict", "network_weights", "weights", "model", "network", "net", "module"}
 COMPILED = "_orig_mod."  # torch.compile puts it in front of the parameters of whatever part it compiles
 WITHOUT_EFFECT = "num_batches_tracked"
-# What training loops keep beside weights and torch does not read by itself: options, and numbers of either numpy (nnU-Net).
-_scalar = np.float64(0).__reduce__()[0]
-DATA = [argparse.Namespace, np.dtype, *(type(np.dtype(kind)) for kind in "?bBhHiIlLqQefd")]
-DATA += [(_scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
+
+
+class _Skipped:
+    """In place of what training loops keep beside weights, such as options and numbers of numpy (nnU-Net)."""
+
+    def __init__(self, *values):
+        pass
+
+    def __setstate__(self, state):
+        pass
+
+
+NAMES = [f"builtins.{name}" for name in ["frozenset", "slice", "range", "list", "dict", "int", "float", "str", "bool"]]
+NAMES += ["argparse.Namespace", "datetime.datetime", "numpy.dtype", "numpy.ndarray"]
+NAMES += [f"pathlib.{inner}{system}Path" for inner in ("", "_local.") for system in ("Posix", "Windows")]
+NAMES += [f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in ("scalar", "_reconstruct")]
+DATA = [_Skipped, *((_Skipped, name) for name in NAMES)]
+DATA += [(lambda *_: {}, "collections.defaultdict"), (lambda *_: [], "collections.deque")]  # torch fills only these two
 
 
 def load_checkpoint(network, path):
@@ -45,7 +58,10 @@ def load_checkpoint(network, path):
         value = next((tensors[prefix + one] for one in (name, *names[name]) if prefix + one in tensors), wanted)
         if value.shape != wanted.shape or (wanted.is_floating_point() and not value.is_floating_point()):
             unlike.append(f"{name} as {_kind(value)} in place of {_kind(wanted)}")
-        found[name] = value
+        elif value.is_meta:
+            unlike.append(f"{name} without its values (a meta tensor)")
+        else:
+            found[name] = value.to_dense()
     here = [name.removeprefix(prefix) for name in tensors if name.startswith(prefix)]
     left = [name for name in here if name not in names and not name.endswith(WITHOUT_EFFECT)]
     wrong = {"lacks": missing(prefix), "has besides": left, "has": unlike}
@@ -67,8 +83,9 @@ def _read(path):
         head = file.read(64)
     if not head:
         raise ValueError(f"{path} is empty: copy it again")
-    if head.startswith(b"version https://git-lfs"):
-        raise ValueError(f"{path} is a pointer of Git LFS, not the weights themselves: fetch them by `git lfs pull`")
+    for mark, tool, fetch in POINTERS:
+        if mark in head:
+            raise ValueError(f"{path} is a pointer of {tool}, not the weights themselves: fetch them by `{fetch}`")
     if head.lstrip().lower().startswith((b"<!doctype", b"<html")):
         raise ValueError(f"{path} is a web page, not weights: download the file that the page shows")
     try:
@@ -80,8 +97,10 @@ def _read(path):
         reason = str(error)
     if "TorchScript" in reason:
         held = "a TorchScript program"
-    elif unknown := re.search(r"GLOBAL (\S+)", reason):
-        held = f"Python objects ({unknown[1]})"
+    elif "data.pkl" in reason:
+        held = "another archive than torch.save makes, such as a program of torch.export"
+    elif unknown := re.search(r"GLOBAL (\S+)|got <class '(\S+)'>", reason):
+        held = f"Python objects ({unknown[1] or unknown[2]})"
     else:
         raise ValueError(f"{path} is neither safetensors nor a PyTorch checkpoint, or is not complete: copy it again")
     raise ValueError(

@@ -2,7 +2,7 @@
 
 import torch
 
-from lib.exact import check_network, frozen, lesion_voxels, predict_lesion
+from lib.exact import check_network, frozen, lesion_voxels, like_model, predict_lesion, usable
 from lib.threads import in_order, processors
 
 OVERLAP = 0.25  # of neighbouring patches
@@ -16,7 +16,7 @@ def predict(model, image, *, window, mirrored=False):
     The probabilities (softmax), not the logits, of overlapping patches are blended. mirrored: each patch is predicted
     also with left and right (axis X) exchanged, and the mean of both probabilities taken. Runs on the device of the
     model, in evaluation mode; on the processor, with one thread a patch.
-    Raises ValueError if the network gives no logits (`check_network`).
+    Raises ValueError if the network gives no logits (`check_network`), or some that are not finite.
     """
     from monai.inferers import sliding_window_inference  # importing it takes seconds
 
@@ -26,8 +26,9 @@ def predict(model, image, *, window, mirrored=False):
 
     @torch.no_grad()
     def probability(patch):
-        lesion = model(patch).softmax(1)[:, 1:]
-        return (lesion + model(patch.flip(2)).softmax(1)[:, 1:].flip(2)) / 2 if mirrored else lesion
+        patch = like_model(model, patch)
+        lesion = usable(model(patch.clone()).float()).softmax(1)[:, 1:]  # a network may compute in place
+        return (lesion + model(patch.flip(2)).float().softmax(1)[:, 1:].flip(2)) / 2 if mirrored else lesion
 
     with frozen(model):
         lesion = sliding_window_inference(

@@ -42,7 +42,7 @@ def read_sweep(path):
     """Read a sweep file. Raises ValueError that names the file and what is wrong in it."""
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"there is no sweep {path}")
+        raise ValueError(f"there is no sweep {path}: say which, such as SWEEP=notebooks/sweeps/noise.yml")
     try:
         return _parse(yaml.safe_load(path.read_text()))
     except ValueError as error:

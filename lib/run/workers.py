@@ -23,9 +23,10 @@ SHORT.maxdict, SHORT.maxtuple, SHORT.maxstring, SHORT.maxother = 10, 10, 60, 60
 _one_at_a_time = threading.RLock()  # a network is changed while it is explained (hooks, frozen weights)
 
 
-def compute_each(function, items, *, scheduler="", desc):
+def compute_each(function, items, *, scheduler="", desc, sizes=None):
     """[function(item) for item in items], computed in this process or on a Dask cluster; desc labels the progress bar.
 
+    sizes: voxels of each item where its time goes with them; the bar counts these then, and tells the time that is left.
     scheduler: address such as "tcp://127.0.0.1:8786"; "" for this process. Function and items are sent to the workers:
     give names and paths of scans and networks (`lib.network.loaded` reads them), not their contents. Every number is
     computed with one thread, so that results do not depend on where. The items of a worker that dies are given to
@@ -34,18 +35,24 @@ def compute_each(function, items, *, scheduler="", desc):
     started without the settings of `lib.digits`.
     """
     items, compute = list(items), partial(_compute, function, (CODE, KERNELS))
+    results, unit, sizes = [None] * len(items), "voxel" if sizes else "it", sizes or [1] * len(items)
+    bar = tqdm(total=sum(sizes), desc=desc, mininterval=2, unit=unit)
     if not scheduler:
-        return [_naming(item, compute, item) for item in tqdm(items, desc=desc, mininterval=2)]
+        with bar:
+            for number, item in enumerate(items):
+                results[number] = _naming(item, compute, item)
+                bar.update(sizes[number])
+        return results
     from distributed import as_completed
 
-    results = [None] * len(items)
-    with _connected(scheduler) as client:
+    with bar, _connected(scheduler) as client:
         run = uuid.uuid4().hex
         keys = [f"{desc}-{run}-{number:06d}" for number in range(len(items))]
         numbers = {future: number for number, future in enumerate(client.map(compute, items, key=keys))}
-        for future in tqdm(as_completed(list(numbers), loop=client.loop), total=len(items), desc=desc, mininterval=2):
+        for future in as_completed(list(numbers), loop=client.loop):
             number = numbers.pop(future)  # a result is dropped by the cluster when it is here
             results[number] = _naming(items[number], future.result)
+            bar.update(sizes[number])
     return results
 
 

@@ -5,11 +5,13 @@ from contextlib import contextmanager
 import torch
 import torch.nn.functional as F
 
-from lib.exact import at_voxels, find_window, frozen, like_model, measure_receptive_field, pad_far
+from lib.exact import at_voxels, find_window, frozen, like_model, pad_far, receptive_field, usable
 from lib.saliency.gradients import check_lesion
 from lib.saliency.scores import class_logit
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def grad_cam(model, volume, lesion, *, layer="model.1.submodule.2.conv", score=class_logit, activations=None):
     """Instance Grad-CAM++ of one lesion (eqs. 8-10), with one weight per position and no global pooling.
 
@@ -19,38 +21,58 @@ def grad_cam(model, volume, lesion, *, layer="model.1.submodule.2.conv", score=c
     of odd kernel) and the map is interpolated linearly between these positions, constant beyond the last.
     activations: of `layer_activations`, which the lesions of one scan share; computed if not given.
     Returns (X, Y, Z), not negative.
-    Raises ValueError if the lesion is empty, shapes differ or the layer does not exist.
+    Raises ValueError if the lesion is empty, shapes differ, or the layer does not exist, is run more than once or has
+    no part in the logits.
     """
-    voxels, volume = check_lesion(volume, lesion), like_model(model, volume)
+    voxels, volume = check_lesion(volume, lesion), like_model(model, volume).detach()
     shape = volume.shape[2:]
-    window, whole = find_window(model, lesion, shape), measure_receptive_field(model).padded(shape)
+    window = find_window(model, lesion, shape)
+    whole = window.field.shape
     if activations is None:
         activations = layer_activations(model, volume, layer)
     with frozen(model), _kept(model, layer) as kept:
-        logits = at_voxels(model(window.crop(volume)), voxels, window)
-        (gradients,) = torch.autograd.grad(score(logits).sum(), kept[0])
-    grid = tuple(activations.shape)
-    if len(grid) != 5 or any(size % positions for size, positions in zip(whole, grid[2:], strict=True)):
-        raise ValueError(f"layer {layer!r} returns {grid}: choose one that returns (1, K, X/r, Y/r, Z/r)")
-    stride = [size // positions for size, positions in zip(whole, grid[2:], strict=True)]
-    part = (..., *(slice(side.start // r, side.stop // r) for side, r in zip(window.input, stride, strict=True)))
+        logits = usable(at_voxels(model(window.crop(volume).clone()), voxels, window))
+        activation = _only(kept, layer)
+        target, gradients = score(logits).sum(), None
+        if target.requires_grad:
+            (gradients,) = torch.autograd.grad(target, activation, allow_unused=True)
+    if gradients is None:
+        raise ValueError(f"no logit depends on layer {layer!r}: choose another one")
+    grid = activations.shape[2:]
+    stride = [max(1, round(size / positions)) for size, positions in zip(whole, grid, strict=True)]
+    if any(positions not in (size // r, -(-size // r)) for size, r, positions in zip(whole, stride, grid, strict=True)):
+        raise ValueError(f"layer {layer!r} returns {tuple(grid)}: choose one that returns (1, K, X/r, Y/r, Z/r)")
+    first = [side.start // r for side, r in zip(window.input, stride, strict=True)]
+    part = (..., *(slice(low, low + size) for low, size in zip(first, gradients.shape[2:], strict=True)))
     total = activations.double().sum((2, 3, 4), keepdim=True).to(activations)
     # g^2 / (2 g^2 + S g^3) = g / (2 g + S g^2), zero where the denominator is zero (eq. 19 of Chattopadhay et al.)
     denominators = gradients * (2 + total * gradients)
     alphas = torch.where(denominators == 0, 0, gradients / denominators)
     cam = torch.zeros_like(activations[:, :1])
     cam[part] = (alphas * gradients.relu() * activations[part]).sum(1, keepdim=True).relu()
-    cam, size = F.pad(cam, (0, 1) * 3, mode="replicate"), [length + 1 for length in whole]
+    last = [-(-size // r) for size, r in zip(whole, stride, strict=True)]  # position at or beyond the last voxel
+    beyond = [end + 1 - positions for end, positions in zip(last, grid, strict=True)]
+    cam = F.pad(cam, [side for amount in beyond[::-1] for side in (0, amount)], mode="replicate")
+    size = [end * r + 1 for end, r in zip(last, stride, strict=True)]
     return F.interpolate(cam, size, mode="trilinear", align_corners=True)[0, 0][tuple(map(slice, shape))]
 
 
 @torch.no_grad()
 def layer_activations(model, volume, layer):
-    """Feature maps (1, K, X/r, Y/r, Z/r) of a named module of a whole volume (1, 2, X, Y, Z) padded to the strides."""
+    """Feature maps (1, K, X/r, Y/r, Z/r) of a named module of a whole volume (1, 2, X, Y, Z), padded if the network
+    does not accept its size.  Raises ValueError as `grad_cam`."""
     volume = like_model(model, volume)
-    padded = pad_far(volume, measure_receptive_field(model).padded(volume.shape[2:]))
+    padded = pad_far(volume, receptive_field(model, volume.shape[2:]).shape)
     with frozen(model), _kept(model, layer) as kept:
-        model(padded)
+        model(padded.clone())
+    return _only(kept, layer)
+
+
+def _only(kept, layer):
+    """What a layer returned, if it was run once and returned feature maps."""
+    if len(kept) != 1 or kept[0].ndim != 5:
+        found = f"is run {len(kept)} times" if len(kept) != 1 else f"returns {tuple(kept[0].shape)}"
+        raise ValueError(f"layer {layer!r} {found}: choose one that is run once and returns (1, K, X/r, Y/r, Z/r)")
     return kept[0]
 
 

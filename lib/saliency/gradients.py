@@ -8,19 +8,19 @@ exact windows is explained on all of the volume it is given: give it a patch of 
 import math
 
 import torch
+from tqdm import tqdm
 
 from lib.exact import (
     N_CHANNELS,
     AdjointGradients,
     at_voxels,
-    build_steps,
+    checked_steps,
     find_window,
     frozen,
     lesion_voxels,
     like_model,
-    measure_receptive_field,
     pad_far,
-    unsupported_reason,
+    usable,
 )
 from lib.saliency.scores import class_logit
 from lib.threads import in_order
@@ -47,11 +47,16 @@ def smoothgrad(
     return find_window(model, lesion, volume.shape[2:]).paste(total / n_samples, volume.shape[2:])
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def copy_maps(
     model, volume, lesion, *, n_samples, noise_fraction=0.05, aggregate="max", generator, noise_range="channel",
     score=class_logit,
 ):  # fmt: skip
     """Yield the map of each noisy copy of the input on the lesion's window, (2, *window.shape).
+
+    What is known of the network is found on this call: on what parts of the grid its logits depend, and whether the
+    adjoint has its gradients. Without the adjoint they are computed by automatic differentiation on the window.
 
     volume: (1, 2, X, Y, Z) z-scored FLAIR and MPRAGE.  lesion: (X, Y, Z) bool.
     noise_fraction: standard deviation of the noise as a fraction of each channel's range over the volume, or of
@@ -59,38 +64,40 @@ def copy_maps(
     aggregate: "max" keeps, for each input voxel, the gradient of largest magnitude over the lesion's voxels with its
     sign; "mean" averages the gradients over the lesion's voxels.
     generator: torch.Generator on the CPU.  score: a score function of `lib.saliency.scores`.
-    Raises ValueError if the lesion is empty, shapes differ or an option is unknown.
+    Raises ValueError if the lesion is empty, shapes differ, an option is unknown or the network gives no logit for each
+    voxel.
     """
     if aggregate not in ("max", "mean"):
         raise ValueError(f'aggregate is {aggregate!r}: choose "max" or "mean"')
     if n_samples < 1:
         raise ValueError(f"n_samples is {n_samples}: at least one copy is needed")
-    voxels, volume = check_lesion(volume, lesion), like_model(model, volume)
-    shape = volume.shape[2:]
-    window, padded = find_window(model, lesion, shape), measure_receptive_field(model).padded(shape)
+    voxels, volume = check_lesion(volume, lesion), like_model(model, volume).detach()
+    window = find_window(model, lesion, volume.shape[2:])
     sigma = noise_sigma(volume, noise_fraction, noise_range)
-    steps = None if window.reason or unsupported_reason(model) else build_steps(model)
-    at_once = max(1, BATCH_VOXELS // math.prod(window.shape))
+    steps, _ = checked_steps(model, window.field)
+    at_once = 1 if window.reason else max(1, BATCH_VOXELS // math.prod(window.shape))  # it may mix copies of a batch
     in_threads = steps and volume.device.type == "cpu"
     if in_threads:  # not as many as there are processors: the last digits depend on the size of a batch
         at_once = min(at_once, COPIES_PER_THREAD, math.ceil(n_samples / 2))
 
+    bar = tqdm(desc="voxels", total=len(voxels) * n_samples, delay=10, mininterval=2, leave=False)  # of what takes long
+
     def saliency(copies):
         if steps:
-            gradients = AdjointGradients(steps, padded, copies, voxels, window.box)
+            gradients = AdjointGradients(steps, window.field.shape, copies, voxels, window.box)
         else:
             gradients = AutogradGradients(model, copies, voxels, window)
-        return _aggregate(gradients, aggregate, score)
+        return _aggregate(gradients, aggregate, score, lambda: bar.update(len(copies)))
 
-    with frozen(model):
+    with frozen(model), bar:
         batches = noisy_copies(volume, window, sigma, n_samples, generator, at_once)
         for maps in (in_order if in_threads else map)(saliency, batches):
             yield from maps
 
 
-def _aggregate(gradients, aggregate, score):
+def _aggregate(gradients, aggregate, score, after_voxel):
     """One map a copy, (B, 2, *window.shape), from the gradients of the logits at the lesion's voxels."""
-    logits = gradients.logits.detach().requires_grad_()
+    logits = usable(gradients.logits.detach()).requires_grad_()
     (seeds,) = torch.autograd.grad(score(logits).sum(), logits)
     if aggregate == "mean":
         return gradients.of_sum(seeds / seeds.shape[2])
@@ -99,6 +106,7 @@ def _aggregate(gradients, aggregate, score):
         for gradient, part in gradients.of_voxel(number, seeds[:, :, number]):
             torch.maximum(highest[part], gradient, out=highest[part])
             torch.minimum(lowest[part], gradient, out=lowest[part])
+        after_voxel()
     return torch.where(highest > -lowest, highest, lowest)
 
 
@@ -107,13 +115,25 @@ class AutogradGradients:
 
     def __init__(self, model, copies, voxels, window):
         self.copies = copies.requires_grad_()
-        self.logits = at_voxels(model(self.copies), voxels, window)
+        self.logits = at_voxels(model(self.copies.clone()), voxels, window)
+        if not self.logits.requires_grad:
+            raise ValueError("the logits have no gradient: the network detaches them or runs under torch.no_grad")
 
     def of_sum(self, seeds):
-        return torch.autograd.grad(self.logits, self.copies, seeds, retain_graph=True)[0]
+        return self._gradient(self.logits, seeds)
 
     def of_voxel(self, number, seed):
-        yield torch.autograd.grad(self.logits[:, :, number], self.copies, seed, retain_graph=True)[0], ...
+        yield self._gradient(self.logits[:, :, number], seed), ...
+
+    def _gradient(self, logits, seeds):
+        try:
+            return torch.autograd.grad(logits, self.copies, seeds, retain_graph=True)[0]
+        except RuntimeError as error:
+            if "checkpoint" not in str(error).lower():
+                raise
+            raise ValueError(
+                "the network checkpoints its activations: let it do so with use_reentrant=False"
+            ) from error
 
 
 def noise_sigma(volume, noise_fraction, noise_range="channel"):

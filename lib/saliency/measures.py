@@ -8,6 +8,9 @@ from lib.lesions import signed_distance
 from lib.scans import SEQUENCES
 
 PERILESIONAL_MM = 3.0  # width of the shell around a lesion that is called perilesional
+NUMBERS = ["method", "sequence", "peak", "peak_positive", "peak_negative", "mean_inside", "mean_perilesional"]
+NUMBERS += ["contrast", "reach5_mm"]
+PROFILE = ["distance_mm", "value", "method", "sequence"]
 SHARE_LEFT = 0.05  # of the largest shell: below it saliency counts as gone
 
 

@@ -16,6 +16,10 @@ def mean_profile(profiles, **resampling):
     generator. Returns rows method, sequence, kind, distance_mm, mean, low, high, lesions, patients.
     """
 
+    columns = [*NAMES, "distance_mm", "mean", "low", "high", *COUNTS]
+    if profiles.empty:
+        return pd.DataFrame(columns=columns)
+
     def summarise(rows):
         shells = _by_lesion(rows)
         found = bootstrap_mean(shells.reset_index(), list(shells), **resampling)
@@ -23,7 +27,7 @@ def mean_profile(profiles, **resampling):
         return present.reset_index().assign(**dict(zip(("mean", "low", "high"), found, strict=True)))
 
     found = profiles.groupby(NAMES).apply(summarise).reset_index(NAMES).reset_index(drop=True)
-    return found[[*NAMES, "distance_mm", "mean", "low", "high", *COUNTS]]
+    return found[columns]
 
 
 def rings(profiles, **resampling):
@@ -36,6 +40,8 @@ def rings(profiles, **resampling):
     half chooses: sought in the same lesions, the lowest of several shells lies below 0 by chance.
     Raises ValueError without a shell inside.
     """
+    if profiles.empty:
+        return pd.DataFrame(columns=[*NAMES, "quantity", "value", "low", "high", "found", *COUNTS])
     if not (profiles["distance_mm"] < 0).any():
         raise ValueError("profiles have no shell inside the lesion: let their range begin below 0 mm")
     found = profiles.groupby(NAMES).apply(lambda rows: _ring(_by_lesion(rows), resampling))
@@ -91,5 +97,6 @@ def _at_the_others_lowest(shells, sign):
     second = np.unique(shells.index.get_level_values("subject"), return_inverse=True)[1] % 2 == 1
     for mine in (second, ~second) if second.any() else ():
         others = sign * shells[~mine].mean().to_numpy()
-        found[mine] = values[mine, distance == _lowest_outside(distance, others[None])]
+        lowest = distance == _lowest_outside(distance, others[None])
+        found[mine] = values[mine, lowest] if lowest.any() else np.nan
     return found

@@ -16,8 +16,14 @@ from lib.network import loaded_network, loaded_scan
 from lib.provenance import code_digest, kept_folder
 from lib.saliency.cam import layer_activations
 from lib.saliency.maps import lesion_maps, map_name, numpy_generator, saved_maps
-from lib.saliency.measures import measure_maps
+from lib.saliency.measures import NUMBERS, PROFILE, measure_maps
 from lib.scans import load_map
+
+FACTS = ["scan", "subject", "session", "label", "kind", "voxels", "volume_mm3", "mean_probability", "mean_logit"]
+FACTS += ["whole_probability"]
+NO_MAPS = [
+    pd.DataFrame(columns=[*FACTS, *columns], dtype=float) for columns in (NUMBERS, PROFILE)
+]  # `explain_instances` of none
 
 
 def scan_instances(rows, scan, probability, predicted, annotated, *, apart_mm, seed):

@@ -12,23 +12,28 @@ import bids2table
 NAMED = {"flair": "*_FLAIR.nii[.gz]", "t1w": "*_T1w.nii[.gz]", "lesions": "*_label-lesion_mask.nii[.gz]"}
 LIKE = {"flair": "flair", "t1w": "t1|mprage", "lesions": "lesion|mask|seg|roi|wmh|lst"}  # in names of what may be meant
 PLAIN = {"sub", "ses", "datatype", "suffix", "ext"}  # entities that every file has
+ACQUIRED = ("acq", "ce", "rec", "run")  # entities of an acquisition; a mask has those of the image it was drawn on
 SHOWN = 10  # scans with a problem that are described; the rest is named
 
 # path: in the folder, separated by "/".  scan: (subject, session).  kind: "" if none.  plain: no entity but PLAIN.
-File = namedtuple("File", ["path", "scan", "kind", "plain"])
+# acquired: {(entity, value)} of ACQUIRED.
+File = namedtuple("File", ["path", "scan", "kind", "plain", "acquired"])
 
 
 def bids_scans(folder, choose=""):
     """Rows {subject, session, flair, t1w, lesions} of a BIDS folder (`find_scans`).
 
-    Of several files that fit, the one without further entities is taken. choose: parts of paths, separated by commas,
-    such as "acq-3D,derivatives/lesions,desc-rater1". A part counts for the kinds of which some file has it: a file must
-    have that folder, and must have that entity or, where no file of the scan has, none of its name. Images in
-    `derivatives/` are looked at only if a part begins with this word. Linked folders are followed.
-    Raises ValueError that lists every scan with several files that fit or with none, or parts that no file has.
+    Of several files that fit, all in one folder, the one without further entities is taken. choose: parts of paths,
+    separated by commas, such as "acq-3D,derivatives/lesions,desc-rater1". A mask of another run, acq, ce or rec than
+    both images does not fit. A part counts for the kinds of which some file has it: a file must have that folder, and
+    must have that entity or, where no file of the scan has, none of its name. Images in `derivatives/` are looked at
+    only if a part begins with this word. Linked folders are followed. Raises ValueError that lists every scan with
+    several files that fit or with none, or parts that no file has or that are subjects or sessions.
     """
+    parts = [part for part in (part.strip(" /") for part in choose.split(",")) if part]
+    if scans := ", ".join(part for part in parts if re.fullmatch("(sub|ses)-[^_/]+", part)):
+        raise ValueError(f"choose has {scans}, but is for files, not for scans: list those wanted in a scans table")
     files = [_describe(path) for path in _images(folder)]
-    parts = [part for part in re.split(r"[,\s]+", choose) if part]
     pools, asked, scans = {}, {}, set()
     for kind in NAMED:
         pool = [file for file in files if file.kind == kind]
@@ -44,20 +49,24 @@ def bids_scans(folder, choose=""):
         raise ValueError(f"{folder}: no scan found; data/README.md says how scans are laid out{_not_installed(folder)}")
     if unknown := [part for part in parts if not any(part in those for those in asked.values())]:
         raise ValueError(
-            f"{folder}: choose has {', '.join(unknown)}, which no FLAIR, T1w or lesion mask has in its path (images in "
-            "derivatives/ are looked at if a part begins with that)"
+            f"{folder}: choose has {', '.join(unknown)}, which no FLAIR, T1w or lesion mask has in its path (commas "
+            "separate parts; images in derivatives/ are looked at if a part begins with that)"
         )
     rows, problems = [], defaultdict(list)
     for scan in sorted(scans):
-        row = dict(zip(("subject", "session"), scan, strict=True))
+        taken, images = {}, pools["flair"][scan] + pools["t1w"][scan]
         for kind in NAMED:
             fit = reduce(_narrow, asked[kind], pools[kind][scan])
-            one = fit if len(fit) == 1 else [file for file in fit if file.plain]
+            if len(taken) == 2:  # both images; the mask is left
+                fit = [mask for mask in fit if _may_be_of(mask, taken.values(), images)]
+            one_folder = len({file.path.rpartition("/")[0] for file in fit}) == 1
+            one = [file for file in fit if file.plain and one_folder] if len(fit) > 1 else fit
             if len(one) == 1:
-                row[kind] = str(folder / one[0].path)
+                taken[kind] = one[0]
             else:
                 problems[scan].append((kind, fit))
-        rows.append(row)
+        paths = {kind: str(folder / file.path) for kind, file in taken.items()}
+        rows.append({"subject": scan[0], "session": scan[1], **paths})
     if problems:
         raise ValueError(_message(folder, problems, asked, files))
     return rows
@@ -86,7 +95,14 @@ def _describe(path):
     names = dict(re.findall(r"(?:^|[/_])(sub|ses)-([^/_.]+)", path))  # the file's own name comes last
     kind = kind.get(of.get("suffix"), "") if "sub" in names and of["ext"] in (".nii", ".nii.gz") else ""
     plain = set(of) <= PLAIN | ({"label"} if kind == "lesions" else set())
-    return File(path, (names.get("sub", ""), names.get("ses", "")), kind, plain)
+    acquired = {(entity, of[entity].lstrip("0")) for entity in ACQUIRED if entity in of}  # run-01 is run-1
+    return File(path, (names.get("sub", ""), names.get("ses", "")), kind, plain, acquired)
+
+
+def _may_be_of(mask, taken, images):
+    """False if the mask is of an acquisition that the images taken differ from, or that another image of the scan is of."""
+    own, others = (set().union(*(file.acquired for file in those)) for those in (taken, images))
+    return not any(pair in others or pair[0] in dict(own) for pair in mask.acquired - own)
 
 
 def _held(parts, files):
@@ -110,9 +126,10 @@ def _message(folder, problems, asked, files):
     lines = [f"{folder}: {len(problems)} scan(s) without exactly one file of each kind"]
     for name, scan in zip(names[:SHOWN], problems, strict=False):
         for kind, fit in problems[scan]:
-            missing = f"no {kind} file, {', '.join([NAMED[kind], *asked[kind]])}"
             like = fit or [f for f in files if f.scan == scan and re.search(f"(?i)({LIKE[kind]})[^/]*$", f.path)]
             paths = ", ".join(file.path for file in like[:6]) + (f" and {len(like) - 6} more" if len(like) > 6 else "")
+            other = ["/".join(ACQUIRED) + " as in FLAIR or T1w"] * any(f.kind == "lesions" for f in like)
+            missing = f"no {kind} file, {', '.join([NAMED[kind], *asked[kind], *other])}"
             what = f"{len(fit)} {kind} files fit: " if fit else missing + (", but there is " if like else "")
             lines.append(f"scan {name}: {what}{paths}")
     if rest := names[SHOWN:]:

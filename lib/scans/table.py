@@ -14,16 +14,27 @@ from lib.scans.images import FILES
 
 SPLITS = ["train", "validation", "test"]
 NO_FILE = "no {} file; every scan needs FLAIR, T1w and lesion mask"
-NAME = pa.Check.str_matches(r"[^/\\]*$", error="a subject or session must not hold slashes")
+EMPTY = ["n/a", "N/A", "#N/A", "NA", "NaN", "nan"]  # as BIDS, Excel, R and pandas write what is missing
+BLANK = r"\s\u200b-\u200f\u2060\ufeff"  # with those of no width, which come along when a cell is copied
+WRONG = "a subject or session must not hold slashes or blanks other than a space, nor be dots alone"
+NAME = pa.Check.str_matches(rf"(?!\.+$)( |[^/\\{BLANK}])*$", error=WRONG)
 SCHEMA = pa.DataFrameSchema(
     {
         "subject": pa.Column(
-            str, [NAME, pa.Check.ne("", error="no subject")], pa.Parser(lambda sub: sub.str.removeprefix("sub-"))
+            str,
+            [NAME, pa.Check.ne("", error="no subject (NA is read as none, sub-NA as a name)")],
+            pa.Parser(lambda sub: sub.str.removeprefix("sub-")),
         ),
         "session": pa.Column(str, NAME, pa.Parser(lambda ses: ses.str.removeprefix("ses-")), default=""),
         **{name: pa.Column(str, pa.Check.ne("", error=NO_FILE.format(name))) for name in FILES},
     },
-    checks=pa.Check(lambda table: ~_scan_names(table).duplicated(), error="listed more than once"),
+    checks=[
+        pa.Check(lambda table: ~_alike(_scan_names(table)).duplicated(), error="listed more than once, case aside"),
+        pa.Check(
+            lambda table: table["subject"].duplicated() | ~_alike(table["subject"]).duplicated(),
+            error="a subject before is named alike, case aside; write one name, or names that differ in more",
+        ),
+    ],
     add_missing_columns=True,
 )
 
@@ -65,8 +76,12 @@ def _scan_names(table):
     return "sub-" + table["subject"] + ("_ses-" + table["session"]).where(table["session"] != "", "")
 
 
+def _alike(names):  # equal where a file system may take one for the other, such as A and a
+    return names.str.normalize("NFC").str.lower()
+
+
 def _read_table(file):
-    """Cells of a table file as texts, without blanks around them; "n/a", as BIDS writes what is missing, is empty."""
+    """Cells of a table file as texts, without blanks around them; those of EMPTY are empty."""
     raw = file.read_bytes()
     utf16 = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
@@ -76,12 +91,14 @@ def _read_table(file):
         header = re.split(r"[\r\n]", text.strip())[0]
         separator = max("\t;,", key=header.count)
         cells = pd.read_csv(StringIO(text), sep=separator, header=None, dtype=str, keep_default_na=False)
-        cells = cells.fillna("").map(str.strip).replace("n/a", "")
+        cells = cells.fillna("").replace(f"^[{BLANK}]+|[{BLANK}]+$", "", regex=True).replace(EMPTY, "")
         cells = cells[cells.ne("").any(axis=1)]
         if cells.empty:
             raise ValueError("it is empty")
     except ValueError as error:  # of Unicode and of pandas
         cure = "save it as text separated by tabs, in UTF-8"
+        if isinstance(error, pd.errors.ParserError):
+            cure = f"no row may have more cells than the first (quote one that holds {separator!r}); close every quote"
         raise ValueError(f"{file} cannot be read as a table ({str(error).strip()}); {cure}") from None
     cells.columns = [name.lower() for name in cells.iloc[0]]
     known = cells.iloc[1:, cells.columns.isin([*SCHEMA.columns])].reset_index(drop=True)

@@ -5,8 +5,9 @@
 writes `claims.csv` (one row a measure) and `claims.md` beside the tables, and puts the table between the MARKERS of a
 Markdown file if one is given. What the paper says stands in `claims.yml`; here, one function a claim takes `read`,
 which gives a table of the run by name, and finds its measures. One rule judges every run: a measure holds if its
-whole 95 % interval lies where the paper says, is contradicted if none of it does, and is open otherwise. A claim is
-reproduced if all its measures hold, not reproduced if one is contradicted, and inconclusive otherwise.
+whole 95 % interval lies where the paper says, is contradicted if none of it does, and is open otherwise, as it is where
+an interval without width comes from fewer than FEWEST patients. A claim is reproduced if all its measures hold, not
+reproduced if one is contradicted, and inconclusive otherwise; without a lesion there is nothing to judge.
 """
 
 import argparse
@@ -27,6 +28,7 @@ CLAIMS = yaml.safe_load(Path(__file__).with_suffix(".yml").read_text())
 POSITIVE, NEGATIVE = (0.0, np.inf), (-np.inf, 0.0)
 MARGIN = 0.1  # on either side of a score or share that the paper gives
 HALF_STEP_MM = 0.5  # on either side of a range of radii, which are multiples of 1 mm
+FEWEST = 6  # patients who all agree: a sign test has p = 2 / 2**6 = 0.03; of fewer it tells nothing
 MARKERS = "<!-- claims: written by make paper -->", "<!-- end of claims -->"
 BOOTSTRAP = "bootstrap of patients"
 
@@ -39,6 +41,8 @@ def metrics(read, counts, rates):
 def sign_around_the_border(read):
     of_true = "method == 'smoothgrad_max' and kind == 'TP' and sequence == 'FLAIR'"
     true, ring = read("04_saliency").query(of_true), read("04_ring").query(of_true).set_index("quantity")
+    if true.empty:
+        return []
     ring["lesions"] = len(true)
     lowest = f"lowest shell outside (middle at {ring.loc['ring_mm', 'value']:g} mm)"
     return [
@@ -51,6 +55,8 @@ def sign_around_the_border(read):
 
 def flair_against_mprage(read):
     true = read("04_saliency").query("method == 'smoothgrad_max' and kind == 'TP'")
+    if true.empty:
+        return []
     peaks = true.pivot(index=["subject", "scan", "label"], columns="sequence", values="peak").abs().reset_index()
     peaks["difference"] = peaks["FLAIR"] - peaks["MPRAGE"]
     larger = f"larger in FLAIR in {(peaks['difference'] > 0).sum()} of {len(peaks)} lesions"
@@ -114,17 +120,24 @@ def ledger(read):
     expected_low, expected_high, holds, verdict (of the claim), text, notebook, file. read: name of a table -> table."""
     rows = []
     for claim, facts in CLAIMS.items():
-        measures = FIND[claim](read)
+        measures = FIND[claim](read) or [_measure(name, [np.nan] * 3, 0, 0) for name in facts["expected"]]
         for one in measures:
             expected = _where(facts["expected"].get(one["measure"]), one["unit"])
             one["expected_low"], one["expected_high"] = expected or (np.nan, np.nan)
-            one["holds"] = holds(one["low"], one["high"], expected)
-        judged = [one["holds"] for one in measures if not np.isnan(one["expected_low"])]
-        verdict = "not reproduced" if False in judged else "reproduced" if all(judged) else "inconclusive"
+            told = one["lesions"] and (one["low"] < one["high"] or one["patients"] >= FEWEST)
+            one["holds"] = holds(one["low"], one["high"], expected) if told else None
+        judged = [one for one in measures if not np.isnan(one["expected_low"])]
+        verdict = _verdict([one["holds"] for one in judged], sum(one["lesions"] for one in judged))
         front = {"claim": claim, "statement": facts["statement"], "paper": facts["paper"]}
         back = {"notebook": facts["notebook"], "file": facts["file"]}
         rows += [front | one | {"verdict": verdict, "text": _text(**one)} | back for one in measures]
     return pd.DataFrame(rows).drop(columns="digits")
+
+
+def _verdict(held, lesions):
+    if not lesions:
+        return "nothing to judge"
+    return "not reproduced" if False in held else "reproduced" if all(held) else "inconclusive"
 
 
 def holds(low, high, expected):

@@ -34,9 +34,10 @@ def bootstrap_cliffs_delta(table, value, group, a, b, *, n_resamples=2000, gener
     """Cliff's delta of group a over group b with its 95 % percentile interval over patients: (value, low, high).
 
     As `bootstrap_patients` would give it, all resamples at once: a resample needs only, for each pair of patients, how
-    often a value of the one in group a is above, less how often below, one of the other in group b. NaN without rows of
-    either; the interval is NaN with one patient.
+    often a value of the one in group a is above, less how often below, one of the other in group b. NaN without values
+    of either (NaN is left out); the interval is NaN with one patient.
     """
+    table = table.dropna(subset=[value])
     patient = table["subject"].to_numpy()[:, None] == np.unique(table["subject"].to_numpy())  # (rows, patients)
     in_a, in_b = ((table[group] == name).to_numpy() for name in (a, b))
     if not (in_a.any() and in_b.any()):
@@ -56,7 +57,8 @@ def clustered_tests(table, value, group, groups, *, covariates=(), n_resamples=2
     difference_low, difference_high, p and p_holm, of a GEE with exchangeable correlation within a patient; with the
     covariates (columns) held: adjusted, adjusted_low, adjusted_high, adjusted_p. Standard errors after Mancl and
     DeRouen 2001, and Student's t with as many degrees of freedom as patients less coefficients, for few patients. NaN
-    where a group is empty or there are fewer patients than coefficients + 2.
+    where a group is empty, there are fewer patients than coefficients + 2, or a covariate tells nothing beside the
+    others; interval and p are NaN where the groups and covariates leave no residual.
     """
     rows = []
     for a, b in combinations(groups, 2):
@@ -88,12 +90,18 @@ def _gee(table, value, is_a, covariates):
     free = table["subject"].nunique() - len(columns)
     if free < 2:
         return [np.nan] * 4
+    y, x = table[value].to_numpy(float), np.column_stack(columns)
+    least_squares, _, rank, _ = np.linalg.lstsq(x, y)
+    if rank < len(columns):
+        return [np.nan] * 4
+    if np.allclose(x @ least_squares, y, rtol=0, atol=1e-9 * np.abs(y).max()):
+        return [float(least_squares[1])] + [np.nan] * 3
     clusters = {"groups": table["subject"], "cov_struct": Exchangeable()}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # few patients: said in the docstring
-        fit = GEE(table[value].to_numpy(float), np.column_stack(columns), **clusters).fit(cov_type="bias_reduced")
-    coefficient, error = float(fit.params[1]), float(fit.bse[1])
-    if not error > 0:  # all values of each group are equal
+        fit = GEE(y, x, **clusters).fit(cov_type="bias_reduced")
+        coefficient, error = float(fit.params[1]), float(fit.bse[1])
+    if not error > 0:
         return [coefficient] + [np.nan] * 3
     margin = student_t.ppf(0.975, free) * error
     return [coefficient, coefficient - margin, coefficient + margin, 2 * student_t.sf(abs(coefficient) / error, free)]

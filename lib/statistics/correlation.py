@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from lib.statistics.intervals import bootstrap_mean, draw_patients
+from lib.statistics.intervals import bootstrap_mean, draw_patients, percentile_interval
 
 
 def bootstrap_spearman(table, value, columns, *, n_resamples, generator):
@@ -22,7 +22,7 @@ def bootstrap_spearman(table, value, columns, *, n_resamples, generator):
             rho = weighted_spearman(x, y, np.ones((1, len(x))))[0]
             if len(patients) > 1:
                 drawn = draw_patients(len(patients), n_resamples, generator)[:, index]
-                low, high = np.nanquantile(weighted_spearman(x, y, drawn), [0.025, 0.975])
+                low, high = percentile_interval(weighted_spearman(x, y, drawn))
         rows.append((name, len(pair), len(patients), rho, low, high))
     return pd.DataFrame(rows, columns=["with", "lesions", "patients", "rho", "low", "high"])
 

@@ -35,6 +35,9 @@ def compare_kinds(saliency, kinds, *, covariates, n_resamples, generator):
     both = pd.concat({"raw": saliency, "scaled": scale_scans(saliency)}, names=["scaling"]).reset_index("scaling")
     long = both.melt([name for name in both if name not in MEASURES], MEASURES, "measure", "value")
     long = long[(long["method"] == "smoothgrad_max") | (long["measure"] == "peak")]
+    if long.empty:
+        found = pairwise_tests(long, "value", "kind", []), clustered_tests(long, "value", "kind", [], **options)
+        return tuple(table.reindex(columns=[*NAMES, *table]) for table in found)
     groups = long.groupby(["scaling", *NAMES[:-1]])
     tests = groups.apply(pairwise_tests, "value", "kind", kinds)
     clustered = groups.apply(clustered_tests, "value", "kind", kinds, **options)
@@ -49,4 +52,5 @@ def order_kinds(clustered):
     """
     order = np.select([clustered["delta_low"] > 0, clustered["delta_high"] < 0], [">", "<"], "open")
     table = clustered.assign(order=order).pivot(index=[*NAMES[:-1], "a", "b"], columns="scaling", values="order")
+    table = table.reindex(columns=["raw", "scaled"])
     return table.assign(depends=table["raw"] != table["scaled"]).reset_index().rename_axis(columns=None)

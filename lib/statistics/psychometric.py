@@ -42,7 +42,9 @@ def fit_curve(levels, detected, n):
 def check_levels(levels):
     """Raise ValueError unless there are at least 3 levels and they increase."""
     if len(levels) < 3 or (np.diff(levels) <= 0).any():
-        raise ValueError(f"levels {list(levels)}: a detection curve needs at least 3 levels, in increasing order")
+        raise ValueError(
+            f"levels {np.asarray(levels).tolist()}: a detection curve needs at least 3 levels, in increasing order"
+        )
 
 
 def half_level(levels, parameters):

@@ -10,6 +10,13 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "insertion": ["insert_lesion"],
         "response": ["CONDITION", "response_table"],
         "sites": ["DEEP"],
-        "work": ["change_lesions", "explain_insertions", "find_sites", "predict_changes", "predict_insertions"],
+        "work": [
+            "NO_CHANGES",
+            "change_lesions",
+            "explain_insertions",
+            "find_sites",
+            "predict_changes",
+            "predict_insertions",
+        ],
     },
 )

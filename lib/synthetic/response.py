@@ -61,7 +61,8 @@ def response_table(insertions, **resampling):
         for name, *numbers in zip(RESPONSES, *bootstrap_mean(sites, RESPONSES, **resampling), strict=True):
             row |= dict(zip((name, f"low_{name}", f"high_{name}"), numbers, strict=True))
         rows.append(row)
-    return pd.DataFrame(rows)
+    responses = [prefix + name for name in RESPONSES for prefix in ("", "low_", "high_")]
+    return pd.DataFrame(rows, columns=[*conditions, "n", "n_explained", *responses])
 
 
 def changed_images(image, lesion, white, grey, spacing_mm, generator):

@@ -16,6 +16,11 @@ from lib.synthetic import response
 from lib.synthetic.changes import has_healthy_surroundings
 from lib.synthetic.sites import sites_by_surroundings, structures
 
+NAMES = ["scan", "subject", "label", "volume_mm3"]
+NO_CHANGES = pd.DataFrame(
+    columns=[*NAMES, "change", *response.RESPONSES], dtype=float
+)  # `predict_changes` of no lesion
+
 
 def find_sites(row, *, path, surroundings, n, margin_mm, beside_margin_mm, seed):
     """Up to n places for lesions in each kind of surroundings (`sites_by_surroundings`), and the contrast of the
@@ -73,8 +78,8 @@ def predict_changes(item, *, path, weights, device, threshold, noise, seed):
     for lesion, changed in change_lesions(item, path=path, seed=seed):
         saliency = partial(peak_saliency, model, **noise, seed=[seed, lesion["scan"], lesion["label"]])
         found = response.change_response(model, changed, threshold=threshold, saliency=saliency)
-        tables.append(_named(found, {name: lesion[name] for name in ("scan", "subject", "label", "volume_mm3")}))
-    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+        tables.append(_named(found, {name: lesion[name] for name in NAMES}))
+    return pd.concat(tables, ignore_index=True) if tables else NO_CHANGES
 
 
 def _scan(row, path):

@@ -45,6 +45,18 @@ def test_frequency_counts_scans_in_world_coordinates():
     assert everywhere.sum() == everywhere.size == 3**3  # voxels 2 to 7 lie in cells 1 to 3
 
 
+@pytest.mark.parametrize("shift_mm", [-3000.0, 900.0, 3000.0])
+def test_a_scan_that_lies_apart_is_named_before_the_grid_is_made(shift_mm):
+    lesions, brain = np.zeros((2, 20, 20, 20), bool)
+    brain[2:18, 2:18, 2:18] = True
+    shift = np.diag([8.0, 8.0, 8.0, 1.0])
+    shift[1, 3] = shift_mm
+    scans = [(lesions, brain, np.diag([8.0, 8.0, 8.0, 1.0])), (lesions, brain, shift)]
+    with pytest.raises(ValueError, match=r"sub-2 and the scans before it take (1\.0|3\.1) m .* affine"):
+        frequency_map(iter(scans), 2.0, ["sub-1", "sub-2"])
+    frequency_map(scans[1:], 2.0)  # alone it lies with itself
+
+
 def test_a_scan_without_lesions_counts_for_the_brain_alone():
     brain = np.ones((4, 4, 4), bool)
     frequency, everywhere, _ = frequency_map([(~brain, brain, np.eye(4))], grid_mm=2.0)

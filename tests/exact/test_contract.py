@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from literal import block, generator
+from literal import block, generator, scan
 from monai.networks import nets
 from torch import nn
 
-from lib.exact.contract import check_network
+from lib.exact.contract import check_network, usable
+from lib.exact.windows import predict_lesion
 from lib.network.inference import predict
 from lib.saliency.attribution import LesionScore
 from lib.saliency.cam import grad_cam
@@ -117,3 +118,55 @@ def test_a_network_left_in_training_is_predicted_in_evaluation_mode():
     with torch.no_grad():
         expected = network.eval()(torch.from_numpy(image)[None]).softmax(1)[0, 1]
     np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+class Switched(nn.Module):
+    """A network whose softmax can be switched on after it was first used."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv, self.soft = nn.Conv3d(2, 2, 3, padding=1), False
+
+    def forward(self, x):
+        return self.conv(x).softmax(1) if self.soft else self.conv(x)
+
+
+CHANGES = {
+    "softmax": (lambda model: setattr(model, "soft", True), "before its softmax"),
+    "hook": (
+        lambda model: model.register_forward_hook(lambda *given: given[2].log_softmax(1)),
+        "log-?softmax|logarithms",
+    ),
+    "weights": (lambda model: model.conv.weight.data.fill_(float("nan")), "NaN or infinite"),
+}
+
+
+@pytest.mark.parametrize("use", ["predict", "predict_lesion", "smoothgrad", "grad_cam"])
+@pytest.mark.parametrize("change, said", CHANGES.values(), ids=CHANGES)
+def test_a_network_that_gives_something_else_after_it_was_used_is_refused(use, change, said):
+    model, image = Switched().eval(), scan((16, 16, 16))
+    lesion = block((16, 16, 16), (8, 8, 8))
+    ways = {
+        "predict": lambda: predict(model, image[0].numpy(), window=16),
+        "predict_lesion": lambda: predict_lesion(model, image, lesion),
+        "smoothgrad": lambda: smoothgrad(model, image, lesion, n_samples=1, generator=generator()),
+        "grad_cam": lambda: grad_cam(model, image, lesion, layer="conv"),
+    }
+    ways[use]()
+    change(model)
+    with pytest.raises(ValueError, match=said):
+        ways[use]()
+
+
+def test_logits_that_happen_to_lie_between_0_and_1_are_usable():
+    logits = torch.rand(1, 2, 5)
+    assert usable(logits) is logits
+    assert usable(torch.tensor([[[0.3, 0.4], [0.7, 0.6]]])).shape == (1, 2, 2)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_a_network_of_another_precision_predicts(dtype):
+    model, image = Switched().eval(), scan((16, 16, 16))[0].numpy()
+    expected = predict(model, image, window=16)
+    np.testing.assert_allclose(predict(model.to(dtype), image, window=16), expected, atol=2e-2)

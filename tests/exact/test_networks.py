@@ -4,7 +4,6 @@ import pytest
 import torch
 from literal import block, generator, literal, literal_grad_cam, relative_error, scan
 
-from lib.exact.receptive_field import measure_receptive_field
 from lib.exact.windows import find_window, predict_lesion, whole_logits
 from lib.network.architectures import build_network
 from lib.saliency.cam import grad_cam
@@ -29,7 +28,6 @@ def network(request):
     torch.manual_seed(0)
     architecture, shape, layer = TINY[request.param]
     model = build_network(request.param, **architecture).eval()
-    measure_receptive_field(model)  # before: double precision is slow
     return model.double(), scan(shape).double(), block(shape, (8, 9, 5), (2, 1, 1)), layer
 
 

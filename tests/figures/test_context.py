@@ -126,3 +126,15 @@ def test_radii_are_drawn_against_places_and_reaches(figures):
         assert scatter.get_lines()[1].get_xydata().tolist() == lesions[["radius95_mm", name]].to_numpy().tolist()
         np.testing.assert_allclose(difference.get_lines()[0].get_ydata(), lesions[name] - lesions["radius95_mm"])
         assert [line.get_ydata()[0] for line in difference.get_lines()[1:]] == [1.5, -3.0, 6.0]
+
+
+def test_radii_of_no_lesion_are_said_to_be_none():
+    lesions, correlations, agreement = radii()
+    fig = plot_radii(lesions.iloc[:0], correlations.assign(rho=np.nan), agreement)
+    assert "no lesions" in fig.texts[0].get_text()
+
+
+def test_lesions_without_a_radius_are_drawn_as_none():
+    lesions, correlations, agreement = radii()
+    fig = plot_radii(lesions.assign(radius95_mm=np.nan, radius95_low_mm=np.nan), correlations, agreement)
+    assert "no lesions" in fig.axes[0].texts[0].get_text()

@@ -151,3 +151,16 @@ def test_detection_names_a_bin_edge_that_a_log_axis_cannot_show(edge):
     bins.loc[0, "volume_low_mm3"] = edge
     with pytest.raises(ValueError, match=str(edge)):
         plot_detection(bins, *rest)
+
+
+def test_a_cohort_without_lesions_is_drawn():
+    scans, lesions, frequency, affine = cohort()
+    fig = plot_split(scans.assign(lesion_volume_ml=0.0), lesions.iloc[:0], 0 * frequency, affine)
+    assert "no lesions" in shown(fig.axes[1])[0]
+
+
+def test_detection_without_annotated_lesions_shows_the_metrics():
+    bins, metrics, curve, threshold = detection()
+    left, middle, _ = plot_detection(bins.iloc[:0], metrics, curve, threshold).axes
+    assert "no lesions" in shown(left)[0]
+    assert "0.60" in shown(middle)

@@ -224,3 +224,15 @@ def test_proxy_shows_flair_peaks_and_each_estimate_of_the_difference(figures):
     for name in ("volume", "volume and probability"):
         expected = matched().query(f"matched_on == '{name}'")["difference"].dropna()  # nothing where there is no pair
         np.testing.assert_array_equal(dots(forest, ESTIMATE_COLOURS[f"pairs matched in {name}"])[:, 0], expected)
+
+
+def test_peaks_of_zero_are_drawn():
+    table = saliency({"TP": 6, "FN": 1}).assign(peak=0.0)
+    fig = plot_peaks(table, compared(table))
+    assert (dots(fig.axes[0])[:, 1] == 0).all()
+
+
+def test_differences_that_no_pair_of_kinds_has_are_said_to_be_none():
+    numbers = dict.fromkeys(("difference", "adjusted"), np.nan)
+    fig = plot_proxy(saliency({"TP": 2}), clustered().assign(**numbers), matched().assign(difference=np.nan))
+    assert "no lesions" in fig.axes[2].texts[0].get_text()

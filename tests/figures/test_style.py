@@ -2,6 +2,7 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
 from skimage.color import deltaE_ciede2000, rgb2lab
@@ -41,3 +42,27 @@ def test_a_styled_figure_keeps_its_type_when_it_is_saved_outside_the_style(tmp_p
     assert fig.get_size_inches()[0] * 25.4 == pytest.approx(89)
     assert {label.get_fontsize() for label in fig.axes[0].get_xticklabels()} == {6}
     assert fig.number not in plt.get_fignums()
+
+
+NOTHING = "no lesions: nothing to show"
+
+
+@pytest.mark.parametrize("given", [[], {}, pd.DataFrame(columns=["x"])])
+def test_a_figure_of_nothing_says_so(given):
+    fig = styled(lambda table, other: 1 / 0)(given, pd.DataFrame(columns=["y"]))
+    assert [text.get_text() for text in fig.texts] == [NOTHING]
+
+
+def test_a_panel_of_nothing_says_so_and_one_with_data_does_not():
+    @styled
+    def draw(table):
+        fig = new_figure(SINGLE_COLUMN_MM, 40)
+        empty, full = fig.subplots(1, 2)
+        for ax, values in ((empty, []), (full, [1.0])):
+            ax.plot(values, values)
+            ax.axhline(0)
+        return fig
+
+    empty, full = draw([1]).axes
+    assert [text.get_text() for text in empty.texts] == [NOTHING.replace(": ", ":\n")]
+    assert not full.texts

@@ -91,3 +91,19 @@ def test_detection_by_volume_counts_each_bin():
     assert table["detected"].tolist() == [2, 1, 1]
     assert table["volume_low_mm3"].tolist() == pytest.approx([0.5, 5, 20], abs=0.01)
     assert ((table["low"] < table["fraction"]) & (table["fraction"] <= table["high"])).all()
+
+
+@pytest.mark.parametrize("volume", [0.001, 0.008, 0.3, 100_001.0, 250_000.0])
+def test_lesions_outside_the_bins_are_counted_in_bins_of_their_own(volume):
+    annotated = pd.DataFrame({"volume_mm3": [1.0, 7.0, volume], "detected": [False, True, True]})
+    table = detection_by_volume(annotated, [0.5, 5, 10, 100_000])
+    assert table["annotated"].tolist() == [1, 1, 1]
+    assert (table["volume_low_mm3"] > 0).all()
+    row = table[table["volume_low_mm3"].le(volume) & table["volume_high_mm3"].ge(volume)]
+    assert row[["annotated", "fraction"]].to_numpy().tolist() == [[1, 1]]
+
+
+def test_without_a_lesion_there_is_no_bin():
+    table = detection_by_volume(pd.DataFrame({"volume_mm3": [], "detected": []}), [0.5, 5, 10])
+    assert list(table)[:4] == ["volume_low_mm3", "volume_high_mm3", "annotated", "detected"]
+    assert table.empty

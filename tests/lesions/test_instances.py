@@ -247,7 +247,25 @@ def test_lower_volume_bound_is_excluded_and_upper_included(cohort):
     assert set(select(cohort, 100, low=1, high=3)["volume_mm3"]) == {2, 3}
 
 
-def test_selecting_from_no_eligible_lesion_names_the_bounds():
-    table = pd.DataFrame({"kind": ["TP"], "subject": ["a"], "volume_mm3": [3.0]})
-    with pytest.raises(ValueError, match="none of 1 lesions has more than 5 and at most 100 mm3"):
-        select_lesions(table, n_per_kind=1, min_volume_mm3=5, max_volume_mm3=100, generator=np.random.default_rng(0))
+@pytest.mark.parametrize("rows", [0, 1])
+def test_selecting_from_no_eligible_lesion_gives_none_and_names_the_bounds(rows):
+    table = pd.DataFrame({"kind": ["TP"], "subject": ["a"], "volume_mm3": [3.0], "voxels": [3]}).head(rows)
+    with pytest.warns(UserWarning, match=rf"none of {rows} lesions is left that has more than 5 and at most 100 mm3"):
+        found = select(table, 1, low=5, high=100)
+    assert found.columns.equals(table.columns)
+    assert found.empty
+
+
+def test_lesions_of_too_many_voxels_are_named_and_left_out():
+    table = pd.DataFrame({"kind": ["FP"] * 3, "subject": list("abc"), "scan": list("xyz"), "label": [1, 12, 3]})
+    table = table.assign(volume_mm3=[50.0, 90.0, 2.0], voxels=[5000, 9700, 9800])  # of small voxels
+    with pytest.warns(UserWarning, match=r"more than 5,000 voxels \(max_voxels\): y FP 12 \(9,700 voxels\)$"):
+        found = select_lesions(
+            table,
+            n_per_kind=5,
+            min_volume_mm3=5,
+            max_volume_mm3=100,
+            max_voxels=5000,
+            generator=np.random.default_rng(0),
+        )
+    assert found["scan"].tolist() == ["x"]

@@ -3,7 +3,10 @@
 import argparse
 import os
 import pickle
+from collections import defaultdict, deque
+from datetime import datetime
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -39,6 +42,13 @@ OPTIMISER = {"state": {0: {"exp_avg": torch.zeros(3)}}, "param_groups": [{"lr": 
         lambda state: {"model_state_dict": state, "args": argparse.Namespace(lr=0.1)},
         lambda state: {"network_weights": named(state, "_orig_mod."), "logging": {"loss": [np.float64(0.5)]}},
         lambda state: {"state_dict": named(state, "model.net._orig_mod.") | {"loss.weight": torch.ones(2)}},
+        lambda state: {"model": state, "seen": [np.str_("x"), np.bytes_(b"x"), np.bool_(True), np.complex64(1)]},
+        lambda state: {"model": state, "log": [np.arange(3), np.array(["x"]), np.array([{}], object)]},
+        lambda state: {"model": state, "random": np.random.default_rng(0).random(2).astype([("x", "f8")])},
+        lambda state: {"model": state, "log": defaultdict(list, loss=[0.5]), "last": deque([1.0], maxlen=3)},
+        lambda state: {"net": defaultdict(float, state)},
+        lambda state: {"model": state, "options": [Path("data"), datetime.now(), frozenset({1}), range(3), slice(2)]},
+        lambda state: changed(state, torch.Tensor.to_sparse),
         lambda state: named(state, "module.") | {"n_averaged": torch.tensor(9)},
         lambda state: {"deep": {"er": [named(state, "student.")]}},
         lambda state: {name: value for name, value in state.items() if "num_batches_tracked" not in name},
@@ -106,6 +116,7 @@ def test_the_average_beside_the_weights_is_not_taken_and_named(model, small, tmp
             lambda state: state | {"model.0.conv.bias": torch.ones(4, dtype=torch.int8)},
             "model.0.conv.bias as .* int8 in place of .* float32$",
         ),
+        (lambda state: changed(state, lambda value: value.to("meta")), "conv.weight without its values"),
         (
             lambda state: state | {"model.0.conv.bias": torch.tensor([0, 0, 0, torch.nan])},
             "NaN or infinite values, in model.0.conv.bias: its training",
@@ -137,6 +148,12 @@ def save_half(model, path):
     os.truncate(path, path.stat().st_size // 2)
 
 
+def save_program(model, path):
+    program = torch.export.export(torch.nn.Linear(1, 1), (torch.ones(1, 1),))
+    with path.open("wb") as file:
+        torch.export.save(program, file)
+
+
 @pytest.mark.parametrize(
     "write, said",
     [
@@ -157,6 +174,10 @@ def save_half(model, path):
             lambda model, path: path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0"),
             "git lfs pull",
         ),
+        (lambda model, path: path.write_text("/annex/objects/MD5E-s1--0.pth\n"), "git annex get"),
+        (lambda model, path: path.write_text("../../.git/annex/objects/x/y/MD5E-s1--0.pth"), "git annex get"),
+        (save_program, "another archive .* torch.export"),
+        (lambda model, path: torch.save({"model": defaultdict(os.getcwd)}, path), r"Python objects \(posix.getcwd\)"),
         (lambda model, path: path.write_text("\n<!DOCTYPE html><html>"), "is a web page"),
         (lambda model, path: path.write_bytes(b""), "is empty"),
         (save_half, "is not complete"),

@@ -103,7 +103,7 @@ def test_a_training_goes_on_from_given_weights(run, tmp_path):
     architecture = {"name": "unet", "channels": [2, 4], "strides": [2]}
     torch.manual_seed(11)
     given = build_network(**architecture)
-    save_weights(given, tmp_path / "given.safetensors", architecture=architecture, threshold=0.5)
+    save_weights(given, tmp_path / "given.safetensors", architecture=architecture, threshold=0.5, window=16)
     parameters = run.parameters | {"initial": str(tmp_path / "given.safetensors")}
     model, found = starting_network(parameters, "cpu")
     assert found == architecture

@@ -55,6 +55,18 @@ def test_mirrored_averages_over_both_hands_of_each_patch():
     )
 
 
+def test_a_network_that_computes_in_place_sees_each_patch_as_it_is_and_leaves_the_image():
+    convolution = torch.nn.Conv3d(2, 2, 3, padding=1)
+    image = np.random.default_rng(0).normal(size=(2, 16, 16, 16)).astype(np.float32)
+    before = image.copy()
+    apart, in_place = (
+        predict(torch.nn.Sequential(act, convolution).eval(), image, window=16, mirrored=True)
+        for act in (torch.nn.ELU(), torch.nn.ELU(inplace=True))
+    )
+    np.testing.assert_array_equal(in_place, apart)
+    np.testing.assert_array_equal(image, before)
+
+
 def test_probabilities_not_logits_are_blended():
     """With a network that sees the whole patch, the result stays between the patches' probabilities."""
 

@@ -228,13 +228,13 @@ def test_results_are_in_the_order_of_the_items_whatever_the_order_of_the_keys(cl
 def test_an_interrupt_drops_the_items_not_yet_begun(cluster, tmp_path, monkeypatch):
     from distributed import Client
 
-    def interrupted(items, **_):
-        for number, item in enumerate(items):
-            if number == 2:
+    class Interrupted(workers.tqdm):
+        def update(self, n=1):
+            super().update(n)
+            if self.n == 2:
                 raise KeyboardInterrupt
-            yield item
 
-    monkeypatch.setattr(workers, "tqdm", interrupted)
+    monkeypatch.setattr(workers, "tqdm", Interrupted)
     with pytest.raises(KeyboardInterrupt):
         compute_each(partial(slow, folder=tmp_path), range(200), scheduler=cluster.scheduler_address, desc="slow")
     with Client(cluster.scheduler_address, set_as_default=False) as client:
@@ -286,3 +286,8 @@ def test_a_cluster_on_this_machine_listens_on_the_loopback_address_alone(cluster
     listening = [socket.laddr.ip for socket in sockets if socket.status == psutil.CONN_LISTEN]
     assert len(listening) >= 3  # the scheduler and two workers
     assert set(listening) == {"127.0.0.1"}
+
+
+def test_the_bar_counts_voxels_where_sizes_are_given(capsys):
+    assert compute_each(abs, [-1, -2], desc="explaining", sizes=[9700, 3]) == [1, 2]
+    assert "9703/9703" in capsys.readouterr().err

@@ -21,7 +21,7 @@ def test_grad_cam_equals_the_equations_on_the_whole_volume(shape, place):
 def test_lesions_of_a_scan_share_activations_and_keep_their_maps():
     model, volume, layer = random_unet(), scan(), "model.1.submodule.2.conv"
     shared, kept = layer_activations(model, volume, layer), []
-    model.register_forward_hook(lambda module, inputs, output: kept.append(output.shape[2:]))
+    model.register_forward_pre_hook(lambda module, given: None if given[0].is_meta else kept.append(given[0].shape[2:]))
     for place in PLACES.values():
         lesion = block(SHAPE, place, (1, 1, 1))
         alone = grad_cam(model, volume, lesion)
@@ -38,23 +38,72 @@ def test_grad_cam_of_a_layer_on_the_input_grid_is_not_interpolated():
     assert relative_error(grad_cam(model, volume, lesion, layer="0"), expected) < 1e-5
 
 
+class Skips(nn.Module):
+    """Down and up, and made as large as the skip again."""
+
+    def __init__(self, down):
+        super().__init__()
+        self.down, self.up = down, nn.ConvTranspose3d(3, 3, 2, 2)
+        self.first, self.last = nn.Conv3d(2, 3, 3, padding=1), nn.Conv3d(3, 2, 3, padding=1)
+
+    def forward(self, x):
+        x = self.first(x).relu()
+        low = self.up(self.down(x).relu())
+        missing = [size - have for size, have in zip(x.shape[:1:-1], low.shape[:1:-1], strict=True)]
+        return self.last(x + nn.functional.pad(low, [side for amount in missing for side in (0, amount)], "replicate"))
+
+
+@pytest.mark.parametrize("down", [nn.Conv3d(3, 3, 3, 2, 1), nn.Sequential(nn.MaxPool3d(2), nn.Conv3d(3, 3, 3, 1, 1))])
+@pytest.mark.parametrize("place", PLACES)
+def test_grad_cam_of_a_network_that_takes_odd_sizes_as_they_are(down, place):
+    torch.manual_seed(0)
+    model, shape = Skips(down).eval(), (43, 38, 35)
+    volume, lesion = scan(shape), block(shape, PLACES[place])
+    coarse = literal_grad_cam(model, volume, lesion, "down").float()
+    actual = grad_cam(model, volume, lesion, layer="down")
+    assert coarse.any()
+    here = tuple(map(slice, coarse.shape))
+    assert relative_error(actual[::2, ::2, ::2][here], coarse) < 1e-5
+    torch.testing.assert_close(actual[1:-1:2], (actual[:-2:2] + actual[2::2]) / 2)
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_map_is_the_same_where_gradients_are_switched_off(mode):
+    model, volume, lesion = random_unet(), scan(), block(SHAPE, PLACES["middle"])
+    expected = grad_cam(model, volume, lesion)
+    with mode():
+        assert torch.equal(grad_cam(model, volume + 0, lesion), expected)
+
+
+def test_a_layer_without_one_set_of_feature_maps_is_refused():
+    class Odd(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.twice, self.aside = nn.Conv3d(2, 2, 1), nn.Conv3d(2, 2, 1)
+
+        def forward(self, x):
+            self.aside(x)
+            return self.twice(self.twice(x))
+
+    for layer, named in (("twice", "2 times"), ("aside", "no logit depends")):
+        with pytest.raises(ValueError, match=named):
+            grad_cam(Odd(), scan(), block(SHAPE, (1, 1, 1)), layer=layer)
+
+
 def test_explaining_leaves_the_model_as_it_was(leaves_as_it_was):
     leaves_as_it_was(grad_cam)
 
 
-class Fails(nn.Module):
-    """Raises on values that no window of noise has."""
-
-    def forward(self, x):
-        if x.max() > 1e6:
-            raise RuntimeError("too large")
-        return x
-
-
 def test_hook_is_removed_when_the_network_fails():
-    model = nn.Sequential(nn.Conv3d(2, 2, 1), Fails())
-    with pytest.raises(RuntimeError, match="too large"):
-        grad_cam(model, 1e9 * scan(), block(SHAPE, (1, 1, 1)), layer="0")
+    model = nn.Sequential(nn.Conv3d(2, 2, 1), nn.Conv3d(2, 2, 1))
+
+    def fail(module, inputs):
+        if torch.is_grad_enabled():
+            raise RuntimeError("out of memory")
+
+    model[1].register_forward_pre_hook(fail)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        grad_cam(model, scan(), block(SHAPE, (1, 1, 1)), layer="0")
     assert not model[0]._forward_hooks
 
 

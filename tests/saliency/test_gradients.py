@@ -5,7 +5,7 @@ from captum.attr import NoiseTunnel, Saliency
 from literal import PLACES, SHAPE, block, generator, literal, random_unet, relative_error, scan, whole_copies
 from torch import nn
 
-from lib.exact.windows import find_window, whole_logits
+from lib.exact.windows import find_window, predict_lesion, whole_logits
 from lib.saliency.gradients import noise_sigma, noisy_copies, smoothgrad
 
 
@@ -133,6 +133,33 @@ def test_no_digit_of_a_map_depends_on_the_number_of_threads():
     assert torch.equal(*maps)
 
 
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+@pytest.mark.parametrize("threads", [1, 3])
+def test_map_is_the_same_where_gradients_are_switched_off(mode, threads):
+    model, volume, lesion, before = random_unet(), scan(), block(SHAPE, PLACES["middle"]), torch.get_num_threads()
+    expected = smoothgrad(model, volume, lesion, n_samples=3, generator=generator())
+    try:
+        torch.set_num_threads(threads)
+        with mode():
+            actual = smoothgrad(model, volume + 0, lesion, n_samples=3, generator=generator())
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(actual, expected)
+
+
+def test_copies_of_a_network_that_mixes_its_batch_are_explained_one_by_one():
+    model = nn.Sequential(
+        nn.Conv3d(2, 4, 3, padding=1), nn.BatchNorm3d(4, track_running_stats=False), nn.Conv3d(4, 2, 1)
+    )
+    volume, lesion = scan((12, 11, 10)), block((12, 11, 10), (5, 4, 3))
+    expected = literal(model.eval(), volume, lesion, 3, "max")
+    assert relative_error(smoothgrad(model, volume, lesion, n_samples=3, generator=generator()), expected) < 1e-5
+    volumes = torch.cat([volume, 3 * volume])
+    with torch.no_grad():
+        expected = torch.cat([model(one[None])[:, :, torch.from_numpy(lesion)] for one in volumes])
+    torch.testing.assert_close(predict_lesion(model, volumes, lesion), expected)
+
+
 def test_network_with_instance_normalisation_is_explained_on_the_whole_volume():
     model, shape = random_unet(norm="instance"), (22, 20, 24)
     volume, lesion = scan(shape), block(shape, (8, 9, 10))
@@ -144,6 +171,13 @@ def test_network_with_instance_normalisation_is_explained_on_the_whole_volume():
 
 def test_explaining_leaves_the_model_as_it_was(leaves_as_it_was):
     leaves_as_it_was(lambda *given: smoothgrad(*given, n_samples=1, generator=generator()))
+
+
+def test_a_network_without_gradient_is_refused():
+    model = nn.Conv3d(2, 2, 1)
+    model.register_forward_hook(lambda module, given, output: output.detach())
+    with pytest.raises(ValueError, match="no gradient"):
+        smoothgrad(model, scan(), block(SHAPE, (1, 1, 1)), n_samples=1, generator=generator())
 
 
 def test_errors_say_what_is_wrong():

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from lib.network.architectures import build_network
+from lib.saliency import maps
 from lib.saliency.gradients import smoothgrad
 from lib.saliency.maps import METHODS, lesion_generator, lesion_maps, map_name, peak_saliency, saved_maps
 
@@ -98,3 +99,20 @@ def test_the_peak_is_the_value_of_largest_magnitude_of_the_signed_maximum(model,
     ).numpy()  # fmt: skip
     for name, channel in zip(("peak_flair", "peak_mprage"), expected, strict=True):
         assert peaks[name] == channel.flat[np.abs(channel).argmax()]
+
+
+def test_the_time_of_a_voxel_tells_that_of_a_lesion(model, image, monkeypatch):
+    """A clock that counts the voxels that are explained: 2 s each, and 5 s a map."""
+    now, explain = [0.0], maps.smoothgrad
+
+    def timed(model, volume, lesion, **noise):
+        now[0] += 5 + 2 * lesion.sum()
+        return explain(model, volume, lesion, **noise)
+
+    monkeypatch.setattr(maps, "smoothgrad", timed)
+    monkeypatch.setattr(maps.time, "perf_counter", lambda: now[0])
+    for voxels in (30, 3):
+        lesion = np.zeros(SHAPE, bool)
+        lesion[10, 10, :].flat[np.arange(voxels) % SHAPE[2]] = True
+        lesion[11, 10, : max(voxels - SHAPE[2], 0)] = True
+        assert maps.seconds_a_voxel(model, image, lesion, n_samples=1, noise_fraction=0.05) == 2

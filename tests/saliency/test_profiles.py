@@ -103,3 +103,18 @@ def test_profiles_that_begin_outside_are_refused():
     table = radial([hat(DISTANCE)] * 4)
     with pytest.raises(ValueError, match="begin below 0 mm"):
         measured_rings(table[table["distance_mm"] > 0], n_resamples=5, generator=np.random.default_rng(0))
+
+
+def test_without_a_profile_the_tables_are_empty():
+    table = radial([hat(DISTANCE)] * 4)
+    options = {"n_resamples": 5, "generator": np.random.default_rng(0)}
+    for measure in (mean_profile, measured_rings):
+        full, nothing = measure(table, **options), measure(table.iloc[:0], **options)
+        assert list(nothing) == list(full)
+        assert nothing.empty
+
+
+def test_profiles_without_a_number_outside_have_no_ring():
+    table = radial([hat(DISTANCE)] * 4)
+    found = rings(table[table["distance_mm"] < 0])
+    assert found.loc[["ring_mm", "ring"], ["value", "low", "high"]].isna().all(axis=None)

@@ -55,6 +55,9 @@ def test_the_plain_file_is_taken(make_folder, others):
         ([MASK, MASK.replace("lesions", "lst")], "2 lesions files fit"),
         ([MASK.replace("label", f"desc-rater{n}_label") for n in (1, 2)], "2 lesions files fit"),
         ([MASK, "sub-01/anat/sub-01_label-lesion_mask.nii.gz"], "2 lesions files fit"),
+        ([MASK.replace("label", "desc-manual_label"), MASK.replace("lesions", "samseg")], "2 lesions files fit"),
+        ([MASK.replace("_label", "_acq-3D_label"), MASK.replace("lesions", "lesions/auto")], "2 lesions files fit"),
+        ([MASK.replace("lesions/", ""), MASK.replace("label", "desc-x_label")], "2 lesions files fit"),
     ],
 )
 def test_several_files_that_fit_are_refused_with_their_names_and_the_choice(make_folder, files, said):
@@ -70,10 +73,13 @@ def test_several_files_that_fit_are_refused_with_their_names_and_the_choice(make
     ("choose", "expected"),
     [
         ("acq-3D,derivatives/manual,desc-rater1", ["FLAIR", "acq-3D_T1w", "manual", "rater1"]),
-        ("acq-2D desc-rater10", ["FLAIR", "acq-2D_T1w", "manual", "rater10"]),
+        ("acq-2D, desc-rater10", ["FLAIR", "acq-2D_T1w", "manual", "rater10"]),
         ("acq-2D,derivatives/lst", ["FLAIR", "acq-2D_T1w", "lst"]),
         ("derivatives/preproc,derivatives/lst", ["desc-brain_FLAIR", "desc-brain_T1w", "lst"]),
         ("derivatives/preproc,desc-rater1", ["desc-brain_FLAIR", "desc-brain_T1w", "rater1"]),
+        ("acq-2D,derivatives/lst/", ["FLAIR", "acq-2D_T1w", "lst"]),
+        (" /derivatives/lst/ , acq-2D,", ["FLAIR", "acq-2D_T1w", "lst"]),
+        ("acq-2D,derivatives/my masks/", ["FLAIR", "acq-2D_T1w", "my masks"]),
     ],
 )
 def test_a_choice_of_entity_folder_and_rater_is_kept_to(make_folder, choose, expected):
@@ -82,7 +88,7 @@ def test_a_choice_of_entity_folder_and_rater_is_kept_to(make_folder, choose, exp
         [f"{anat}_FLAIR.nii.gz", f"{anat}_acq-3D_T1w.nii.gz", f"{anat}_acq-2D_T1w.nii.gz"]
         + [f"derivatives/preproc/{anat}_desc-brain_{suffix}.nii.gz" for suffix in ("FLAIR", "T1w")]
         + [f"derivatives/manual/{anat}_label-lesion_desc-rater{n}_mask.nii.gz" for n in (1, 10)]
-        + [f"derivatives/lst/{anat}_label-lesion_mask.nii.gz"]
+        + [f"derivatives/{name}/{anat}_label-lesion_mask.nii.gz" for name in ("lst", "my masks")]
     )
     flair, t1w, lesions = taken(folder, choose)
     assert expected[0] in flair
@@ -90,9 +96,16 @@ def test_a_choice_of_entity_folder_and_rater_is_kept_to(make_folder, choose, exp
     assert all(f"{part}" in lesions for part in expected[2:])
 
 
-def test_a_choice_that_no_file_has_is_refused(make_folder):
-    with pytest.raises(ValueError, match="choose has acq-3d, which no FLAIR, T1w or lesion mask has"):
-        bids_scans(make_folder(WHOLE), "acq-3d")
+@pytest.mark.parametrize("choose", ["acq-3d", "derivatives/les", "acq-2D acq-3D"])
+def test_a_choice_that_no_file_has_is_refused(make_folder, choose):
+    with pytest.raises(ValueError, match=f"choose has {choose}, which no FLAIR, T1w or lesion mask has .*commas"):
+        bids_scans(make_folder(WHOLE), choose)
+
+
+@pytest.mark.parametrize("choose", ["sub-01", "sub-01/", "ses-1", "acq-3D, sub-01"])
+def test_a_choice_of_scans_is_refused_with_the_cure(make_folder, choose):
+    with pytest.raises(ValueError, match="choose has s[^,]*, but is for files, .* scans table"):
+        bids_scans(make_folder(WHOLE + SECOND), choose)
 
 
 RERUN = ["sub-01/anat/sub-01_run-1_T1w.nii.gz", "sub-01/anat/sub-01_run-2_T1w.nii.gz"]
@@ -142,6 +155,53 @@ def test_a_mask_of_another_name_is_named_with_what_was_looked_for(make_folder, n
         bids_scans(make_folder([*WHOLE[:2], name]))
     assert f"scan sub-01: no lesions file, *_label-lesion_mask.nii[.gz], but there is {name}" in str(error.value)
     assert "rename the files, or list them in a scans table" in str(error.value)
+
+
+def anat(entities):
+    """A file of sub-01; masks as in MASK."""
+    name = f"sub-01/anat/sub-01_{entities}.nii.gz"
+    return "derivatives/lesions/" + name if name.endswith("mask.nii.gz") else name
+
+
+@pytest.mark.parametrize(
+    ("images", "mask", "choose"),
+    [
+        (["run-1_FLAIR", "run-1_T1w"], "run-2", ""),
+        (["acq-3D_FLAIR", "T1w"], "acq-2D", ""),
+        (["acq-3D_FLAIR", "acq-MPRAGE_T1w"], "acq-2D", ""),
+        (["FLAIR", "run-2_FLAIR", "T1w"], "run-2", ""),
+        (["FLAIR", "T1w", "ce-gad_T1w"], "ce-gad", ""),
+        (["run-1_FLAIR", "run-2_FLAIR", "run-1_T1w", "run-2_T1w"], "run-2", "run-1"),
+        (["acq-3D_run-1_FLAIR", "run-1_T1w"], "acq-3D_run-2", ""),
+    ],
+)
+def test_a_mask_of_another_acquisition_is_not_taken(make_folder, images, mask, choose):
+    mask = anat(f"{mask}_label-lesion_mask")
+    with pytest.raises(ValueError, match="no lesions file, .*acq/ce/rec/run as in FLAIR or T1w, but there is") as error:
+        bids_scans(make_folder([*map(anat, images), mask]), choose)
+    assert mask in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("images", "mask", "choose"),
+    [
+        (["acq-3D_FLAIR", "acq-MPRAGE_T1w"], "", ""),
+        (["acq-3D_FLAIR", "acq-MPRAGE_T1w"], "acq-3D", ""),
+        (["run-1_FLAIR", "run-2_T1w"], "run-2", ""),
+        (["FLAIR", "T1w"], "acq-manual", ""),
+        (["run-01_FLAIR", "run-01_T1w"], "run-1", ""),
+        (["FLAIR", "run-2_FLAIR", "T1w", "run-2_T1w"], "run-2", "run-2"),
+        (["space-MNI_FLAIR", "T1w"], "space-T1w_desc-x", ""),
+    ],
+)
+def test_a_mask_that_may_be_of_an_image_is_taken(make_folder, images, mask, choose):
+    mask = anat(f"{mask}_label-lesion_mask".lstrip("_"))
+    assert taken(make_folder([*map(anat, images), mask]), choose)[2] == mask
+
+
+def test_of_masks_of_two_runs_that_of_the_images_is_taken(make_folder):
+    masks = [anat(f"run-{n}_label-lesion_mask") for n in (1, 2)]
+    assert taken(make_folder([anat("run-1_FLAIR"), anat("T1w"), *masks]))[2] == masks[0]
 
 
 def test_every_scan_with_a_problem_is_named_the_first_with_their_files(make_folder):

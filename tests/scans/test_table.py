@@ -66,6 +66,7 @@ def test_a_missing_column_is_named(tmp_path):
         find_scans(path)
 
 
+EMPTY = ["n/a", "N/A", "NA", "NaN", "nan", "#N/A"]
 TEXT = "subject\tsession\tflair\tt1w\tlesions\n007\t1\tMüller/f.nii\tm/t 1.nii\tm/l.nii\n"
 
 
@@ -86,6 +87,7 @@ TEXT = "subject\tsession\tflair\tt1w\tlesions\n007\t1\tMüller/f.nii\tm/t 1.nii\
         (TEXT + "\t\t\t\t\n\n").encode(),
         TEXT.replace("\n", "\t\n").encode(),
         TEXT.replace("007\t1", "sub-007\tses-1").encode(),
+        TEXT.replace("007", "\u200b 007\u200b").replace("l.nii", "l.nii\ufeff\xa0").encode(),
         TEXT.replace("lesions\n", "lesions\tage\n").replace("l.nii\n", "l.nii\t41\n").encode(),
     ],
 )
@@ -122,14 +124,54 @@ def workbook():
         (TEXT.replace("m/l.nii", "n/a").encode(), "scan sub-007_ses-1: no lesions file"),
         ((TEXT + " sub-007\t1 \ta\tb\tc\n").encode(), "scan sub-007_ses-1: listed more than once"),
         ((TEXT + "007_ses-1\t\ta\tb\tc\n").encode(), "scan sub-007_ses-1: listed more than once"),
+        ((TEXT + "1\t2\t3\t4\t5\t6\n").encode(), "more cells than the first .quote one that holds '.t'"),
+        (
+            TEXT.replace("\t", ",").replace("m/t 1", "m/t, 1").encode(),
+            "more cells than the first .quote one that holds ','",
+        ),
+        (TEXT.replace("m/l.nii", '"m/l.nii').encode(), "EOF inside string.*close every quote"),
+        *((TEXT.replace("m/l.nii", none).encode(), "sub-007_ses-1: no lesions file") for none in EMPTY),
         (TEXT.replace("007", "").encode(), "no subject"),
-        (TEXT.replace("007", "a/b").encode(), "must not hold slashes"),
+        (TEXT.replace("007", "NA").encode(), "no subject .*sub-NA as a name"),
+        *(
+            (TEXT.replace("007", name).encode(), "must not hold slashes")
+            for name in ("a/b", "..", ".", "0\u200b7", "0\xa07")
+        ),
+        (TEXT.replace("1\tM", "..\tM").encode(), "nor be dots alone"),
     ],
 )
 def test_a_table_that_cannot_be_right_is_refused_with_its_name(tmp_path, raw, said):
     (tmp_path / "scans.tsv").write_bytes(raw)
     with pytest.raises(ValueError, match=f"scans.tsv(?s:.*){said}"):
         find_scans(tmp_path / "scans.tsv")
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["A\t1", "a\t1"], "listed more than once"),
+        (["A\t1", "a\t2"], "sub-a_ses-2: a subject before is named alike"),
+        (["A\tM0", "A\tm0"], "sub-A_ses-m0: listed more than once"),
+        (["Zo\u00eb\t1", "Zoe\u0308\t2"], "a subject before is named alike"),
+    ],
+)
+def test_names_whose_files_would_collide_are_refused(tmp_path, names, said):
+    (tmp_path / "scans.tsv").write_text(TEXT.split("\n")[0] + "".join(f"\n{name}\ta\tb\tc" for name in names))
+    with pytest.raises(ValueError, match=said):
+        find_scans(tmp_path / "scans.tsv")
+
+
+@pytest.mark.parametrize(
+    ("name", "scan"),
+    [
+        *((f"07\t{none}", "sub-07") for none in EMPTY),
+        ("sub-NA\tNAN1", "sub-NA_ses-NAN1"),
+        ("M\u00fc.1 b\t..2", "sub-M\u00fc.1 b_ses-..2"),
+    ],
+)
+def test_what_is_missing_is_empty_and_names_that_look_alike_it_are_kept(tmp_path, name, scan):
+    (tmp_path / "scans.tsv").write_text(TEXT.split("\n")[0] + f"\n{name}\ta\tb\tc")
+    assert find_scans(tmp_path / "scans.tsv")["scan"].iloc[0] == scan
 
 
 def test_a_choice_among_the_files_of_a_table_is_refused(write_scan, tmp_path):

@@ -10,9 +10,9 @@ from lib.statistics.claims import CLAIMS, NEGATIVE, POSITIVE, holds, ledger, mar
 
 
 def saliency(kinds, flair, mprage, inside=1.0, around=-0.5):
-    """Rows of 04_saliency: three lesions of each kind in each of four patients, with the peaks given for the kind."""
+    """Rows of 04_saliency: three lesions of each kind in each of six patients, with the peaks given for the kind."""
     rows = []
-    for patient in range(4):
+    for patient in range(6):
         for kind in kinds:
             for label in range(3):
                 for sequence, peak in (("FLAIR", flair[kind]), ("MPRAGE", mprage)):
@@ -135,6 +135,27 @@ def test_half_levels_beyond_the_range_are_said_not_to_be_reached():
     ]
 
 
+@pytest.mark.parametrize("claim", CLAIMS)
+def test_without_a_lesion_there_is_nothing_to_judge(claim):
+    given = tables()
+    given["03_metrics"][["value", "low", "high"]] = [1.0, 1.0, 1.0]  # Dice of two empty masks
+    given["05_effects"] = given["05_effects"].assign(lesions=0, patients=0, value=np.nan, low=np.nan, high=np.nan)
+    kept = {"03_metrics", "05_effects"}
+    empty = {name: table if name in kept else table.iloc[:0].astype(object) for name, table in given.items()}
+    rows = ledger(empty.__getitem__)
+    rows = rows[rows["claim"] == claim]
+    assert set(rows["verdict"]) == {"nothing to judge"}
+    assert "**nothing to judge**" in markdown(rows, "")
+
+
+@pytest.mark.parametrize(("patients", "verdict"), [(1, "inconclusive"), (5, "inconclusive"), (6, "not reproduced")])
+def test_an_interval_without_width_decides_where_so_many_patients_do_not_agree_by_chance(patients, verdict):
+    """Detected with no tissue at all in every patient: two-sided sign test, 2 / 2**5 = 0.06 and 2 / 2**6 = 0.03."""
+    plateau = tables()["06_plateau"].assign(patients=patients)
+    plateau.loc[plateau["curve"] == "fraction", ["step95", "low", "high"]] = 0.0
+    assert verdicts(tables(**{"06_plateau": plateau}))["C7"] == verdict
+
+
 @pytest.mark.parametrize(
     ("low", "high", "expected", "found"),
     [
@@ -159,14 +180,14 @@ def test_measures_say_what_the_tables_say():
     rows = ledger(tables().__getitem__).set_index("measure")
     assert rows.loc["TPR", "text"] == "TPR 0.79 (0.74 to 0.84)"
     assert rows.loc["mean inside", "value"] == pytest.approx(
-        1 + 0.01 * np.mean([label + patient for label in range(3) for patient in range(4)])
+        1 + 0.01 * np.mean([label + patient for label in range(3) for patient in range(6)])
     )
-    assert rows.loc["mean inside", ["lesions", "patients"]].tolist() == [12, 4]
+    assert rows.loc["mean inside", ["lesions", "patients"]].tolist() == [18, 6]
     assert rows.loc["lowest shell outside (middle at 1.5 mm)", "value"] == -0.2
-    assert "larger in FLAIR in 12 of 12 lesions" in rows.loc["absolute peak, FLAIR - MPRAGE", "text"]
+    assert "larger in FLAIR in 18 of 18 lesions" in rows.loc["absolute peak, FLAIR - MPRAGE", "text"]
     assert rows.loc["TP over FP", "value"] == 1
     assert rows.loc["mean changes sign at", "text"] == "mean changes sign at 1.2 mm (1.0 to 1.4)"
-    steps = [0.01 * (label + patient) for label in range(3) for patient in range(4)]
+    steps = [0.01 * (label + patient) for label in range(3) for patient in range(6)]
     p = mannwhitneyu(4 + np.array(steps), 3 + np.array(steps)).pvalue  # the same for each of the six pairs
     assert f"Holm p = {6 * p:.2g}" in rows.loc["TP over FP", "test"]
     inserted = rows.loc["share found, inserted in FLAIR only - MPRAGE only"]

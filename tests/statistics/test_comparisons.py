@@ -116,3 +116,26 @@ def test_clustered_tests_without_patients_or_rows_are_nan():
     assert len(tests) == 3
     assert tests[["delta_low", "p", "p_holm", "difference_low", "adjusted_p"]].isna().all(axis=None)
     assert tests["delta"].tolist() == pytest.approx([-1, np.nan, np.nan], nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("x", "size", "difference", "adjusted"),
+    [
+        ([0.0, 0.0], [1, 2, 4], 0.0, 0.0),  # such as Grad-CAM++ that is zero in both groups
+        ([3.0, 1.0], [1, 2, 4], 2.0, 2.0),
+        ([3.0, 1.0], [2, 2, 2], 2.0, np.nan),  # a covariate that is constant
+    ],
+)
+def test_groups_without_spread_have_a_difference_and_no_interval(x, size, difference, adjusted):
+    subject, values = np.repeat(np.arange(8), 6), np.tile(np.repeat(x, 3), 8)
+    table = pd.DataFrame({"subject": subject, "x": values, "kind": list("aaabbb") * 8, "size": np.tile(size, 16)})
+    options = {"covariates": ["size"], "n_resamples": 20, "generator": np.random.default_rng(0)}
+    (row,) = clustered_tests(table, "x", "kind", ["a", "b"], **options).to_dict("records")
+    assert row["delta"] == np.sign(difference)
+    assert [row["difference"], row["adjusted"]] == pytest.approx([difference, adjusted], nan_ok=True)
+    assert np.isnan([row[name] for name in ("difference_low", "p", "p_holm", "adjusted_low", "adjusted_p")]).all()
+
+
+def test_cliffs_delta_leaves_nan_out():
+    table = pd.DataFrame({"subject": list("abab"), "x": [2.0, np.nan, 1.0, np.nan], "kind": list("ttff")})
+    assert bootstrap_cliffs_delta(table, "x", "kind", "t", "f", generator=np.random.default_rng(0))[0] == 1

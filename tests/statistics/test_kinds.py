@@ -112,3 +112,15 @@ def test_order_of_an_interval(low, high, order):
     rows = pd.DataFrame([facts | {"scaling": "raw"}, facts | {"scaling": "scaled", "delta_low": 0.1, "delta_high": 1}])
     (found,) = order_kinds(rows).to_dict("records")
     assert (found["raw"], found["scaled"], found["depends"]) == (order, ">", order != ">")
+
+
+@pytest.mark.parametrize("dtype", [float, object])
+def test_without_lesions_the_tables_are_empty_and_have_their_columns(dtype):
+    full = saliency(GAIN, UNLIKE)
+    expected = compare_kinds(full, list(LEVEL), **OPTIONS, generator=np.random.default_rng(0))
+    nothing = pd.DataFrame(columns=full.columns, dtype=dtype)
+    found = compare_kinds(nothing, list(LEVEL), **OPTIONS, generator=np.random.default_rng(0))
+    for table, other in zip(found, expected, strict=True):
+        assert table.empty
+        assert list(table) == list(other)
+    assert list(order_kinds(found[1])) == list(order_kinds(expected[1]))

@@ -1,0 +1,137 @@
+"""What a network computes: the operations that run on a volume of one shape, recorded without computing them.
+
+The network is called with a tensor that has a shape and no values (torch's meta device), and every operation is noted
+as it runs, those of functions and hooks too. Nothing is kept between calls, so nothing known of a network goes stale.
+"""
+
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+N_CHANNELS = 2  # FLAIR, MPRAGE
+SHAPE_STAYS = {"native_batch_norm", "_prelu_kernel", "relu", "relu_", "leaky_relu", "leaky_relu_", "elu", "elu_"}
+
+
+@dataclass(eq=False)
+class Node:
+    """One result of an operation. name: of aten, "input" for the volume, "" if unknown.
+
+    given: arguments by name, with Nodes for what depends on the volume.  shape: of the result.  pointwise: whether each
+    value of the result depends on the values at its own position alone.
+    """
+
+    name: str
+    given: dict
+    shape: tuple[int, ...]
+    pointwise: bool = False
+
+    @cached_property
+    def inputs(self):
+        """The Nodes among the arguments."""
+        return [given for given in leaves(self.given.values()) if isinstance(given, Node)]
+
+
+def leaves(values):
+    """The values, and those in lists among them: arguments of an operation."""
+    return [leaf for value in values for leaf in (value if isinstance(value, list | tuple) else (value,))]
+
+
+def each(function, values):
+    """Function of every value, and of those in lists among them, in the same lists."""
+    return [list(map(function, value)) if isinstance(value, list | tuple) else function(value) for value in values]
+
+
+@contextmanager
+def frozen(model):
+    """Evaluation mode and parameters without gradients; both restored at the end."""
+    with ExitStack() as before:
+        for module in model.modules():
+            before.callback(setattr, module, "training", module.training)
+        for parameter in model.parameters():
+            before.callback(parameter.requires_grad_, parameter.requires_grad)
+            parameter.requires_grad_(False)
+        model.eval()
+        yield
+
+
+def like_model(model, values):
+    """The values as a tensor on the device and in the precision of the network."""
+    return torch.as_tensor(values).to(next(model.parameters(), torch.empty(0)))
+
+
+@torch.no_grad()
+def record(model, shape):
+    """The nodes of a network in evaluation mode on a volume (1, 2, *shape), in their order; the node of the logits, or
+    None where the network fails; and the error."""
+    dtype = next(model.parameters(), torch.empty(0)).dtype
+    with torch.inference_mode(False):
+        volume = torch.empty(1, N_CHANNELS, *shape, dtype=dtype, device="meta")
+    with frozen(model), torch.inference_mode(False), _Recorder() as recorder:
+        recorder.note(volume, Node("input", {}, tuple(volume.shape)))
+        try:
+            return recorder.nodes, recorder.node(model(volume)), None
+        except Exception as error:  # a network fails in as many ways as there are networks
+            return recorder.nodes, None, error
+
+
+class _Recorder(TorchDispatchMode):
+    def __init__(self):
+        super().__init__()
+        self.nodes, self._last, self._tensors = [], {}, {}  # by id of a tensor; by storage, all of it
+
+    def note(self, tensor, node):
+        self.nodes.append(node)
+        self._last[id(tensor)] = node
+        self._tensors.setdefault(_memory(tensor), {})[id(tensor)] = tensor  # also keeps it alive
+
+    def node(self, value):
+        """The node of a tensor that depends on the volume; other values as they are."""
+        if not _is_meta(value):
+            return value
+        return self._last.get(id(value)) or Node("", {}, tuple(value.shape))
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if not any(_is_meta(value) for value in leaves((*args, *kwargs.values()))):  # of weights alone, or a constant
+            on_meta = "device" in kwargs and torch.device(kwargs["device"] or "cpu").type == "meta"
+            return function(*args, **kwargs | ({"device": "cpu"} if on_meta else {}))
+        arguments, name = function._schema.arguments, function.overloadpacket.__name__
+        named = {one.name: one.default_value for one in arguments} | kwargs
+        named |= dict(zip([one.name for one in arguments], args, strict=False))
+        written = leaves([named[one.name] for one in arguments if one.alias_info and one.alias_info.is_write])
+        if not all(map(_is_meta, written)):
+            raise RuntimeError("the network writes into a tensor that it keeps")
+        given = dict(zip(named, each(self.node, named.values()), strict=True))
+        results = self._run(function, name, args, kwargs)
+        pointwise = torch.Tag.pointwise in function.tags and torch.Tag.nondeterministic_seeded not in function.tags
+        for number, tensor in enumerate(leaves([results])):
+            if isinstance(tensor, torch.Tensor):
+                self.note(tensor, Node(name, given | {"output": number}, tuple(tensor.shape), pointwise))
+        for tensor in written:
+            shared = self._tensors.get(_memory(tensor), {})
+            if len(shared) > 1:  # what was written into a part is not followed
+                self._last |= {key: Node("", {}, tuple(one.shape)) for key, one in shared.items()}
+        return results
+
+    @staticmethod
+    def _run(function, name, args, kwargs):
+        if name in SHAPE_STAYS:  # several times faster
+            result = args[0] if name.endswith("_") else torch.empty_like(args[0])
+            return (result, *(result.new_empty(0),) * 2) if name == "native_batch_norm" else result
+        kwargs = dict(zip(kwargs, each(_to_meta, kwargs.values()), strict=True))
+        return function(*each(_to_meta, args), **kwargs | ({"device": "meta"} if "device" in kwargs else {}))
+
+
+def _is_meta(value):
+    return isinstance(value, torch.Tensor) and value.is_meta
+
+
+def _to_meta(value):
+    return value.to("meta") if isinstance(value, torch.Tensor) else value
+
+
+def _memory(tensor):
+    return tensor.untyped_storage()._cdata
