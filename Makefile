@@ -10,11 +10,12 @@ SCHEDULER ?=
 SET     ?=
 ONLY    ?=
 REAL    ?=
+AGAINST ?=
 SWEEP   ?=
 JOBS    ?= 2
 
 # What is given reaches the commands as it was written, whatever characters are in it (lib/run/settings.py).
-GIVEN := PROFILE DATA TRAIN WEIGHTS OUT DEVICE SCHEDULER SET ONLY REAL SWEEP JOBS
+GIVEN := PROFILE DATA TRAIN WEIGHTS OUT DEVICE SCHEDULER SET ONLY REAL SWEEP JOBS AGAINST
 $(foreach name,$(GIVEN),$(eval export RUN_$(name) := $$(value $(name))))
 unexport $(GIVEN)
 
@@ -34,7 +35,7 @@ STAMP  := .venv/.complete
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: help env lock paper chain sweep report book pretrain test lint bench lab clean
+.PHONY: help env lock paper chain verify sweep report book pretrain test lint bench lab clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
@@ -82,6 +83,9 @@ AFTER_03   := $(filter-out 00% 01% 02% 03%,$(CHAIN))
 $(AFTER_03:%=$(BUILD)/%.ipynb): $(EVALUATION)
 -include $(wildcard $(BUILD)/dependencies/*.d)
 endif
+
+verify: $(STAMP) ## the default run computed anew, or AGAINST=<folder of tables made elsewhere>, compared with the tables of the last commit
+	@$(PYTHON) -m lib.run.verify
 
 sweep: $(STAMP) ## run notebooks over values of their parameters: SWEEP=notebooks/sweeps/<name>.yml, JOBS at a time
 	@$(PYTHON) -m lib.run.sweep "$$RUN_SWEEP"
