@@ -105,7 +105,7 @@ def context_radius(read):
 
 
 FIND = {
-    "C1": partial(metrics, counts=[], rates=["Dice", "nDSC"]),
+    "C1": partial(metrics, counts=[], rates=["Dice", "nDSC", "nDSC, whole volume"]),
     "C2": partial(metrics, counts=["TP", "FP", "FN"], rates=["TPR", "PPV", "F1"]),
     "C3": sign_around_the_border,
     "C4": flair_against_mprage,
