@@ -177,7 +177,8 @@ shown.query("method == 'smoothgrad_max' and sequence == 'FLAIR'").round(3)
 
 # %% [markdown]
 # **Figure.** Peak of each map (value of largest magnitude, with its sign) by kind, method and sequence, with the Mann-Whitney tests: the order of
-# kinds that claim C5 is about. Each dot is a lesion; n lesions (patients) under each kind. p are corrected over all ten pairs of a panel; TN grey is
+# kinds that claim C5 is about. Peaks of Grad-CAM++ are shares of the layer's activation, in which the size of the gradient has cancelled: they order places within a
+# map, not lesions, and depend on the air around the head (notebook 8 has HiResCAM beside it, in logits). Each dot is a lesion; n lesions (patients) under each kind. p are corrected over all ten pairs of a panel; TN grey is
 # drawn against TN alone, its other pairs are in the table.
 
 # %%
