@@ -2,8 +2,8 @@
 
     python -m lib.statistics.claims figures/demo [README.md]
 
-writes `claims.csv` (one row a measure) and `claims.md` beside the tables, and puts the table between the MARKERS of a
-Markdown file if one is given. What the paper says stands in `claims.yml`; here, one function a claim takes `read`,
+writes `claims.csv` (one row a measure) and `claims.md` beside the tables, and puts the table, and what the sanity checks
+found, between the MARKERS of a Markdown file if one is given. What the paper says stands in `claims.yml`; here, one function a claim takes `read`,
 which gives a table of the run by name, and finds its measures. One rule judges every run: a measure holds if its
 whole 95 % interval lies where the paper says, is contradicted if none of it does, and is open otherwise, as it is where
 an interval without width comes from fewer than FEWEST patients. A claim is reproduced if all its measures hold, not
@@ -11,6 +11,7 @@ reproduced if one is contradicted, and inconclusive otherwise; without a lesion 
 """
 
 import argparse
+import json
 import re
 from functools import partial
 from itertools import pairwise
@@ -21,6 +22,7 @@ import pandas as pd
 import yaml
 
 from lib.provenance import write_atomically
+from lib.statistics.checks import checks
 from lib.statistics.comparisons import bootstrap_cliffs_delta, pairwise_tests
 from lib.statistics.intervals import bootstrap_mean
 
@@ -214,12 +216,17 @@ def main():
     parser.add_argument("figures", type=Path)
     parser.add_argument("document", type=Path, nargs="?")
     given = parser.parse_args()
-    table = ledger(lambda name: pd.read_csv(given.figures / f"{name}.csv", dtype={"subject": str}))
+
+    def read(name):
+        return pd.read_csv(given.figures / f"{name}.csv", dtype={"subject": str})
+
+    table = ledger(read)
     write_atomically(given.figures / "claims.csv", lambda file: table.to_csv(file, index=False, float_format="%.6g"))
     write_atomically(given.figures / "claims.md", lambda file: file.write_text(markdown(table, "") + "\n"))
     if given.document:
-        start, end = MARKERS
-        block = f"{start}\n{markdown(table, f'{given.figures.as_posix()}/')}\n{end}"
+        (start, end), folder = MARKERS, f"{given.figures.as_posix()}/"
+        n_samples = json.loads((given.figures / "04_saliency.json").read_text())["parameters"]["n_samples"]
+        block = f"{start}\n{markdown(table, folder)}\n\n{checks(read, n_samples, folder)}\n{end}"
         text = re.sub(f"{start}.*{end}", lambda _: block, given.document.read_text(), flags=re.DOTALL)
         write_atomically(given.document, lambda file: file.write_text(text))
 
