@@ -1,11 +1,14 @@
 """The claims ledger: measures read from the tables of a run, judged by a rule that does not know them."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import mannwhitneyu
 
 from lib.provenance import ROOT
+from lib.statistics.checks import checks
 from lib.statistics.claims import CLAIMS, NEGATIVE, POSITIVE, holds, ledger, markdown
 
 
@@ -235,5 +238,11 @@ def test_the_readme_shows_the_committed_default_run():
     folder = ROOT / "figures" / "demo"
     if not (folder / "claims.csv").exists():
         pytest.skip("needs figures/demo of `make paper`")
-    table = ledger(lambda name: pd.read_csv(folder / f"{name}.csv", dtype={"subject": str}))
-    assert markdown(table, "figures/demo/") in (ROOT / "README.md").read_text()
+
+    def read(name):
+        return pd.read_csv(folder / f"{name}.csv", dtype={"subject": str})
+
+    text = (ROOT / "README.md").read_text()
+    n_samples = json.loads((folder / "04_saliency.json").read_text())["parameters"]["n_samples"]
+    assert markdown(ledger(read), "figures/demo/") in text
+    assert checks(read, n_samples, "figures/demo/") in text
