@@ -105,7 +105,16 @@ def test_metrics_are_means_of_scans_and_rates_of_summed_counts():
         | {"tp": [1, 2, 7], "fp": [1, 0, 4], "fn": [0, 5, 0]}
     )
     table = metrics_table(scans, n_resamples=200, generator=np.random.default_rng(0)).set_index("metric")
-    expected = {"Dice": 0.5, "nDSC": 0.6, "nDSC, whole volume": 0.8, "F1": 20 / 30, "TPR": 10 / 15, "PPV": 10 / 15, "FDR": 5 / 15, "FNR": 5 / 15}
+    expected = {
+        "Dice": 0.5,
+        "nDSC": 0.6,
+        "nDSC, whole volume": 0.8,
+        "F1": 20 / 30,
+        "TPR": 10 / 15,
+        "PPV": 10 / 15,
+        "FDR": 5 / 15,
+        "FNR": 5 / 15,
+    }
     for name, value in (expected | {"TP": 10, "FP": 5, "FN": 5}).items():
         assert table.loc[name, "value"] == pytest.approx(value)
         assert table.loc[name, "low"] <= value <= table.loc[name, "high"]

@@ -25,7 +25,10 @@ def test_every_method_explains_the_lesion_with_the_settings_given():
     np.testing.assert_allclose(maps["HiResCAM"][0], hires_cam(model, scan(), LESION, layer=layer).numpy())
     # integrated gradients and DeepLift share out the same score
     assert maps["DeepLift"].sum() == pytest.approx(maps["Integrated gradients"].sum(), rel=0.02)
-    assert {name: len(values) for name, values in maps.items()} == dict.fromkeys(maps, 2) | {"Grad-CAM++": 1, "HiResCAM": 1}
+    assert {name: len(values) for name, values in maps.items()} == dict.fromkeys(maps, 2) | {
+        "Grad-CAM++": 1,
+        "HiResCAM": 1,
+    }
     start = find_window(model, LESION, SHAPE).start
     cube, larger = (maps["Occlusion"][(1, *(slice(at, at + edge) for at in start))] for edge in (9, 10))
     assert np.ptp(cube) == 0 < np.ptp(larger)

@@ -101,7 +101,9 @@ def test_healthy_volumes_have_the_shape_of_their_lesion_and_lie_apart_in_their_t
     predicted, annotated = np.zeros((2, 64, 64, 64), np.int32)
     predicted[30:33, 30, 30:32], annotated[30:32, 30, 30:32], annotated[40, 40, 40:42] = 1, 1, 2
     scan = Scan("sub-1", image, brain, annotated > 0, np.eye(4))
-    rows = pd.DataFrame({"scan": "sub-1", "label": [1, 2, 2], "kind": ["TP", "FN", "FN"], "healthy": [True, True, False]})
+    rows = pd.DataFrame(
+        {"scan": "sub-1", "label": [1, 2, 2], "kind": ["TP", "FN", "FN"], "healthy": [True, True, False]}
+    )
     probability = np.where(predicted, 0.9, 0.1)
     found = scan_instances(rows, scan, probability, predicted, annotated, apart_mm=4, seed=0)
     assert [one["kind"] for one in found] == ["TP", "TN", "TN grey"] + ["FN", "TN", "TN grey"] + ["FN"]
