@@ -70,9 +70,9 @@ def flair_against_mprage(read):
 
 def order_of_kinds(read):
     """Judged over as many voxels of each lesion: a maximum over more is larger. Over all, as in the paper, it is reported."""
-    kinds, measures = ["TP", "FP", "FN", "TN"], []
+    kinds, measures, flair = ["TP", "FP", "FN", "TN"], [], read("04_saliency").query("sequence == 'FLAIR'")
     for method, over in (("smoothgrad_few", ""), ("smoothgrad_max", ", all voxels")):
-        peaks = read("04_saliency").query("method == @method and sequence == 'FLAIR'")
+        peaks = flair[flair["method"] == method]
         p_holm = pairwise_tests(peaks, "peak", "kind", kinds).set_index(["a", "b"])["p_holm"]
         for larger, smaller in pairwise(kinds):
             pair = peaks[peaks["kind"].isin([larger, smaller])]
