@@ -41,16 +41,16 @@ def metrics(read, counts, rates):
 
 
 def sign_around_the_border(read):
-    of_true = "method == 'smoothgrad_max' and kind == 'TP' and sequence == 'FLAIR'"
-    true, ring = read("04_saliency").query(of_true), read("04_ring").query(of_true).set_index("quantity")
+    flair = "method == 'smoothgrad_max' and sequence == 'FLAIR'"
+    kinds, ring = read("04_saliency").query(flair), read("04_ring").query(f"{flair} and kind == 'TP'")
+    true, ring = kinds[kinds["kind"] == "TP"], ring.set_index("quantity")
     if true.empty:
         return []
     ring["lesions"] = len(true)
     lowest = f"lowest shell outside (middle at {ring.loc['ring_mm', 'value']:g} mm)"
-    others = read("04_saliency").query("method == 'smoothgrad_max' and sequence == 'FLAIR'")
     return [
-        _mean(true, "mean_inside", "mean inside", effect=_other_kinds(others, "mean_inside")),
-        _mean(true, "mean_perilesional", "mean up to 3 mm outside", effect=_other_kinds(others, "mean_perilesional")),
+        _mean(true, "mean_inside", "mean inside", effect=_other_kinds(kinds, "mean_inside")),
+        _mean(true, "mean_perilesional", "mean up to 3 mm outside", effect=_other_kinds(kinds, "mean_perilesional")),
         _of_row(ring.loc["zero_crossing_mm"], "mean changes sign at", unit="mm", digits=1),
         _of_row(ring.loc["ring"], lowest, digits=3),
     ]
