@@ -49,16 +49,16 @@ def run_arm(name, cohort, patients, steps, out):
         averaged_steps=steps // 3, workers=1,
     )  # fmt: skip
     scans = [load_scan(row) for row in validation]
-    scores = (threshold_scores(predict(model, scan.image, window=WINDOW), scan.lesions) for scan in scans)
+    scores = (threshold_scores(predict(model, scan.image, window=WINDOW), scan.lesions, scan.brain) for scan in scans)
     best = best_threshold(threshold_curve(scores))
     threshold, outline = best["threshold"], best["outline"]
     tested = []
     for row in find_scans(patients).to_dict("records"):
         scan = load_scan(row)
         probability = predict(model, scan.image, window=WINDOW)
-        found = scan_metrics(segment(probability, threshold, outline), scan.lesions)
+        found = scan_metrics(segment(probability, threshold, outline), scan.lesions, scan.brain)
         found["f1"] = lesion_rates(found["tp"], found["fp"], found["fn"])["F1"]
-        found["dice_mean"] = threshold_scores(probability, scan.lesions)[:, 0].mean()
+        found["dice_mean"] = threshold_scores(probability, scan.lesions, scan.brain)[:, 0].mean()
         tested.append({"arm": name, "scan": row["scan"], "threshold": threshold, "outline": outline, **found})
     return pd.DataFrame(tested)
 

@@ -15,7 +15,7 @@
 #
 # Explains lesions one at a time: what in FLAIR and MPRAGE made the network detect and outline this lesion. Instance SmoothGrad
 # (signed maximum, eq. 3, and average, eq. 2) and instance Grad-CAM++ (eqs. 8-10) for detected (TP), invented (FP) and missed (FN)
-# lesions, and for volumes of healthy white matter (TN) and grey matter (TN grey) with the shape of the TPs. Bears on claims C3, C4 and C5.
+# lesions, and for volumes of healthy white matter (TN) and grey matter (TN grey) with the shapes of these. Bears on claims C3, C4 and C5.
 #
 # **Reads** scans (notebook 1), weights (notebook 2, or those given), the lesion table and maps (notebook 3).
 # **Writes** one map a lesion and method (NIfTI, cut to its box), tables of measures, tests and radial profiles, and figures.
@@ -41,7 +41,7 @@ from lib.saliency import (
     seconds_a_voxel,
 )
 from lib.scans import SEQUENCES, load_scan
-from lib.statistics import KINDS, compare_kinds, matched_differences, order_kinds
+from lib.statistics import KINDS, compare_kinds, matched_differences, mean_by_kind, order_kinds
 
 # %% tags=["parameters"]
 build = "build/demo"  # intermediate files of this run
@@ -58,6 +58,7 @@ apart_mm = 5.0  # least distance of a TN from every annotated or predicted voxel
 n_samples = 8  # noisy copies; the paper's: 50
 noise_fraction = 0.05  # of each channel's range
 score = "logit"  # explained: that of the lesion, as in the paper; or its "difference" from the background's
+peak_voxels = 6  # of each lesion, over which peaks of lesions of different size are compared: the least above 5 mm3
 layer = "model.1.submodule.2.conv"  # of Grad-CAM++: the decoder one level below the output
 profile_mm = [-5, 16]  # range of the radial profile, in shells of 1 mm
 volume_caliper = 1.5  # largest ratio of the volumes of two matched lesions
@@ -86,11 +87,16 @@ selected.groupby("kind").agg(
 )
 
 # %% [markdown]
-# Every TP brings two volumes of its own shape, away from any annotated or predicted voxel of its scan: one in healthy white matter (TN) and
-# one in grey matter, cortical or deep (TN grey), where the FLAIR is bright without a lesion. A TN without room is left out.
+# A third of each kind brings two volumes of its own shape, away from any annotated or predicted voxel of its scan: one in healthy white matter (TN) and
+# one in grey matter, cortical or deep (TN grey), where the FLAIR is bright without a lesion. Healthy volumes are so of all shapes, and about as many as lesions
+# of a kind. A TN without room is left out.
 
 # %%
-facts = ["scan", "subject", "session", "label", "kind", "voxels", "volume_mm3"]
+with_healthy = select_lesions(
+    selected, n_per_kind=-(-n_per_kind // 3), min_volume_mm3=min_volume_mm3, max_volume_mm3=max_volume_mm3, generator=generator
+)  # fmt: skip
+selected["healthy"] = selected.index.isin(with_healthy.index)
+facts = ["scan", "subject", "session", "label", "kind", "voxels", "volume_mm3", "healthy"]
 found = group_by_scan(selected[facts].to_dict("records"), scans)
 find = partial(find_instances, path=run.map, apart_mm=apart_mm, seed=seed)
 instances = sum(compute_each(find, found, scheduler=scheduler, desc="healthy volumes"), [])
@@ -103,12 +109,13 @@ pd.DataFrame(instances, columns=["kind", "mean_probability"]).groupby("kind").de
 
 # %%
 settings = {"n_samples": n_samples, "noise_fraction": noise_fraction, "layer": layer, "seed": seed, "score": score}
+settings["peak_voxels"] = peak_voxels
 explain = partial(
     explain_instances, weights=run.weights(weights), device=device, folder=run.build / "saliency", settings=settings,
     edges_mm=np.arange(profile_mm[0], profile_mm[1] + 1),
 )  # fmt: skip
 items = group_by_scan(instances, scans)
-sizes = [sum(len(lesion["where"]) for lesion in lesions) for _, lesions in items]
+sizes = [sum(len(lesion["where"]) + peak_voxels for lesion in lesions) for _, lesions in items]
 for largest in sorted(instances, key=lambda lesion: len(lesion["where"]))[-1:]:  # none, if there is no lesion
     image = load(largest["scan"]).image
     mask = np.isin(np.arange(image[0].size), largest["where"]).reshape(image[0].shape)
@@ -162,10 +169,19 @@ quantitative = saliency[saliency["method"] == "smoothgrad_max"]
 quantitative.groupby(["sequence", "kind"])["reach5_mm"].describe()[["count", "25%", "50%", "75%"]]
 
 # %% [markdown]
+# What claims C3 and C4 say of TP, for every kind: what FN and TN have too tells nothing of lesions that are found, or of lesions at all. Means over lesions with
+# patient-bootstrap 95 % intervals, of the signed-maximum map.
+
+# %%
+by_kind = run.save_table(mean_by_kind(saliency, KINDS, **resampling), "kinds")
+by_kind.pivot(index="kind", columns="measure", values=["value", "low", "high"]).astype(float).round(3)
+
+# %% [markdown]
 # ## Do kinds differ?
 # Every pair of kinds, in every measure. Mann-Whitney U tests with Holm correction over the pairs (table of tests), as in the paper, take lesions
 # as independent, though those of one patient are not. The table of clustered tests has the same pairs with patients as clusters: an interval of Cliff's
-# delta, a GEE, and the same adjusted for the lesion's volume and mean probability.
+# delta, a GEE, and the same adjusted for the lesion's volume and mean probability. A maximum over more voxels is larger, whatever the kind: `smoothgrad_few` is
+# the signed maximum over `peak_voxels` of each lesion's voxels, drawn at random, and decides claim C5.
 
 # %%
 described = saliency.assign(log_volume=np.log(saliency["volume_mm3"]))
@@ -173,11 +189,12 @@ covariates = ["log_volume", "mean_probability"]
 tests, clustered = compare_kinds(described, KINDS, covariates=covariates, **resampling)
 tests, clustered = run.save_table(tests, "tests"), run.save_table(clustered, "clustered")
 shown = clustered[(clustered["measure"] == "peak") & (clustered["scaling"] == "raw")]
-shown.query("method == 'smoothgrad_max' and sequence == 'FLAIR'").round(3)
+shown.query("method in ['smoothgrad_few', 'smoothgrad_max'] and sequence == 'FLAIR'").round(3)
 
 # %% [markdown]
 # **Figure.** Peak of each map (value of largest magnitude, with its sign) by kind, method and sequence, with the Mann-Whitney tests: the order of
-# kinds that claim C5 is about. Each dot is a lesion; n lesions (patients) under each kind. p are corrected over all ten pairs of a panel; TN grey is
+# kinds that claim C5 is about. Peaks of Grad-CAM++ are shares of the layer's activation, in which the size of the gradient has cancelled: they order places within a
+# map, not lesions, and depend on the air around the head (notebook 8 has HiResCAM beside it, in logits). Each dot is a lesion; n lesions (patients) under each kind. p are corrected over all ten pairs of a panel; TN grey is
 # drawn against TN alone, its other pairs are in the table.
 
 # %%
@@ -221,8 +238,8 @@ matched[matched["sequence"] == "FLAIR"].drop(columns=["sequence", "method"]).rou
 
 # %% [markdown]
 # **Figure.** FLAIR peak of every lesion against **a** its volume and **b** the mean probability in it. **c** Difference of the mean peaks of two kinds, with 95 %
-# intervals over patients: of all lesions, adjusted for log volume and probability in a linear GEE (may leave the panel), and within matched pairs (n in
-# the table above).
+# intervals over patients: of all lesions, over as many voxels of each, adjusted for log volume and probability in a linear GEE (may leave the panel), and within
+# matched pairs (n in the table above).
 # Where an interval still excludes 0 after matching, the peak tells the kinds apart beyond what is matched; where it no longer does, it may be a proxy. Kinds
 # whose probabilities do not overlap have no pairs of like probability: their adjusted difference rests on the straight line alone, and the question
 # has no answer in these data. Bears on C5.
@@ -236,6 +253,7 @@ run.save_figure(plot_proxy(saliency, clustered, matched), "proxy")
 # patient-bootstrap 95 % intervals; the insets enlarge what lies outside. Bears on C3.
 
 # %%
+radial = radial[radial["method"] != "smoothgrad_few"]
 profile = run.save_table(mean_profile(radial, **resampling), "profile")
 run.save_figure(plot_profiles(profile), "profile")
 

@@ -60,7 +60,7 @@ n_samples = 8  # noisy copies; the paper's: 50
 n_steps = 16  # of integrated gradients
 occluded_voxels = 8  # edge and step of the cube that occlusion sets to 0,
 most_cubes = 1000  # or larger: a deep network sees so far that more of them would take hours
-layer = "model.1.submodule.2.conv"  # of Grad-CAM++: the decoder one level below the output
+layer = "model.1.submodule.2.conv"  # of Grad-CAM++ and HiResCAM: the decoder one level below the output
 largest_n_samples = 50  # of the convergence curve
 tolerance = 0.05  # of the standard error, where SmoothGrad stops
 
@@ -81,7 +81,8 @@ selected[["scan", "label", "voxels", "volume_mm3", "mean_probability"]]
 # %% [markdown]
 # ## Methods
 # SmoothGrad and Grad-CAM++ as in notebook 4. Integrated gradients, DeepLift and occlusion share out the score above the baseline 0, the mean
-# of a z-scored scan: their unit is the logit, that of SmoothGrad the logit per z-score. Guided backpropagation is defined for ReLU: with
+# of a z-scored scan: their unit is the logit, that of SmoothGrad the logit per z-score. HiResCAM (Draelos and Carin 2020) is the gradient times the activation at each position
+# of the layer of Grad-CAM++, signed and in logits; Grad-CAM++ loses the size of the gradient and has no unit. Guided backpropagation is defined for ReLU: with
 # the PReLU of this network it would be the plain gradient, and is left out. All see the lesion's exact window.
 
 # %%

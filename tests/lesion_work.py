@@ -9,7 +9,7 @@ from lib.saliency.work import explain_instances, find_instances
 from lib.synthetic.sites import DEEP
 from lib.synthetic.work import explain_insertions, find_sites, predict_changes, predict_insertions
 
-SETTINGS = {"n_samples": 2, "noise_fraction": 0.05, "layer": "model.1.submodule.0.conv", "seed": 0}
+SETTINGS = {"n_samples": 2, "noise_fraction": 0.05, "layer": "model.1.submodule.0.conv", "peak_voxels": 2, "seed": 0}
 NOISE = {"n_samples": 2, "noise_fraction": 0.05}
 CONTRASTS = [0.0, 2.0]
 STEPS = [0, 6]
@@ -17,9 +17,10 @@ VARIANTS = [("mean", "euclidean"), ("mean", "dilation"), ("air", "euclidean"), (
 
 
 def chosen_lesions(run, kinds, per_kind):
-    """The first lesions of each kind in each scan, as dicts."""
+    """The first lesions of each kind in each scan, each with healthy volumes."""
     table = run.table("03_lesions")
-    return table[table["kind"].isin(kinds)].groupby(["scan", "kind"]).head(per_kind).sort_values("scan", kind="stable")
+    table = table[table["kind"].isin(kinds)].groupby(["scan", "kind"]).head(per_kind)
+    return table.sort_values("scan", kind="stable").assign(healthy=True)
 
 
 def make_work(run, folder):

@@ -80,15 +80,29 @@ def relative_error(actual, expected):
     return float((actual - expected).abs().max() / expected.abs().max())
 
 
-def literal_grad_cam(model, volume, lesion, layer):
-    """Equations 8-10 as written, with the feature maps of the whole padded volume and one weight a position."""
+def literal_layer(model, volume, lesion, layer):
+    """Feature maps of the whole padded volume, and the gradient of the summed lesion logit there, (1, K, x, y, z)."""
     kept = []
     handle = dict(model.named_modules())[layer].register_forward_hook(lambda *args: kept.append(args[2]))
     target = whole_logits(model, volume.clone().requires_grad_())[0, 1][torch.from_numpy(lesion)].sum()
     handle.remove()
     activations = kept[-1]
     g = torch.autograd.grad(target, activations)[0].double()
-    activations = activations.detach().double()
+    return activations.detach().double(), g
+
+
+def literal_hires_cam(model, volume, lesion, layer):
+    """Gradient of the mean logit times activation, position by position and feature map by feature map."""
+    activations, g = literal_layer(model, volume, lesion, layer)
+    cam = torch.zeros(g.shape[2:], dtype=torch.double)
+    for k in range(g.shape[1]):
+        cam += g[0, k] / lesion.sum() * activations[0, k]
+    return cam
+
+
+def literal_grad_cam(model, volume, lesion, layer):
+    """Equations 8-10 as written, with the feature maps of the whole padded volume and one weight a position."""
+    activations, g = literal_layer(model, volume, lesion, layer)
     total = activations.sum((2, 3, 4), keepdim=True)
     alpha = g**2 / (2 * g**2 + total * g**3)
     alpha[g == 0] = 0

@@ -39,6 +39,8 @@ def test_the_card_says_what_the_weights_do_on_a_real_scan(network, real_scans):
     files = zip(("flair", "t1w", "lesions"), ("FLAIR_*", "T1_*", "GOLD*"), strict=True)
     scan = load_scan({"scan": "sub-ljubljana19"} | {name: next(folder.glob(pattern)) for name, pattern in files})
     probability = predict(model, scan.image, **prediction_settings(description))
-    found = scan_metrics(segment(probability, description["threshold"], description["outline"]), scan.lesions)
+    found = scan_metrics(
+        segment(probability, description["threshold"], description["outline"]), scan.lesions, scan.brain
+    )
     dice = re.search(rf"\| {scan.id} \| ([\d.]+) \|", (WEIGHTS.parent / "README.md").read_text())
     assert found["dice"] == pytest.approx(float(dice.group(1)), abs=0.006)

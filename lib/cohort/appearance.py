@@ -15,6 +15,7 @@ from lib.cohort.painting import LESION, LOOKALIKES
 INGREDIENTS = ("tissue", "lesions", "distractors", "acquisition")
 FAINT_IN_MPRAGE = 0.2  # share of lesions of which the MPRAGE shows less than half of what it would
 DARKEST = 0.55  # the most that a lesion takes from the MPRAGE: it stays brighter than fluid
+RIM = 0.98  # least share of brain in a voxel that does not count to the brain's rim
 COARSE_MM = 4.0  # grid on which mean and standard deviation of a whole scan are taken for a patch of it
 
 
@@ -108,17 +109,35 @@ def render_patch(subject, start, size, appearance, rng):
     """Z-scored FLAIR and MPRAGE of a patch of a `Subject`, (2, x, y, z) float32, background 0.
 
     start, size: first voxel and number of voxels along X, Y, Z; a patch may reach beyond the scan. Mean and standard
-    deviation are those of the whole scan under the same appearance, taken on a grid of 4 mm.
+    deviation are those of the whole scan under the same appearance: of its signal, on a grid of 4 mm, and what the
+    acquisition changes in them (`_changes`).
     """
     bias = [SmoothNoise(subject.shape, appearance.bias_mm / subject.spacing_mm, rng) for _ in range(2)]
     step = max(1, round(COARSE_MM / subject.spacing_mm))
-    everywhere = [np.arange(0, n, step) for n in subject.shape]
-    coarse, inside = _signals(subject.maps(step=step), appearance, bias, everywhere, rng)
-    mean, variance = coarse[:, inside].mean(1), coarse[:, inside].var(1) + appearance.noise**2
+    everywhere, coarse = [np.arange(0, n, step) for n in subject.shape], subject.maps(step=step)
+    signal, inside = _signals(coarse, appearance, bias, everywhere, rng)
+    signal, rim = signal[:, inside], (coarse.coverage < RIM)[inside].mean()
     here = [np.arange(first, first + n) for first, n in zip(start, size, strict=True)]
-    image, support = _signals(subject.maps(start, size), appearance, bias, here, rng)
-    image = acquire(image, subject.spacing_mm, appearance, rng)
+    maps = subject.maps(start, size)
+    before, support = _signals(maps, appearance, bias, here, rng)
+    image = acquire(before.copy(), subject.spacing_mm, appearance, rng)
+    changes = _changes(before, image, np.stack([support & (maps.coverage < RIM), support & (maps.coverage >= RIM)]))
+    of_values, of_squares = changes @ [rim, 1 - rim]
+    mean = signal.mean(1) + of_values
+    variance = (signal**2).mean(1) + of_squares - mean**2
+    variance = np.maximum(variance, signal.var(1) / 4)  # a small patch may be all edges
     return (((image.T - mean) / np.sqrt(variance)).T * support).astype(np.float32)  # .T: channels last
+
+
+def _changes(before, after, parts):
+    """Mean change of the values and of their squares in each part of a patch, (2, channels, parts), 0 in an empty one.
+
+    before, after: (channels, x, y, z).  parts: (parts, x, y, z) bool.  Blur and slices change the brain's rim most, of
+    which a patch has less than a scan, so the two are taken apart and put together by their shares of the scan.
+    """
+    weights = parts.reshape(len(parts), -1).astype(np.float32)
+    weights /= np.maximum(weights.sum(1, keepdims=True), 1)
+    return np.stack([(after**power - before**power).reshape(len(after), -1) @ weights.T for power in (1, 2)])
 
 
 def _signals(maps, look, bias, axes, rng):

@@ -115,6 +115,11 @@ def plot_detection(detection, metrics, curve, threshold):
     middle.set_title(", ".join(f"{name} {counts[name]:.0f}" for name in COUNTS if name in counts))
 
     for ax in right:
-        _draw_scores(ax, curve, "threshold", threshold, f"chosen: {threshold:.2f}")
-        ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="threshold (lesion probability)", ylabel="validation score")
+        _draw_scores(ax, curve, "threshold", threshold, f"chosen: {threshold:.4g}")
+        ax.set(xscale="logit", ylim=(0, 1), xlabel="threshold (lesion probability)", ylabel="validation score")
+        ax.set_xticks([0.1, 0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999], minor=False)
+        ax.set_xticks([], minor=True)
+        ax.tick_params(axis="x", rotation=45)
+        ax.xaxis.set_major_formatter("{x:g}")
+        ax.set_xlim(curve["threshold"].min(), curve["threshold"].max())
     return fig

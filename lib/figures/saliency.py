@@ -24,7 +24,8 @@ MEASURES = {
     "mean_perilesional": "mean around",
     "contrast": "inside − around",
 }
-ESTIMATE_COLOURS = {"all lesions": "black", "adjusted": "#ddaa33", "pairs matched in volume": "#bb5566"}
+ESTIMATE_COLOURS = {"all lesions": "black", "as many voxels of each": "#6699cc", "adjusted": "#ddaa33"}
+ESTIMATE_COLOURS["pairs matched in volume"] = "#bb5566"
 ESTIMATE_COLOURS["pairs matched in volume and probability"] = "#004488"
 ENLARGED_MM = 2
 UNDER_PEAKS = (
@@ -37,7 +38,7 @@ def _new_method_panels(table, row_mm, rest_mm):
     """Figure and titled axes by (method, sequence): SmoothGrad in rows, sequences at one scale, Grad-CAM++ beside."""
     present = set(table["method"])
     rows = [method for method in ("smoothgrad_max", "smoothgrad_mean") if method in present]
-    fig = style.new_figure(style.DOUBLE_COLUMN_MM, row_mm * max(len(present) - 1, 1) + rest_mm)
+    fig = style.new_figure(style.DOUBLE_COLUMN_MM, row_mm * max(len(rows), 1) + rest_mm)
     grid = fig.add_gridspec(max(len(rows), 1), 2 * bool(rows) + ("grad_cam" in present))
     axes = {}
     for row, method in enumerate(rows):
@@ -169,6 +170,7 @@ def plot_orders(clustered):
 def plot_proxy(saliency, clustered, matched):
     """Is the FLAIR peak more than a proxy of size and probability?  Tables 04_saliency, 04_clustered and 04_matched."""
     fig, (size, probability, forest) = style.new_panels(82, 1, 3, width_ratios=(3, 3, 4))
+    few = rows_of(clustered, method="smoothgrad_few", sequence="FLAIR", measure="peak", scaling="raw")
     shown, clustered, matched = (
         rows_of(table, method="smoothgrad_max", sequence="FLAIR") for table in (saliency, clustered, matched)
     )
@@ -181,19 +183,21 @@ def plot_proxy(saliency, clustered, matched):
         size.set_xscale("log")
         size.xaxis.set_major_formatter("{x:g}")
     probability.set(xlabel="mean probability", xlim=(-0.03, 1.03))
-    _draw_differences(forest, rows_of(clustered, measure="peak", scaling="raw"), matched)
+    _draw_differences(forest, rows_of(clustered, measure="peak", scaling="raw"), few, matched)
     narrow = {"columnspacing": 1, "handletextpad": 0.1}
     move_legend(fig, loc="outside lower right", ncols=2, **narrow)
     fig.legend(*size.get_legend_handles_labels(), loc="outside lower left", ncols=5, **narrow)
     return fig
 
 
-def _draw_differences(ax, clustered, matched):
-    """Difference of the mean peaks of two kinds: of all lesions, adjusted (may leave the panel), and of matched pairs."""
+def _draw_differences(ax, clustered, few, matched):
+    """Difference of the mean peaks of two kinds: of all lesions, over as many voxels of each, adjusted (may leave the panel),
+    and of matched pairs."""
     columns = ["a", "b", "difference", "low", "high"]
     tables = [matched[columns].assign(estimate="pairs matched in " + matched["matched_on"])]
-    for estimate, name in (("adjusted", "adjusted"), ("all lesions", "difference")):
-        one = clustered[["a", "b", name, f"{name}_low", f"{name}_high"]].set_axis(columns, axis=1)
+    estimates = [("adjusted", clustered, "adjusted"), ("as many voxels of each", few, "difference")]
+    for estimate, rows, name in [*estimates, ("all lesions", clustered, "difference")]:
+        one = rows[["a", "b", name, f"{name}_low", f"{name}_high"]].set_axis(columns, axis=1)
         tables.insert(0, one.assign(estimate=estimate))
     table = pd.concat(tables).dropna(subset="difference")
     if table.empty:

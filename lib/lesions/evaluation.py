@@ -1,26 +1,30 @@
 """Tables of an evaluation: thresholds, metrics with intervals, detection against lesion size."""
 
+import warnings
+
 import numpy as np
 import pandas as pd
+from scipy.special import expit
 
 from lib.lesions.instances import instance_peaks, label_instances
 from lib.lesions.metrics import dice_of_counts, lesion_rates, normalised_dice_of_counts
 from lib.statistics import bootstrap_patients, proportion_interval
 
-THRESHOLDS = np.r_[np.arange(1, 20) / 20, 0.975, 0.99]  # on the largest lesion probability of an instance
+THRESHOLDS = expit(np.arange(-3, 12.25, 0.25))  # on the largest lesion probability of an instance: 0.047 to 0.999994
 OUTLINE = 0.5  # on the lesion probability of its voxels: where lesion is likelier than not
 
 
-def threshold_scores(probability, annotation):
-    """Scores of `segment` in one scan at each of THRESHOLDS: (thresholds, 5), Dice, nDSC and numbers of lesions.
+def threshold_scores(probability, annotation, brain):
+    """Scores of `segment` in one scan at each of THRESHOLDS: (thresholds, 5), Dice, nDSC over the brain and numbers of
+    lesions.
 
-    probability, annotation: (X, Y, Z).  Lesions are outlined at OUTLINE, or at the threshold where that is lower.
+    probability, annotation, brain: (X, Y, Z).  Lesions are outlined at OUTLINE, or at the threshold where that is lower.
     Numbers: annotated lesions found, FP, FN. One that is predicted in pieces is found once.
     """
     scores = np.empty((len(THRESHOLDS), 5))
     inside = annotation > 0
     annotated = label_instances(inside)[inside]  # the instance of each annotated voxel
-    outlines = np.minimum(THRESHOLDS, OUTLINE)
+    outlines, voxels_of_brain = np.minimum(THRESHOLDS, OUTLINE), np.count_nonzero(brain)
     for outline in np.unique(outlines):
         here = outlines == outline
         labels = label_instances(probability >= outline)
@@ -32,7 +36,7 @@ def threshold_scores(probability, annotation):
         best = pd.Series(peaks[labels[inside]]).groupby(annotated).max().to_numpy()  # on each annotated instance
         found = (best >= THRESHOLDS[here, None]).sum(axis=1)
         scores[here] = np.transpose(
-            [dice_of_counts(*counts), normalised_dice_of_counts(*counts, annotation.size)]
+            [dice_of_counts(*counts), normalised_dice_of_counts(*counts, voxels_of_brain)]
             + [found, reached @ (hits == 0), best.size - found]
         )
     return scores
@@ -49,25 +53,34 @@ def threshold_curve(scores):
 
 def best_threshold(curve):
     """Row of `threshold_curve` with the best mean of Dice and lesion F1 to three decimals, as a dict of floats: of rows
-    that are as good, that of the highest threshold, which has the fewest false positives."""
+    that are as good, that of the highest threshold, which has the fewest false positives. Warns if that is the lowest
+    or highest of all."""
     score = ((curve["dice"] + curve["f1"]) / 2).round(3)
     best = curve[score == score.max()]
-    return best.loc[best["threshold"].idxmax()].astype(float).to_dict()
+    best = best.loc[best["threshold"].idxmax()].astype(float).to_dict()
+    if best["threshold"] in (edges := (curve["threshold"].min(), curve["threshold"].max())):
+        warnings.warn(
+            f"the best threshold, {best['threshold']:.6g}, is at an edge of those that were tried, {edges[0]:.3g} to "
+            f"{edges[1]:.6g}: a better one may lie beyond",
+            stacklevel=2,
+        )
+    return best
 
 
 def metrics_table(scans, *, n_resamples, generator):
     """Test metrics with patient-bootstrap 95 % intervals: table metric, value, low, high, patients, scans.
 
-    scans: one row a scan with subject, dice, ndsc, tp, fp, fn. Dice and nDSC are means over scans; counts are sums, and
-    the lesion-wise rates are those of the summed counts, as in Spagnolo et al. 2024.
+    scans: one row a scan with subject and `scan_metrics`. Dice, nDSC (over the brain) and nDSC of the whole volume are
+    means over scans; counts are sums, and the lesion-wise rates are those of the summed counts, as in Spagnolo et al.
+    2024.
     """
 
     def metrics(rows):
         counts = rows[["tp", "fp", "fn"]].sum().to_list()
-        return [rows["dice"].mean(), rows["ndsc"].mean(), *lesion_rates(*counts).values(), *counts]
+        return [*rows[["dice", "ndsc", "ndsc_whole_volume"]].mean(), *lesion_rates(*counts).values(), *counts]
 
     value, low, high = bootstrap_patients(scans, metrics, n_resamples=n_resamples, generator=generator)
-    names = ["Dice", "nDSC", *lesion_rates(1, 1, 1), "TP", "FP", "FN"]
+    names = ["Dice", "nDSC", "nDSC, whole volume", *lesion_rates(1, 1, 1), "TP", "FP", "FN"]
     counts = {"patients": scans["subject"].nunique(), "scans": len(scans)}
     return pd.DataFrame({"metric": names, "value": value, "low": low, "high": high} | counts)
 

@@ -10,13 +10,16 @@ def dice(prediction, annotation):
     return float(dice_of_counts(*_voxel_counts(prediction, annotation)))
 
 
-def normalised_dice(prediction, annotation, r=0.001):
+def normalised_dice(prediction, annotation, voxels=None, r=0.001):
     """Dice coefficient normalised to lesion load r (nDSC); 1 if both masks are empty.
 
-    False-positive voxels weigh k = (1 - r) P / (r (V - P)), where P of all V voxels are annotated; k = 1 if none is.
-    Spagnolo et al. 2024, after Raina et al. 2023.  Raises ValueError unless 0 < r < 1.
+    False-positive voxels weigh k = (1 - r) P / (r (V - P)), where P of V voxels are annotated; k = 1 if none is.
+    voxels: V. All of the volume if None, as in Spagnolo et al. 2024: then air around the head makes k small and the
+    score high. Those of the brain give a score that does not depend on how a scan is cut (Raina et al. 2023).
+    Raises ValueError unless 0 < r < 1.
     """
-    return float(normalised_dice_of_counts(*_voxel_counts(prediction, annotation), np.size(annotation), r))
+    voxels = np.size(annotation) if voxels is None else voxels
+    return float(normalised_dice_of_counts(*_voxel_counts(prediction, annotation), voxels, r))
 
 
 def dice_of_counts(tp, fp, fn):
@@ -26,7 +29,7 @@ def dice_of_counts(tp, fp, fn):
 
 
 def normalised_dice_of_counts(tp, fp, fn, voxels, r=0.001):
-    """`normalised_dice` from numbers of true-positive, false-positive, false-negative and all voxels."""
+    """`normalised_dice` from numbers of true-positive, false-positive and false-negative voxels, and V."""
     if not 0 < r < 1:
         raise ValueError(f"r is {r}: the reference load is a fraction between 0 and 1")
     positive = np.asarray(tp) + fn
@@ -47,9 +50,12 @@ def lesion_rates(tp, fp, fn):
     return {name: part / whole if whole else float("nan") for name, (part, whole) in parts.items()}
 
 
-def scan_metrics(prediction, annotation):
-    """Dice, nDSC and the lesion counts TP, FP and FN of one scan, masks (X, Y, Z) bool: dict dice, ndsc, tp, fp, fn."""
-    scores = {"dice": dice(prediction, annotation), "ndsc": normalised_dice(prediction, annotation)}
+def scan_metrics(prediction, annotation, brain):
+    """Dice, nDSC over the brain and over the whole volume, and lesion counts of one scan, masks (X, Y, Z) bool: dict
+    dice, ndsc, ndsc_whole_volume, tp, fp, fn."""
+    scores = {"dice": dice(prediction, annotation)}
+    scores["ndsc"] = normalised_dice(prediction, annotation, np.count_nonzero(brain))
+    scores["ndsc_whole_volume"] = normalised_dice(prediction, annotation)
     predicted, annotated = label_instances(prediction), label_instances(annotation)
     both = (predicted > 0) & (annotated > 0)
     tp, detected = (np.unique(labels[both]).size for labels in (predicted, annotated))

@@ -85,8 +85,10 @@ def train_network(
 def validation_scores(model, rows, window):
     """Best mean Dice over scans, of all thresholds: row of `threshold_curve`, as a dict."""
     model.eval()
-    scans = (load_scan(row) for row in rows)
-    curve = threshold_curve(threshold_scores(predict(model, scan.image, window=window), scan.lesions) for scan in scans)
+    scores = []
+    for scan in map(load_scan, rows):
+        scores.append(threshold_scores(predict(model, scan.image, window=window), scan.lesions, scan.brain))
+    curve = threshold_curve(scores)
     return curve.loc[curve["dice"].idxmax()].to_dict()
 
 

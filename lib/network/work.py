@@ -26,7 +26,8 @@ def predict_scan(row, *, weights, device, path):
 
 def scan_scores(row, *, path):
     """`threshold_scores` of a scan whose probability map is there."""
-    return threshold_scores(load_map(path(row["scan"], "desc-pred_probseg")), loaded_scan(row).lesions)
+    scan = loaded_scan(row)
+    return threshold_scores(load_map(path(row["scan"], "desc-pred_probseg")), scan.lesions, scan.brain)
 
 
 def evaluate_scan(row, *, threshold, outline, path):
@@ -40,7 +41,8 @@ def evaluate_scan(row, *, threshold, outline, path):
     for mask, source in ((prediction, "pred"), (scan.lesions, "manual")):
         save_map(label_instances(mask), row["flair"], path(row["scan"], f"desc-{source}_dseg"))
     given = probability, scan.lesions, threshold, scan.affine, outline
-    tables = lesion_table(*given), annotated_table(*given), pd.DataFrame([scan_metrics(prediction, scan.lesions)])
+    scores = pd.DataFrame([scan_metrics(prediction, scan.lesions, scan.brain)])
+    tables = lesion_table(*given), annotated_table(*given), scores
     for table in tables:
         for place, name in enumerate(("scan", "subject", "session")):
             table.insert(place, name, row[name])

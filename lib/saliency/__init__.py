@@ -6,7 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "attribution": ["LesionScore"],
-        "cam": ["grad_cam", "layer_activations"],
+        "cam": ["grad_cam", "hires_cam", "layer_activations"],
         "comparison": ["compare_methods", "correlate_methods", "measure_concentration"],
         "convergence": ["smoothgrad_until", "standard_errors"],
         "gradients": ["copy_maps", "noise_sigma", "noisy_copies", "smoothgrad"],

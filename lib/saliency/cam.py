@@ -1,7 +1,8 @@
-"""Instance Grad-CAM++ of one lesion (Spagnolo et al. 2024, eqs. 8-10)."""
+"""Class activation maps of one lesion: instance Grad-CAM++ (Spagnolo et al. 2024, eqs. 8-10) and HiResCAM."""
 
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -10,20 +11,53 @@ from lib.saliency.gradients import check_lesion
 from lib.saliency.scores import class_logit
 
 
-@torch.inference_mode(False)
-@torch.enable_grad()
 def grad_cam(model, volume, lesion, *, layer="model.1.submodule.2.conv", score=class_logit, activations=None):
     """Instance Grad-CAM++ of one lesion (eqs. 8-10), with one weight per position and no global pooling.
+
+    It tells where, not how much: a channel adds A g / (2 + S g) where its gradient g is above 0, which is A / S, its share
+    of the channel's sum S, as soon as |S g| is far above 2 (1e5 in a whole scan). The size of the gradient cancels, ten
+    times the score has the same map, and S grows with the volume, also with air: values have no unit and are not
+    compared between scans or networks. `hires_cam` keeps the gradient.
 
     volume: (1, 2, X, Y, Z).  lesion: (X, Y, Z) bool.  layer: name of the module whose feature maps are weighted.
     Activations, and their sums S that enter the weights, are those of the whole volume; gradients are taken on the
     lesion's window. Position i of a layer of stride r lies at input voxel r * i (the centre of a stride-r convolution
     of odd kernel) and the map is interpolated linearly between these positions, constant beyond the last.
     activations: of `layer_activations`, which the lesions of one scan share; computed if not given.
-    Returns (X, Y, Z), not negative.
+    Returns (X, Y, Z), not negative, in arbitrary units.
     Raises ValueError if the lesion is empty, shapes differ, or the layer does not exist, is run more than once or has
     no part in the logits.
     """
+
+    def weigh(gradients, activations, totals):
+        # g^2 / (2 g^2 + S g^3) = g / (2 g + S g^2), zero where the denominator is zero (eq. 19 of Chattopadhay et al.)
+        denominators = gradients * (2 + totals * gradients)
+        alphas = torch.where(denominators == 0, 0, gradients / denominators)
+        return (alphas * gradients.relu() * activations).sum(1, keepdim=True).relu()
+
+    return _position_map(weigh, model, volume, lesion, layer, score, activations)
+
+
+def hires_cam(model, volume, lesion, *, layer="model.1.submodule.2.conv", score=class_logit, activations=None):
+    """HiResCAM of one lesion: gradient of the mean logit over its voxels times activation, summed over feature maps.
+
+    Draelos and Carin 2020, "Use HiResCAM instead of Grad-CAM", arXiv:2011.08891. Arguments, grid and errors are those of
+    `grad_cam`. Returns (X, Y, Z), signed, in logits: what each position of the layer adds to the mean logit. Over the
+    positions of the layer, map[::r, ::r, ::r] for stride r, it sums to the mean logit less what the biases after the
+    layer add, where only linear, ReLU-like (also PReLU) and pooling steps follow.
+    """
+
+    def weigh(gradients, activations, _):
+        return (gradients * activations).sum(1, keepdim=True) / np.count_nonzero(lesion)
+
+    return _position_map(weigh, model, volume, lesion, layer, score, activations)
+
+
+@torch.inference_mode(False)
+@torch.enable_grad()
+def _position_map(weigh, model, volume, lesion, layer, score, activations):
+    """Map (X, Y, Z) of what `weigh` gives at each position of a layer, (1, 1, x, y, z), from the gradients of the summed
+    score, the activations there, both (1, K, x, y, z), and the activations' sums over the volume, (1, K, 1, 1, 1)."""
     voxels, volume = check_lesion(volume, lesion), like_model(model, volume).detach()
     shape = volume.shape[2:]
     window = find_window(model, lesion, shape)
@@ -45,11 +79,8 @@ def grad_cam(model, volume, lesion, *, layer="model.1.submodule.2.conv", score=c
     first = [side.start // r for side, r in zip(window.input, stride, strict=True)]
     part = (..., *(slice(low, low + size) for low, size in zip(first, gradients.shape[2:], strict=True)))
     total = activations.double().sum((2, 3, 4), keepdim=True).to(activations)
-    # g^2 / (2 g^2 + S g^3) = g / (2 g + S g^2), zero where the denominator is zero (eq. 19 of Chattopadhay et al.)
-    denominators = gradients * (2 + total * gradients)
-    alphas = torch.where(denominators == 0, 0, gradients / denominators)
     cam = torch.zeros_like(activations[:, :1])
-    cam[part] = (alphas * gradients.relu() * activations[part]).sum(1, keepdim=True).relu()
+    cam[part] = weigh(gradients, activations[part], total)
     last = [-(-size // r) for size, r in zip(whole, stride, strict=True)]  # position at or beyond the last voxel
     beyond = [end + 1 - positions for end, positions in zip(last, grid, strict=True)]
     cam = F.pad(cam, [side for amount in beyond[::-1] for side in (0, amount)], mode="replicate")

@@ -10,14 +10,14 @@ from scipy import stats
 
 from lib.lesions import signed_distance
 from lib.saliency.attribution import LesionScore
-from lib.saliency.cam import grad_cam
+from lib.saliency.cam import grad_cam, hires_cam
 from lib.saliency.gradients import smoothgrad
 from lib.saliency.maps import lesion_generator
 from lib.saliency.measures import PERILESIONAL_MM
 
 
 def compare_methods(model, volume, lesion, *, n_samples, n_steps, occluded_voxels, most_cubes, layer, seed):
-    """Maps of one lesion by method, each (C, X, Y, Z) numpy: C = 2 sequences, 1 for Grad-CAM++.
+    """Maps of one lesion by method, each (C, X, Y, Z) numpy: C = 2 sequences, 1 for Grad-CAM++ and HiResCAM.
 
     volume: (1, 2, X, Y, Z).  n_samples: noisy copies.  n_steps: of integrated gradients.  occluded_voxels: edge of the
     cube that occlusion sets to 0 in one sequence, and its step; larger where the window has more than `most_cubes` of
@@ -37,7 +37,8 @@ def compare_methods(model, volume, lesion, *, n_samples, n_steps, occluded_voxel
         ("Occlusion", Occlusion, occlusion),
     ):
         found[name] = target.attribute(method(target), volume, **options)
-    found["Grad-CAM++"] = grad_cam(model, volume, lesion, layer=layer)[None]
+    for name, method in (("Grad-CAM++", grad_cam), ("HiResCAM", hires_cam)):
+        found[name] = method(model, volume, lesion, layer=layer)[None]
     return {name: values.cpu().numpy() for name, values in found.items()}
 
 
@@ -52,7 +53,7 @@ def correlate_methods(maps, regions):
     """Spearman's rho of every two methods over the voxels of a region: table region, method_a, method_b, rho.
 
     Of a voxel's magnitude, summed over sequences: the sign of a gradient and that of a gradient times an input are not
-    of the same thing, and Grad-CAM++ has one map for both sequences.  regions: (X, Y, Z) bool by name.
+    of the same thing, and Grad-CAM++ and HiResCAM have one map for both sequences.  regions: (X, Y, Z) bool by name.
     """
     rows = []
     for region, inside in regions.items():

@@ -12,7 +12,7 @@ from lib.saliency.gradients import smoothgrad
 from lib.saliency.scores import SCORES
 from lib.scans import is_whole, load_cut, save_cut
 
-METHODS = ["smoothgrad_max", "smoothgrad_mean", "grad_cam"]
+METHODS = ["smoothgrad_max", "smoothgrad_mean", "smoothgrad_few", "grad_cam"]
 
 
 def lesion_generator(*seed):
@@ -26,11 +26,15 @@ def numpy_generator(*seed):
 
 
 def lesion_maps(
-    model, image, lesion, *, n_samples, noise_fraction, layer, seed, identity, score="logit", activations=None
-):
-    """Maps of one lesion by method: "smoothgrad_max", "smoothgrad_mean" (2, X, Y, Z) and "grad_cam" (1, X, Y, Z).
+    model, image, lesion, *, n_samples, noise_fraction, layer, peak_voxels, seed, identity, score="logit",
+    activations=None,
+):  # fmt: skip
+    """Maps of one lesion by method: three of SmoothGrad, (2, X, Y, Z), and "grad_cam", (1, X, Y, Z).
 
-    image: (2, X, Y, Z) z-scored.  seed, identity: JSON-like items that name the noise of both SmoothGrad maps.
+    "smoothgrad_max", "smoothgrad_mean"; "smoothgrad_few" is the signed maximum over peak_voxels of its voxels, drawn at
+    random (all, if it has no more): a maximum over more voxels is larger, so peaks of lesions of different size are
+    compared over as many of each.
+    image: (2, X, Y, Z) z-scored.  seed, identity: JSON-like items that name the noise, and the voxels drawn.
     score: what is explained, one of `SCORES`; that of Spagnolo et al. 2024 is the logit of the lesion class.
     activations: of `layer_activations`, which the lesions of one scan share.
     Raises ValueError for an unknown score.
@@ -40,9 +44,11 @@ def lesion_maps(
     volume, options = torch.as_tensor(image)[None], {"score": SCORES[score]}
     cam = grad_cam(model, volume, lesion, layer=layer, activations=activations, **options)[None]
     options |= {"n_samples": n_samples, "noise_fraction": noise_fraction}
+    voxels, few = np.flatnonzero(lesion), np.zeros(lesion.shape, bool)
+    few.flat[numpy_generator(seed, *identity).permutation(voxels)[:peak_voxels]] = True
     maps = [
-        smoothgrad(model, volume, lesion, aggregate=name, generator=lesion_generator(seed, *identity), **options)
-        for name in ("max", "mean")
+        smoothgrad(model, volume, mask, aggregate=name, generator=lesion_generator(seed, *identity), **options)
+        for mask, name in ((lesion, "max"), (lesion, "mean"), (few, "max"))
     ]
     return {method: saliency.cpu().numpy() for method, saliency in zip(METHODS, [*maps, cam], strict=True)}
 

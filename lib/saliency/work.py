@@ -27,26 +27,28 @@ NO_MAPS = [
 
 
 def scan_instances(rows, scan, probability, predicted, annotated, *, apart_mm, seed):
-    """What is explained of one scan: its lesions, and two healthy volumes of the shape of each TP.
+    """What is explained of one scan: its lesions, and two healthy volumes of the shape of each that is to have them.
 
-    rows: of `lesions.lesion_table`, with scan.  probability, predicted, annotated: (X, Y, Z), the latter two label
-    images.  A healthy volume lies in white ("TN") or grey matter ("TN grey"), more than apart_mm from labelled voxels,
-    where seed, scan and label of the TP decide; it is left out where there is no room. Returns dicts of the columns of
-    the row, kind, where (flat indices of voxels) and mean_probability.
+    rows: of `lesions.lesion_table`, with scan, and healthy (bool): whether it has healthy volumes.  probability,
+    predicted, annotated: (X, Y, Z), the latter two label images.  A healthy volume lies in white ("TN") or grey matter
+    ("TN grey"), more than apart_mm from labelled voxels, where seed, scan and label decide; it is left out where there
+    is no room. It has the label of its lesion; those of FN are counted on from the last predicted one. Returns dicts of
+    the columns of the row but healthy, kind, where (flat indices of voxels) and mean_probability.
     """
     marked, found = (predicted > 0) | (annotated > 0), []
     away = ndimage.distance_transform_edt(~marked, sampling=scan.spacing_mm) > apart_mm
     white, grey = white_and_grey_matter(scan.image, scan.brain, marked)
     for row in rows.itertuples(index=False):
-        volumes, generator = (
-            {row.kind: instance_mask(row, predicted, annotated)},
-            numpy_generator(seed, row.scan, row.label),
-        )
-        if row.kind == "TP":
-            volumes |= healthy_volumes(volumes["TP"], {"TN": white & away, "TN grey": grey & away}, generator)
-        for kind, mask in volumes.items():
-            facts = {"kind": kind, "where": np.flatnonzero(mask), "mean_probability": probability[mask].mean()}
-            found.append(row._asdict() | facts)
+        facts, lesion = row._asdict(), instance_mask(row, predicted, annotated)
+        volumes = {(row.kind, row.label): lesion}
+        if facts.pop("healthy"):
+            label = row.label + (int(predicted.max()) if row.kind == "FN" else 0)
+            generator = numpy_generator(seed, row.scan, label)
+            healthy = healthy_volumes(lesion, {"TN": white & away, "TN grey": grey & away}, generator)
+            volumes |= {(kind, label): mask for kind, mask in healthy.items()}
+        for (kind, label), mask in volumes.items():
+            where = {"where": np.flatnonzero(mask), "mean_probability": probability[mask].mean()}
+            found.append(facts | {"kind": kind, "label": label} | where)
     return found
 
 
@@ -63,7 +65,7 @@ def explain_instances(item, *, weights, device, folder, edges_mm, settings):
     The lesions are of `find_instances`.  folder: where maps are kept, a folder a lesion; those that are there are read,
     if they were made from the same images, voxels, weights, settings and code.
     edges_mm: of the profile.  settings: of `lesion_maps`.  Adds mean_logit over the lesion, and whole_probability, the
-    mean of its softmax.
+    mean of its softmax. "smoothgrad_few" has no rows for a lesion of fewer voxels than it takes.
     """
     row, lesions = item
     scan, (model, description) = loaded_scan(row), loaded_network(weights, device)
@@ -81,6 +83,8 @@ def explain_instances(item, *, weights, device, folder, edges_mm, settings):
         name = map_name(lesion)
         kept = kept_folder(folder / name, made_from, lesion["where"].tolist())
         maps = saved_maps(kept, name, scan.affine, mask.shape, partial(compute, mask, lesion))
+        if mask.sum() < settings["peak_voxels"]:
+            del maps["smoothgrad_few"]
         logits = predict_lesion(model, volume, mask)
         facts = {name: value for name, value in lesion.items() if name != "where"}
         facts |= {"mean_logit": logits[:, 1].mean().item(), "whole_probability": logits.softmax(1)[:, 1].mean().item()}

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from lib.statistics.comparisons import clustered_tests, pairwise_tests
+from lib.statistics.intervals import bootstrap_mean
 
 KINDS = ("TP", "FP", "FN", "TN", "TN grey")  # TN: in white matter
 MEASURES = ("peak", "peak_positive", "peak_negative", "mean_inside", "mean_perilesional", "contrast")
@@ -23,6 +24,26 @@ def scale_scans(saliency):
     scale = ratio.groupby([one["method"], one["scan"]]).median().replace(0, np.nan).rename("scale")
     scaled = saliency.join(scale, on=["method", "scan"])
     return scaled.assign(**{name: scaled[name] / scaled["scale"] for name in MEASURES})
+
+
+def mean_by_kind(saliency, kinds, **resampling):
+    """What claims C3 and C4 say of TP, for every kind: means over lesions with 95 % intervals over patients.
+
+    saliency: table 04_saliency; of the signed-maximum map, mean_inside and mean_perilesional of FLAIR, and the absolute
+    peak of FLAIR less that of MPRAGE.  resampling: n_resamples and generator. Returns one row a kind and measure:
+    kind, measure, value, low, high, lesions, patients.
+    """
+    rows, tables = saliency[saliency["method"] == "smoothgrad_max"].set_index(["scan", "kind", "label"]), []
+    flair, mprage = (rows[rows["sequence"] == name] for name in ("FLAIR", "MPRAGE"))
+    columns = ["mean_inside", "mean_perilesional", "absolute peak, FLAIR - MPRAGE"]
+    flair = flair.assign(**{columns[-1]: flair["peak"].abs() - mprage["peak"].abs()})
+    for kind in kinds:
+        here = flair[flair.index.get_level_values("kind") == kind]
+        if len(here):
+            found = zip(("value", "low", "high"), bootstrap_mean(here, columns, **resampling), strict=True)
+            counts = {"lesions": len(here), "patients": here["subject"].nunique()}
+            tables.append(pd.DataFrame({"kind": kind, "measure": columns} | dict(found) | counts))
+    return pd.concat(tables) if tables else pd.DataFrame(columns=["kind", "measure", "value", "low", "high"])
 
 
 def compare_kinds(saliency, kinds, *, covariates, n_resamples, generator):

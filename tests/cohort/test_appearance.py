@@ -118,6 +118,36 @@ def test_a_patch_looks_like_the_whole_scan_it_is_cut_from(subjects):
             assert one.std() == pytest.approx(other.std(), rel=0.15)
 
 
+def test_patches_are_z_scored_by_the_scan_as_it_is_acquired(subjects):
+    """Blurred, in thick slices and noisy: against the whole scan of the same appearance, z-scored as scans are."""
+    ratios = []
+    for seed in range(12):
+        subject = subjects[seed % len(subjects)]
+        look = draw_appearance(subject, np.random.default_rng(seed), without=["distractors"])
+        look.blur_mm, look.slice_mm, look.slice_axis = np.array([1.5, 1.2]), np.array([6.0, 4.5]), seed % 3
+        look.shift_mm, look.noise = np.full(3, 0.7), np.array([0.05, 0.03])
+        whole = render(subject, look, np.random.default_rng(seed))
+        size = np.rint(0.8 * np.array(subject.shape)).astype(int)
+        start = (subject.shape - size) // 2
+        box = (slice(None), *map(slice, start, start + size))
+        patch, part = render_patch(subject, start, size, look, np.random.default_rng(seed)), whole[box]
+        ratios.append(
+            [
+                p[p != 0].std() / (w[w != 0].std() / all_of_it[all_of_it != 0].std())
+                for p, w, all_of_it in zip(patch, part, whole, strict=True)
+            ]
+        )
+    assert np.median(ratios, axis=0) == pytest.approx(
+        [1, 1], abs=0.03
+    )  # a patch may be drawn with a much brighter spot
+
+
+def test_a_patch_beside_the_brain_is_empty(subjects):
+    rng = np.random.default_rng(0)
+    patch = render_patch(subjects[0], (-4, -4, -4), (8, 8, 8), draw_appearance(subjects[0], rng), rng)
+    assert patch.shape == (2, 8, 8, 8) and not patch.any()
+
+
 def test_background_is_zero_and_brain_is_not(subjects):
     for seed in range(8):
         rng = np.random.default_rng(seed)

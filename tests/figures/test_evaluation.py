@@ -135,7 +135,7 @@ def test_detection_separates_counts_from_rates_and_marks_the_threshold(figures):
     _, middle, right = figures["detection"].axes
     assert [label.get_text() for label in middle.get_yticklabels()] == ["Dice", "FDR"]
     assert middle.get_title() == "TP 30"
-    assert lines(right)["chosen: 0.30"][:, 0].tolist() == [0.3, 0.3]
+    assert lines(right)["chosen: 0.3"][:, 0].tolist() == [0.3, 0.3]
     assert lines(right)["Dice"].tolist() == [[0.1, 0.4], [0.3, 0.5], [0.5, 0.6]]
 
 

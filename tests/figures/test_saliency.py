@@ -64,7 +64,8 @@ def clustered():
     for name in ("difference", "adjusted"):
         value = generator.normal(size=len(table))
         table = table.assign(**{name: value, f"{name}_low": value - 0.2, f"{name}_high": value + 0.2})
-    return table
+    few = table[table["measure"] == "peak"]
+    return pd.concat([table, few.assign(method="smoothgrad_few", difference=few["difference"] / 2)])
 
 
 def matched():
@@ -197,7 +198,7 @@ def test_insets_hold_what_lies_beyond_at_a_scale_of_its_own(figures):
 
 
 def test_orders_show_every_delta_with_its_interval_raw_and_scaled(figures):
-    table, axes = clustered(), figures["orders"].axes
+    table, axes = clustered().query("method == 'smoothgrad_max'"), figures["orders"].axes
     assert [ax.get_title() for ax in axes[::6]] == ["FLAIR\npeak", "MPRAGE\npeak"]
     for ax, (sequence, measure) in zip(axes, [(s, m) for s in ("FLAIR", "MPRAGE") for m in MEASURES], strict=True):
         here = table[(table["sequence"] == sequence) & (table["measure"] == measure)]
@@ -219,6 +220,8 @@ def test_proxy_shows_flair_peaks_and_each_estimate_of_the_difference(figures):
         np.testing.assert_array_equal(lines(size)[kind], here[["volume_mm3", "peak"]])
         np.testing.assert_array_equal(lines(probability)[kind], here[["mean_probability", "peak"]])
     raw = clustered().query("sequence == 'FLAIR' and measure == 'peak' and scaling == 'raw'")
+    few, raw = (raw[raw["method"] == name] for name in ("smoothgrad_few", "smoothgrad_max"))
+    np.testing.assert_array_equal(dots(forest, ESTIMATE_COLOURS["as many voxels of each"])[:, 0], few["difference"])
     np.testing.assert_array_equal(dots(forest, ESTIMATE_COLOURS["all lesions"])[:, 0], raw["difference"])
     np.testing.assert_array_equal(dots(forest, ESTIMATE_COLOURS["adjusted"])[:, 0], raw["adjusted"])
     for name in ("volume", "volume and probability"):

@@ -5,7 +5,14 @@ import pandas as pd
 import pytest
 from scipy import ndimage
 
-from lib.lesions.evaluation import best_threshold, detection_by_volume, metrics_table, threshold_curve, threshold_scores
+from lib.lesions.evaluation import (
+    THRESHOLDS,
+    best_threshold,
+    detection_by_volume,
+    metrics_table,
+    threshold_curve,
+    threshold_scores,
+)
 from lib.lesions.instances import label_instances, segment
 from lib.lesions.metrics import scan_metrics
 
@@ -17,9 +24,9 @@ def test_threshold_curve_is_the_mean_over_scans():
     probability[0, 0, :2] = 0.9
     probability[0, 0, 2:4] = 0.4
     cases = [(probability, annotation), (probability * 0, annotation * False)]  # the second is empty in both: 1
-    curve = threshold_curve(threshold_scores(*case) for case in cases)
-    dice = curve.set_index(curve["threshold"].round(2))["dice"]
-    assert dice[[0.3, 0.5, 0.8, 0.95]].tolist() == pytest.approx([1, (2 / 3 + 1) / 2, (2 / 3 + 1) / 2, (0 + 1) / 2])
+    curve = threshold_curve(threshold_scores(*case, ~annotation) for case in cases)
+    dice = curve["dice"][np.searchsorted(THRESHOLDS, [0.3, 0.45, 0.8, 0.95])]
+    assert dice.tolist() == pytest.approx([1, (2 / 3 + 1) / 2, (2 / 3 + 1) / 2, (0 + 1) / 2])
 
 
 def test_scores_are_those_of_the_segmentation_at_each_threshold():
@@ -28,15 +35,17 @@ def test_scores_are_those_of_the_segmentation_at_each_threshold():
     probability = ((probability - probability.min()) / np.ptp(probability)) ** 2
     annotation = probability + 0.2 * generator.random(probability.shape) > 0.55
     annotated = label_instances(annotation)
-    scores = threshold_scores(probability, annotation)
+    brain = generator.random(probability.shape) > 0.1
+    scores = threshold_scores(probability, annotation, brain)
     curve = threshold_curve([scores])
-    for j in (2, 5, 9, 13, 16, 18):
+    for j in (1, 7, 11, 13, 17, 23):
         threshold, outline = curve.loc[j, ["threshold", "outline"]]
         assert outline == min(threshold, 0.5)
         mask = segment(probability, threshold, outline)
-        expected = scan_metrics(mask, annotation) | {"tp": len(np.unique(annotated[mask & annotation]))}
+        expected = scan_metrics(mask, annotation, brain) | {"tp": len(np.unique(annotated[mask & annotation]))}
+        del expected["ndsc_whole_volume"]
         assert scores[j].tolist() == pytest.approx(list(expected.values()))
-    assert len(np.unique(scores[9:, 0])) > 3
+    assert len(np.unique(scores[12:, 0])) > 3
 
 
 def test_a_lesion_predicted_in_pieces_is_found_once():
@@ -44,13 +53,14 @@ def test_a_lesion_predicted_in_pieces_is_found_once():
     annotation[1:8, 2, 2] = True
     probability = np.where(annotation, 0.9, 0.0)
     probability[4, 2, 2] = 0.3
-    assert threshold_scores(probability, annotation)[[3, 16], 2:].tolist() == [[1, 0, 0]] * 2
+    at = np.searchsorted(THRESHOLDS, [0.2, 0.8])
+    assert threshold_scores(probability, annotation, annotation)[at, 2:].tolist() == [[1, 0, 0]] * 2
 
 
 def test_the_best_threshold_has_the_best_mean_of_dice_and_f1():
     curve = pd.DataFrame(
-        {"threshold": [0.3, 0.9, 0.5], "outline": [0.3, 0.5, 0.5], "dice": [0.4, 0.5, 0.3]}
-        | {"ndsc": [0.9, 0.6, 0.9], "f1": [0.5, 0.45, 0.6]}
+        {"threshold": [0.3, 0.9, 0.5, 0.99], "outline": [0.3, 0.5, 0.5, 0.5], "dice": [0.4, 0.5, 0.3, 0.1]}
+        | {"ndsc": [0.9, 0.6, 0.9, 0.1], "f1": [0.5, 0.45, 0.6, 0.1]}
     )
     assert best_threshold(curve) == {"threshold": 0.9, "outline": 0.5, "dice": 0.5, "ndsc": 0.6, "f1": 0.45}
 
@@ -60,23 +70,51 @@ def test_of_thresholds_as_good_to_three_decimals_the_highest_is_the_best():
     assert best_threshold(curve)["threshold"] == 0.7
 
 
+@pytest.mark.parametrize(("f1", "edge"), [([0.9, 0.5, 0.4], "0.3"), ([0.4, 0.5, 0.9], "0.9")])
+def test_a_best_threshold_at_an_edge_of_those_tried_warns(f1, edge):
+    with pytest.warns(UserWarning, match=f"the best threshold, {edge}, is at an edge .* 0.3 to 0.9"):
+        best_threshold(pd.DataFrame({"threshold": [0.3, 0.7, 0.9], "dice": 0.5, "f1": f1}))
+
+
+def test_a_threshold_between_saturated_probabilities_is_found():
+    """True lesions of 0.9999, false ones of 0.999: no threshold on a scale of probability up to 0.99 parts them."""
+    annotation = np.zeros((12, 5, 5), bool)
+    annotation[1, 2, 2] = annotation[4, 2, 2] = True
+    probability = np.where(annotation, 0.9999, 0.0)
+    probability[7, 2, 2] = probability[10, 2, 2] = 0.999
+    best = best_threshold(threshold_curve([threshold_scores(probability, annotation, ~annotation)]))
+    assert 0.999 < best["threshold"] <= 0.9999
+    assert (best["f1"], best["dice"], best["outline"]) == (1, 1, 0.5)
+
+
 def test_f1_is_of_the_lesions_of_all_scans_and_no_lesion_is_no_error():
     annotation = np.zeros((12, 6, 6), bool)
     annotation[1, 1, 1] = annotation[4, 1, 1] = annotation[7, 1, 1] = True
     probability = np.where(annotation, 0.9, 0.0)
     probability[7, 1, 1], probability[10, 1, 1] = 0.0, 0.9  # one missed, one false
     empty = np.zeros(annotation.shape)
-    curve = threshold_curve([threshold_scores(probability, annotation), threshold_scores(empty, empty)])
-    assert curve["f1"].iloc[[9, 18]].tolist() == pytest.approx([2 * 2 / (2 * 2 + 1 + 1), 0])
+    brain = ~annotation
+    curve = threshold_curve([threshold_scores(probability, annotation, brain), threshold_scores(empty, empty, brain)])
+    f1 = curve["f1"][np.searchsorted(THRESHOLDS, [0.5, 0.95])]
+    assert f1.tolist() == pytest.approx([2 * 2 / (2 * 2 + 1 + 1), 0])
 
 
 def test_metrics_are_means_of_scans_and_rates_of_summed_counts():
     scans = pd.DataFrame(
-        {"subject": ["a", "a", "b"], "dice": [0.2, 0.4, 0.9], "ndsc": [0.3, 0.5, 1.0]}
+        {"subject": ["a", "a", "b"], "dice": [0.2, 0.4, 0.9], "ndsc": [0.3, 0.5, 1.0], "ndsc_whole_volume": 0.8}
         | {"tp": [1, 2, 7], "fp": [1, 0, 4], "fn": [0, 5, 0]}
     )
     table = metrics_table(scans, n_resamples=200, generator=np.random.default_rng(0)).set_index("metric")
-    expected = {"Dice": 0.5, "nDSC": 0.6, "F1": 20 / 30, "TPR": 10 / 15, "PPV": 10 / 15, "FDR": 5 / 15, "FNR": 5 / 15}
+    expected = {
+        "Dice": 0.5,
+        "nDSC": 0.6,
+        "nDSC, whole volume": 0.8,
+        "F1": 20 / 30,
+        "TPR": 10 / 15,
+        "PPV": 10 / 15,
+        "FDR": 5 / 15,
+        "FNR": 5 / 15,
+    }
     for name, value in (expected | {"TP": 10, "FP": 5, "FN": 5}).items():
         assert table.loc[name, "value"] == pytest.approx(value)
         assert table.loc[name, "low"] <= value <= table.loc[name, "high"]

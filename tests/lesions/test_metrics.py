@@ -32,6 +32,20 @@ def test_normalised_dice_is_dice_at_the_reference_load(masks):
     assert normalised_dice(*masks, r=masks[1].mean()) == pytest.approx(dice(*masks))
 
 
+def test_normalised_dice_over_the_brain_does_not_depend_on_the_air_around_it():
+    """By hand: 3 TP, 2 FP, 1 FN and 1000 voxels of brain; air adds to V of the whole volume alone."""
+    prediction, annotation, brain = np.zeros((3, 10, 10, 20), bool)
+    brain[:, :, :10] = True
+    annotation[0, 0, :4] = prediction[0, 0, 1:4] = prediction[5, 5, :2] = True
+    k = 0.999 * 4 / (0.001 * (1000 - 4))
+    for air in (0, 30):
+        masks = [np.pad(mask, air) for mask in (prediction, annotation, brain)]
+        found = scan_metrics(*masks)
+        assert found["ndsc"] == pytest.approx(6 / (6 + k * 2 + 1))
+        k_whole = 0.999 * 4 / (0.001 * (masks[0].size - 4))
+        assert found["ndsc_whole_volume"] == pytest.approx(6 / (6 + k_whole * 2 + 1))
+
+
 def test_normalised_dice_does_not_depend_on_load_at_equal_rates():
     """Half of the lesion found and 1 % of the rest marked, at a load of 10 % and of 1 %."""
     scores = []
@@ -95,12 +109,13 @@ def test_scan_metrics_count_instances_of_each_side():
     prediction[10:16, 2, 2] = annotation[[10, 15], 2, 2] = True
     prediction[20, 2, 2] = True
     annotation[25, 2, 2] = True
-    metrics = scan_metrics(prediction, annotation)
+    metrics = scan_metrics(prediction, annotation, np.ones_like(annotation))
     assert (metrics["tp"], metrics["fp"], metrics["fn"]) == (4, 1, 1)
     assert metrics["dice"] == pytest.approx(2 * 5 / (10 + 9))
-    assert metrics["ndsc"] == normalised_dice(prediction, annotation)
+    assert metrics["ndsc"] == metrics["ndsc_whole_volume"] == normalised_dice(prediction, annotation)
 
 
 def test_scan_without_lesion_and_prediction_is_perfect():
     empty = np.zeros((3, 3, 3), bool)
-    assert scan_metrics(empty, empty) == {"dice": 1, "ndsc": 1, "tp": 0, "fp": 0, "fn": 0}
+    scores = {"dice": 1, "ndsc": 1, "ndsc_whole_volume": 1}
+    assert scan_metrics(empty, empty, ~empty) == scores | {"tp": 0, "fp": 0, "fn": 0}

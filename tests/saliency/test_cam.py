@@ -1,21 +1,87 @@
 import pytest
 import torch
-from literal import PLACES, SHAPE, block, literal_grad_cam, random_unet, relative_error, scan
+from literal import (
+    PLACES,
+    SHAPE,
+    block,
+    literal_grad_cam,
+    literal_hires_cam,
+    literal_layer,
+    random_unet,
+    relative_error,
+    scan,
+)
 from torch import nn
 
-from lib.exact.windows import find_window
-from lib.saliency.cam import grad_cam, layer_activations
+from lib.exact.windows import find_window, whole_logits
+from lib.saliency.cam import grad_cam, hires_cam, layer_activations
+from lib.saliency.scores import class_logit
+
+LAYER = "model.1.submodule.2.conv"
 
 
+@pytest.mark.parametrize(("method", "literal"), [(grad_cam, literal_grad_cam), (hires_cam, literal_hires_cam)])
 @pytest.mark.parametrize("shape", [SHAPE, (43, 38, 35)])
 @pytest.mark.parametrize("place", PLACES)
-def test_grad_cam_equals_the_equations_on_the_whole_volume(shape, place):
+def test_maps_equal_the_equations_on_the_whole_volume(method, literal, shape, place):
     model, volume, lesion = random_unet().eval(), scan(shape), block(shape, PLACES[place])
-    coarse = literal_grad_cam(model, volume, lesion, "model.1.submodule.2.conv").float()
-    actual = grad_cam(model, volume, lesion)
+    coarse = literal(model, volume, lesion, LAYER).float()
+    actual = method(model, volume, lesion)
     even = tuple(slice(-(-size // 2)) for size in shape)
     assert relative_error(actual[::2, ::2, ::2], coarse[even]) < 1e-5
     torch.testing.assert_close(actual[1:-1:2], (actual[:-2:2] + actual[2::2]) / 2)
+
+
+class Bright(nn.Module):
+    """Positive features of which one channel alone makes the logit: its closed form is known."""
+
+    def __init__(self, after):
+        super().__init__()
+        self.features, self.after = nn.Conv3d(2, 2, 1, bias=False), after
+        nn.init.constant_(self.features.weight, 1.0)
+
+    def forward(self, x):
+        return self.after(self.features(x))
+
+
+def linear_head():
+    torch.manual_seed(1)
+    return nn.Conv3d(2, 2, 3, padding=1, bias=False)
+
+
+@pytest.mark.parametrize(
+    "after",
+    [linear_head(), nn.Sequential(linear_head(), nn.PReLU(init=0.2), linear_head(), nn.ReLU(), linear_head())],
+    ids=["linear", "PReLU and ReLU"],
+)
+def test_hires_cam_sums_to_the_mean_logit_where_nothing_is_added_after_the_layer(after):
+    model, volume, lesion = Bright(after).eval(), scan(), block(SHAPE, PLACES["middle"])
+    logits = whole_logits(model, volume)[0, 1][torch.from_numpy(lesion)]
+    assert hires_cam(model, volume, lesion, layer="features").sum() == pytest.approx(logits.mean().item(), rel=1e-4)
+
+
+def test_hires_cam_of_a_coarse_layer_sums_over_its_positions():
+    model = nn.Sequential(nn.Conv3d(2, 3, 3, 2, 1), nn.ConvTranspose3d(3, 2, 2, 2, bias=False)).eval()
+    volume, lesion = scan(), block(SHAPE, PLACES["middle"])
+    mean = whole_logits(model, volume)[0, 1][torch.from_numpy(lesion)].mean().item()
+    found = hires_cam(model, volume, lesion, layer="0")
+    assert found[::2, ::2, ::2].sum() == pytest.approx(mean, rel=1e-4)
+
+
+def test_hires_cam_carries_the_gradient_and_grad_cam_does_not():
+    """With positive features of a large sum, Grad-CAM++ is the sum of A / S over features of a positive gradient."""
+    model, volume, lesion = Bright(linear_head()).eval(), scan().abs(), block(SHAPE, PLACES["middle"])
+
+    def tenfold(logits):
+        return 10 * class_logit(logits)
+
+    for method, ratio in ((grad_cam, 1), (hires_cam, 10)):
+        once, ten_times = (method(model, volume, lesion, layer="features", score=s) for s in (class_logit, tenfold))
+        assert relative_error(ten_times, ratio * once) < 0.01
+    activations, g = literal_layer(model, volume, lesion, "features")
+    shares = activations / activations.sum((2, 3, 4), keepdim=True)
+    expected = torch.where(g > 0, shares, 0).sum(1)[0].float()
+    assert relative_error(grad_cam(model, volume, lesion, layer="features"), expected) < 0.01
 
 
 def test_lesions_of_a_scan_share_activations_and_keep_their_maps():

@@ -6,7 +6,7 @@ import torch
 from literal import SHAPE, block, generator, random_unet, scan
 
 from lib.exact.windows import find_window
-from lib.saliency.cam import grad_cam
+from lib.saliency.cam import grad_cam, hires_cam
 from lib.saliency.comparison import compare_methods, correlate_methods, measure_concentration
 from lib.saliency.gradients import smoothgrad
 from lib.saliency.maps import lesion_generator
@@ -22,9 +22,13 @@ def test_every_method_explains_the_lesion_with_the_settings_given():
     options = {"n_samples": 2, "generator": lesion_generator(0, "a")}
     np.testing.assert_allclose(maps["SmoothGrad max"], smoothgrad(model, scan(), LESION, **options).numpy())
     np.testing.assert_allclose(maps["Grad-CAM++"][0], grad_cam(model, scan(), LESION, layer=layer).numpy())
+    np.testing.assert_allclose(maps["HiResCAM"][0], hires_cam(model, scan(), LESION, layer=layer).numpy())
     # integrated gradients and DeepLift share out the same score
     assert maps["DeepLift"].sum() == pytest.approx(maps["Integrated gradients"].sum(), rel=0.02)
-    assert {name: len(values) for name, values in maps.items()} == dict.fromkeys(maps, 2) | {"Grad-CAM++": 1}
+    assert {name: len(values) for name, values in maps.items()} == dict.fromkeys(maps, 2) | {
+        "Grad-CAM++": 1,
+        "HiResCAM": 1,
+    }
     start = find_window(model, LESION, SHAPE).start
     cube, larger = (maps["Occlusion"][(1, *(slice(at, at + edge) for at in start))] for edge in (9, 10))
     assert np.ptp(cube) == 0 < np.ptp(larger)

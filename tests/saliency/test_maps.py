@@ -1,5 +1,7 @@
 """Maps of lesions, the noise they are drawn with, and the files they are kept in."""
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from lib.saliency.gradients import smoothgrad
 from lib.saliency.maps import METHODS, lesion_generator, lesion_maps, map_name, peak_saliency, saved_maps
 
 SHAPE = (24, 24, 24)
-SETTINGS = {"n_samples": 2, "noise_fraction": 0.05, "layer": "model.1.submodule.2.conv", "seed": 3}
+SETTINGS = {"n_samples": 2, "noise_fraction": 0.05, "layer": "model.1.submodule.2.conv", "peak_voxels": 2, "seed": 3}
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +42,20 @@ def test_the_noise_depends_on_seed_and_lesion_alone(model, image, lesion):
     for method in METHODS:
         np.testing.assert_array_equal(first[method], again[method])
     assert not np.array_equal(first["smoothgrad_max"], other["smoothgrad_max"])
+
+
+def test_few_voxels_give_the_signed_maximum_over_as_many_of_the_lesion(model, image, lesion):
+    found = lesion_maps(model, image, lesion, **SETTINGS, identity=["a"])["smoothgrad_few"]
+    candidates, voxels = [], np.argwhere(lesion)
+    for pair in combinations(voxels, 2):
+        few = np.zeros_like(lesion)
+        few[tuple(np.transpose(pair))] = True
+        generator = lesion_generator(SETTINGS["seed"], "a")
+        volume = torch.as_tensor(image)[None]
+        candidates.append(smoothgrad(model, volume, few, n_samples=2, generator=generator).numpy())
+    assert sum(np.array_equal(found, one) for one in candidates) == 1
+    all_of_them = lesion_maps(model, image, lesion, **SETTINGS | {"peak_voxels": 9}, identity=["a"])
+    np.testing.assert_array_equal(all_of_them["smoothgrad_few"], all_of_them["smoothgrad_max"])
 
 
 class Flipped(torch.nn.Module):

@@ -84,7 +84,16 @@ def test_maps_made_from_other_inputs_are_those_of_a_clean_folder(work, tmp_path,
     assert not after["peak"].equals(before["peak"])
 
 
-def test_healthy_volumes_of_a_true_positive_have_its_shape_and_lie_apart_in_their_tissue():
+def test_a_lesion_of_fewer_voxels_than_the_peak_takes_has_no_peak_of_as_many(work, tmp_path):
+    explain, items = work["explain instances"]
+    row, (lesion, *_) = items[0]
+    for peak_voxels, expected in ((len(lesion["where"]), 1), (len(lesion["where"]) + 1, 0)):
+        settings = SETTINGS | {"peak_voxels": peak_voxels}
+        numbers, _ = explain((row, [lesion]), settings=settings, folder=tmp_path)
+        assert numbers.query("sequence == 'FLAIR'")["method"].eq("smoothgrad_few").sum() == expected
+
+
+def test_healthy_volumes_have_the_shape_of_their_lesion_and_lie_apart_in_their_tissue():
     centre = np.linalg.norm(np.indices((64, 64, 64)) - 31.5, axis=0)
     brain, white = centre < 28, centre < 17
     mprage = np.select([white, centre < 24], [1.0, 0.0], -2.0) + np.random.default_rng(0).normal(0, 0.1, brain.shape)
@@ -92,15 +101,20 @@ def test_healthy_volumes_of_a_true_positive_have_its_shape_and_lie_apart_in_thei
     predicted, annotated = np.zeros((2, 64, 64, 64), np.int32)
     predicted[30:33, 30, 30:32], annotated[30:32, 30, 30:32], annotated[40, 40, 40:42] = 1, 1, 2
     scan = Scan("sub-1", image, brain, annotated > 0, np.eye(4))
-    rows = pd.DataFrame({"scan": "sub-1", "label": [1, 2], "kind": ["TP", "FN"]})
+    rows = pd.DataFrame(
+        {"scan": "sub-1", "label": [1, 2, 2], "kind": ["TP", "FN", "FN"], "healthy": [True, True, False]}
+    )
     probability = np.where(predicted, 0.9, 0.1)
     found = scan_instances(rows, scan, probability, predicted, annotated, apart_mm=4, seed=0)
-    assert [one["kind"] for one in found] == ["TP", "TN", "TN grey", "FN"]
-    assert [one["label"] for one in found] == [1, 1, 1, 2]
-    assert [one["mean_probability"] for one in found] == pytest.approx([0.9, 0.1, 0.1, 0.1])
+    assert [one["kind"] for one in found] == ["TP", "TN", "TN grey"] + ["FN", "TN", "TN grey"] + ["FN"]
+    assert [one["label"] for one in found] == [1, 1, 1] + [2, 3, 3] + [2]  # of one predicted lesion, and then of FN
+    assert [one["mean_probability"] for one in found] == pytest.approx([0.9] + [0.1] * 6)
+    assert not any("healthy" in one for one in found)
     places = [np.argwhere(np.isin(np.arange(brain.size), one["where"]).reshape(brain.shape)) for one in found]
     marked = np.argwhere((predicted > 0) | (annotated > 0))
-    for place, tissue in zip(places[1:3], (white, brain & ~white), strict=True):
-        np.testing.assert_array_equal(place - place[0], places[0] - places[0][0])
+    healthy = [(places[0], place, tissue) for place, tissue in zip(places[1:3], (white, brain & ~white), strict=True)]
+    healthy += [(places[3], place, tissue) for place, tissue in zip(places[4:6], (white, brain & ~white), strict=True)]
+    for lesion, place, tissue in healthy:
+        np.testing.assert_array_equal(place - place[0], lesion - lesion[0])
         assert tissue[tuple(place.T)].all()
         assert np.linalg.norm(place[:, None] - marked, axis=2).min() > 4

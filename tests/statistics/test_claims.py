@@ -1,11 +1,14 @@
 """The claims ledger: measures read from the tables of a run, judged by a rule that does not know them."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import mannwhitneyu
 
 from lib.provenance import ROOT
+from lib.statistics.checks import checks
 from lib.statistics.claims import CLAIMS, NEGATIVE, POSITIVE, holds, ledger, markdown
 
 
@@ -30,7 +33,8 @@ def saliency(kinds, flair, mprage, inside=1.0, around=-0.5):
                         )
                     )
     names = ["subject", "scan", "label", "kind", "sequence", "peak", "mean_inside", "mean_perilesional"]
-    return pd.DataFrame(rows, columns=names).assign(method="smoothgrad_max")
+    table = pd.DataFrame(rows, columns=names)
+    return pd.concat([table.assign(method=method) for method in ("smoothgrad_max", "smoothgrad_few")])
 
 
 def tables(**changes):
@@ -38,6 +42,7 @@ def tables(**changes):
     rates = {
         "Dice": 0.6,
         "nDSC": 0.71,
+        "nDSC, whole volume": 0.9,
         "F1": 0.7,
         "TPR": 0.79,
         "PPV": 0.63,
@@ -196,6 +201,29 @@ def test_measures_say_what_the_tables_say():
     assert "mean score, rest air 20 mm (19 to 21)" in rows["text"].tolist()
 
 
+def test_the_order_of_kinds_is_judged_over_as_many_voxels_of_each_lesion():
+    """TP that are only larger: their peaks over all voxels are the highest, over as many voxels they are not."""
+    given = tables()["04_saliency"]
+    few = (given["method"] == "smoothgrad_few") & (given["kind"] == "TP") & (given["sequence"] == "FLAIR")
+    rows = ledger(tables(**{"04_saliency": given.assign(peak=given["peak"].where(~few, 1.0))}).__getitem__)
+    rows = rows.set_index("measure")
+    assert rows.loc["TP over FP", ["value", "verdict"]].tolist() == [-1, "not reproduced"]
+    assert rows.loc["TP over FP, all voxels", "value"] == 1
+    assert np.isnan(rows.loc["TP over FP, all voxels", "expected_low"])
+
+
+def test_other_kinds_are_told_beside_true_positives():
+    rows = ledger(tables().__getitem__).set_index("measure")
+    step = 0.01 * np.mean([label + patient for label in range(3) for patient in range(6)])
+    inside, around = f"{1 + step:.2f}", f"{-0.5 - step:.2f}"
+    assert rows.loc["mean inside", "effect"] == f"FP {inside}, FN {inside}, TN {inside}"
+    assert rows.loc["mean up to 3 mm outside", "effect"] == f"FP {around}, FN {around}, TN {around}"
+    mprage = np.mean([abs(-0.5 + 0.01 * (label + patient)) for label in range(3) for patient in range(6)])
+    others = ", ".join(f"{k} {level + step - mprage:.2f}" for k, level in (("FP", 3), ("FN", 2), ("TN", 1)))
+    found = rows.loc["absolute peak, FLAIR - MPRAGE", "text"]
+    assert found.endswith(f", larger in FLAIR in 18 of 18 lesions, {others}")
+
+
 def test_a_cell_of_the_table_holds_at_most_six_numbers():
     assert ledger(tables().__getitem__).groupby("claim").size().max() <= 6
 
@@ -210,5 +238,11 @@ def test_the_readme_shows_the_committed_default_run():
     folder = ROOT / "figures" / "demo"
     if not (folder / "claims.csv").exists():
         pytest.skip("needs figures/demo of `make paper`")
-    table = ledger(lambda name: pd.read_csv(folder / f"{name}.csv", dtype={"subject": str}))
-    assert markdown(table, "figures/demo/") in (ROOT / "README.md").read_text()
+
+    def read(name):
+        return pd.read_csv(folder / f"{name}.csv", dtype={"subject": str})
+
+    text = (ROOT / "README.md").read_text()
+    n_samples = json.loads((folder / "04_saliency.json").read_text())["parameters"]["n_samples"]
+    assert markdown(ledger(read), "figures/demo/") in text
+    assert checks(read, n_samples, "figures/demo/") in text

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from lib.statistics.comparisons import clustered_tests, pairwise_tests
-from lib.statistics.kinds import MEASURES, NAMES, compare_kinds, order_kinds, scale_scans
+from lib.statistics.kinds import MEASURES, NAMES, compare_kinds, mean_by_kind, order_kinds, scale_scans
 
 LEVEL = {"TP": 4.0, "FP": 3.0, "FN": 2.0}
 
@@ -29,6 +29,21 @@ def saliency(gain, counts, noise=0.0):
 
 GAIN = {"one": 1.0, "two": 3.0, "three": 0.2}
 UNLIKE = {"one": {"TP": 5, "FP": 1}, "two": {"FN": 4, "FP": 3}, "three": {"TP": 2, "FN": 6}}
+
+
+def test_means_by_kind_are_those_of_the_lesions_and_of_their_two_sequences():
+    table = saliency(GAIN, UNLIKE, noise=0.1)
+    found = mean_by_kind(table, ["TP", "FN", "TN"], n_resamples=50, generator=np.random.default_rng(0))
+    value = found.set_index(["kind", "measure"])["value"]
+    for kind in ("TP", "FN"):
+        rows = table[(table["method"] == "smoothgrad_max") & (table["kind"] == kind)]
+        flair, mprage = (rows.loc[rows["sequence"] == name, "peak"].abs().to_numpy() for name in ("FLAIR", "MPRAGE"))
+        assert value[kind, "absolute peak, FLAIR - MPRAGE"] == pytest.approx((flair - mprage).mean())
+        assert value[kind, "mean_inside"] == pytest.approx(rows.loc[rows["sequence"] == "FLAIR", "mean_inside"].mean())
+    assert set(found["kind"]) == {"TP", "FN"}
+    counts = found.drop_duplicates("kind")[["lesions", "patients"]]
+    assert counts.to_numpy().tolist() == [[7, 2], [10, 2]]
+    assert mean_by_kind(table.iloc[:0], ["TP"], generator=np.random.default_rng(0)).empty
 
 
 def test_scaling_takes_the_gain_of_a_scan_away_whatever_kinds_it_has():
