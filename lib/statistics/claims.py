@@ -94,13 +94,21 @@ def synthetic_lesions(read):
 
 
 def context_radius(read):
-    """Judged by the paper's fill in mm; with other fills, and in the paper's dilations, it is only reported."""
-    plateau, measures = read("06_plateau").rename(columns={"step95": "value"}), []
+    """Judged by where the curve first reaches 95 % of its plateau, with the paper's fill in mm; with other fills, and in
+    the paper's dilations, it is only reported. Where the curve falls again after that, it is for what is shown there, and
+    where that ends is said beside: it is not how much tissue is needed."""
+    plateau, measures = read("06_plateau"), []
+    plateau = plateau.rename(columns={"first": "value", "low_first": "low", "high_first": "high"})
     for row in plateau[(plateau["fill"] == "mean") | (plateau["curve"] == "score")].itertuples():
         name = {"fraction": "detected lesions", "score": "mean score"}[row.curve]
         name += "" if row.fill == "mean" else f", rest {row.fill}"
         unit = "mm" if row.growth == "euclidean" else "dilations"
-        measures.append(_of_row(row, name, unit=unit, digits=0))
+        said = ["no variation"] if np.isnan(row.value) else []
+        said += ["at most, being the smallest tried"] if row.value == row.smallest else []
+        if np.isfinite(row.dip):
+            last = f"for good from {row.last:g}" if np.isfinite(row.last) else "not reached for good"
+            said += [f"falls again to {row.dip:.2f} at {row.dip_at:g}", last]
+        measures.append(_of_row(row, name, unit=unit, digits=0, effect=", ".join(said)))
     return measures
 
 
