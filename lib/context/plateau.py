@@ -36,7 +36,7 @@ def overall_plateaus(responses, *, n_resamples, generator):
     return pd.DataFrame(rows, columns=PLATEAU)
 
 
-def lesion_plateaus(responses, fills=()):
+def lesion_plateaus(responses, fills):
     """Radii in mm at which the score of each lesion first reaches 95 % of its plateau, with each fill.
 
     responses: as of `overall_plateaus`.  fills: beside the mean. Returns rows subject, scan, label, radius95_mm and
