@@ -57,11 +57,11 @@ scans_used = 8  # test scans, one a patient
 sites_per_scan = 4  # in each kind of surroundings
 margin_mm = 6.0  # of white matter around a site deep in it
 diameters_mm = [3.0, 4.0, 5.0, 6.0, 8.0]
-contrasts = [0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0]  # z-scores: added in FLAIR, subtracted in MPRAGE
+contrasts = [0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0]  # z-scores: added in FLAIR, subtracted in MPRAGE
 surroundings = ["beside cortex", "beside ventricle"]  # compared with deep white matter
 compared_diameter_mm = 5.0  # at this diameter
 explained_diameters_mm = [3.0, 5.0]  # saliency is computed for insertions of these diameters
-explained_every = 3  # for every third contrast
+explained_every = 4  # for every fourth contrast
 explained_sites = 1  # and at this many sites a scan
 changed_lesions = 16  # detected lesions that are changed
 min_volume_mm3 = 10.0  # of a lesion that is changed
@@ -144,7 +144,8 @@ table.pivot_table("detected", ["surroundings", "sequences", "diameter_mm"], "con
 # ## How much contrast, how large
 # Detection against contrast: a logistic curve for each diameter, sequence and surroundings, with a guess and a lapse rate of at most 0.1, fitted by maximum
 # likelihood. Its 50 % point has a patient-bootstrap 95 % interval; it is infinite where one half is not reached at any contrast that was
-# tried. The same against diameter at a given contrast: the smallest lesion that is found.
+# tried. Where fewer than two contrasts lie on the rise of the curve, it is known only between which two of them one half is found,
+# `bracket_low` and `bracket_high`, and the interval counts these ends. The same against diameter at a given contrast: the smallest lesion that is found.
 
 # %%
 refits = {"n_resamples": n_refits, "generator": generator}
@@ -156,14 +157,14 @@ curves.loc[:, :"high"].assign(deviance_explained=curves["deviance_explained"]).r
 deep = insertions[(insertions["surroundings"] == DEEP) & (insertions["contrast"] > 0)]
 smallest = psychometric_table(deep, "diameter_mm", ["sequences", "contrast"], **refits)
 smallest = run.save_table(smallest.rename(columns={"level50": "diameter50_mm"}), "smallest")
-smallest[["sequences", "contrast", "n", "diameter50_mm", "low", "high", "deviance_explained"]].round(2)
+smallest.loc[:, :"high"].assign(deviance_explained=smallest["deviance_explained"]).round(2)
 
 # %% [markdown]
 # **Figure.** Psychometric curves. a-c: detected share of inserted lesions against their contrast, by diameter, deep in white matter; d-f: by
 # surroundings, at one diameter. Points: share with its patient-bootstrap 95 % interval; lines: fitted curves; dotted: median contrast of the
 # annotated lesions. g: contrast at which one half is detected, against diameter; h: diameter at which one half is detected, against contrast; i: contrast
-# by surroundings; each with its 95 % interval. An arrow up: one half is not reached in the range that was tried; down: more than one half is found in
-# all of it. n: lesions at each contrast, of as many patients as the table above says. Bears on claim C6.
+# by surroundings; each with its 95 % interval. Open: known only between two contrasts or diameters. An arrow up: one half is not reached in the range
+# that was tried; down: more than one half is found in all of it. n: lesions at each contrast, of as many patients as the table above says. Bears on claim C6.
 
 # %%
 median = {"FLAIR": contrast["flair"].median(), "MPRAGE": -contrast["mprage"].median()}

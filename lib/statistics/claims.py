@@ -88,7 +88,15 @@ def synthetic_lesions(read):
         "share still found, moved to grey matter - unchanged": "moved to grey matter - none",
     }
     return [
-        _of_row(row, f"{row.sequences} contrast that finds half of {size:g} mm lesions", unit="z-scores", digits=1)
+        _of_row(
+            row,
+            f"{row.sequences} contrast that finds half of {size:g} mm lesions",
+            unit="z-scores",
+            digits=2,
+            effect=f"between {row.bracket_low:g} and {row.bracket_high:g}"
+            if row.bracket_low < row.bracket_high
+            else "",
+        )
         for row in halves.itertuples()
     ] + [_of_row(effects.loc[effect], name) for name, effect in shares.items()]
 
