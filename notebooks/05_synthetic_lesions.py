@@ -15,7 +15,8 @@
 #
 # What does the network need to see? Artificial lesions of several sizes and contrasts are inserted into healthy white matter, in FLAIR only,
 # in MPRAGE only, or in both, deep in it or beside cortex and ventricles; and detected lesions are changed: their contrast is taken away in one
-# sequence or both, exchanged between the sequences, or they are moved next to grey matter. Bears on claim C6 of the paper.
+# sequence or both, exchanged between the sequences, or they are moved next to grey matter; the same is done to missed lesions and to healthy tissue.
+# Bears on claim C6 of the paper.
 #
 # **Reads** scans (notebook 1), weights (notebook 2, or those given), the lesion table and maps (notebook 3).
 # **Writes** tables of detection, score and saliency for every condition, of the contrast and the size at which one half is detected, and figures.
@@ -64,6 +65,7 @@ explained_diameters_mm = [3.0, 5.0]  # saliency is computed for insertions of th
 explained_every = 4  # for every fourth contrast
 explained_sites = 1  # and at this many sites a scan
 changed_lesions = 16  # detected lesions that are changed
+compared_lesions = 8  # missed lesions that are changed in the same way, and as many healthy volumes
 min_volume_mm3 = 10.0  # of a lesion that is changed
 max_volume_mm3 = 80.0
 max_voxels = 2000  # lesions with more are named and left out: the time goes with the voxels
@@ -196,16 +198,21 @@ run.save_figure(plot_synthetic_panels(cases), "inserted")
 
 # %% [markdown]
 # ## Changes
-# Detected lesions lose their contrast in FLAIR, in MPRAGE or in both (healthy white matter is put in its place), have the contrasts of FLAIR
-# and MPRAGE exchanged, or are moved next to grey matter.
+# Detected lesions (TP) lose their contrast in FLAIR, in MPRAGE or in both (healthy white matter is put in its place), have the contrasts of FLAIR
+# and MPRAGE exchanged, or are moved next to grey matter. They are detected before, so that detection can only be lost. Beside them the same is done to
+# missed lesions (FN), and to healthy white matter in the shape of a TP (TN): of these none is detected before, and what is found after is made by
+# the change.
 
 # %%
 found = run.table("03_lesions")
-selected = select_lesions(
-    found[(found["kind"] == "TP") & found["scan"].isin(used.index)], n_per_kind=changed_lesions,
-    min_volume_mm3=min_volume_mm3, max_volume_mm3=max_volume_mm3, max_voxels=max_voxels, generator=generator,
-)  # fmt: skip
-selected["volume_mm3"].describe().round(1)
+found = found[found["scan"].isin(used.index)]
+limits = {"min_volume_mm3": min_volume_mm3, "max_volume_mm3": max_volume_mm3, "generator": generator}
+limits |= {"max_voxels": max_voxels}
+detected = select_lesions(found[found["kind"] == "TP"], n_per_kind=changed_lesions, **limits)
+missed = select_lesions(found[found["kind"] == "FN"], n_per_kind=compared_lesions, **limits)
+healthy = select_lesions(detected, n_per_kind=compared_lesions, **limits).assign(kind="TN")
+selected = pd.concat([detected, missed, healthy]).sort_values("scan", kind="stable")
+selected.groupby("kind")["volume_mm3"].describe().round(1)
 
 # %%
 change = partial(predict_changes, path=run.map, **network, threshold=threshold, noise=noise, seed=seed)
@@ -213,22 +220,23 @@ found = group_by_scan(selected.to_dict("records"), rows)
 changes = [table for table in compute_each(change, found, scheduler=scheduler, desc="changing") if len(table)]
 changes = pd.concat(changes or [NO_CHANGES], ignore_index=True)
 left_out = len(selected) - (changes["change"] == "none").sum()
-print(f"{left_out} lesions left out: no healthy white matter nearby")
+print(f"{left_out} left out: no healthy white matter nearby, or no room in it for the shape of a TP")
 
 # %%
 run.save_table(changes, "changes")
-changes.groupby("change")[["detected", "score", "peak_flair", "peak_mprage"]].mean().round(3)
+changes.groupby(["kind", "change"])[["detected", "score", "peak_flair", "peak_mprage"]].mean().round(3)
 
 # %% [markdown]
-# What decides detection: differences of the detected share between sequences, surroundings and changes, the numbers by which claim C6 is judged.
+# What decides detection: differences of the detected share between sequences, surroundings and changes. Claim C6 is judged by those of inserted lesions
+# and TP; FN and TN stand beside.
 
 # %%
 effects = effects_table(insertions, changes, n_resamples=n_resamples, generator=generator)
 run.save_table(effects, "effects").round(2)
 
 # %% [markdown]
-# **Figure.** Detection, score and peak saliency of detected lesions after each change; grey: each lesion, black: mean with its
-# patient-bootstrap 95 % interval. Lesions here were all detected before, so unchanged ones have no interval. Bears on claim C6.
+# **Figure.** Detection (a), score (b) and peak saliency (c, d; TP alone) after each change: means of TP, FN and TN with their
+# patient-bootstrap 95 % intervals; grey: each TP. Unchanged TP are all detected and unchanged FN are not, so these have no interval. Bears on claim C6.
 
 # %%
 run.save_figure(plot_changes(changes, generator), "changes")
@@ -237,11 +245,11 @@ run.save_figure(plot_changes(changes, generator), "changes")
 # **Figure.** One of these lesions (of median volume), unchanged and after each change, with the network's score.
 
 # %%
-each = changes[changes["change"] == "none"].sort_values("volume_mm3", kind="stable")
+each = changes.query("change == 'none' and kind == 'TP'").sort_values("volume_mm3", kind="stable")
 cases = []
 for middle in each.iloc[len(each) // 2 : len(each) // 2 + 1].to_dict("records"):  # none, if no lesion was changed
     ((_, changed),) = change_lesions((rows[middle["scan"]], [middle]), path=run.map, seed=seed)
-    scores = changes[(changes["scan"] == middle["scan"]) & (changes["label"] == middle["label"])]
+    scores = changes.merge(pd.DataFrame([middle])[["scan", "kind", "label"]])
     scores, spacing = scores.set_index("change")["score"], load(middle["scan"]).spacing_mm
     cases += [
         {"image": image, "mask": mask, "score": scores[change], "spacing_mm": spacing, "title": change}

@@ -76,29 +76,26 @@ def order_of_kinds(read):
 
 
 def synthetic_lesions(read):
-    curves, effects = read("05_psychometric"), read("05_effects").set_index("effect")
+    curves, effects = read("05_psychometric"), read("05_effects").set_index(["effect", "kind"])
     deep = curves["surroundings"] == "deep white matter"
     size = (curves if deep.all() else curves[~deep])["diameter_mm"].max()
     halves = curves[deep & (curves["diameter_mm"] == size) & (curves["sequences"] != "both")]
     halves = halves.rename(columns={"contrast50": "value", "n": "lesions"})
     shares = {
-        "share found, inserted in FLAIR only - MPRAGE only": "FLAIR - MPRAGE",
-        "share found, deep in white matter - beside cortex": "deep white matter - beside cortex",
-        "share still found, FLAIR removed - MPRAGE removed": "FLAIR removed - MPRAGE removed",
-        "share still found, moved to grey matter - unchanged": "moved to grey matter - none",
+        "share found, inserted in FLAIR only - MPRAGE only": ("FLAIR - MPRAGE", "inserted"),
+        "share found, deep in white matter - beside cortex": ("deep white matter - beside cortex", "inserted"),
+        "share still found, FLAIR removed - MPRAGE removed": ("FLAIR removed - MPRAGE removed", "TP"),
+        "share still found, moved to grey matter - unchanged": ("moved to grey matter - none", "TP"),
     }
-    return [
-        _of_row(
-            row,
-            f"{row.sequences} contrast that finds half of {size:g} mm lesions",
-            unit="z-scores",
-            digits=2,
-            effect=f"between {row.bracket_low:g} and {row.bracket_high:g}"
-            if row.bracket_low < row.bracket_high
-            else "",
-        )
-        for row in halves.itertuples()
-    ] + [_of_row(effects.loc[effect], name) for name, effect in shares.items()]
+    measures = []
+    for row in halves.itertuples():
+        between = f"between {row.bracket_low:g} and {row.bracket_high:g}" if row.bracket_low < row.bracket_high else ""
+        name = f"{row.sequences} contrast that finds half of {size:g} mm lesions"
+        measures.append(_of_row(row, name, unit="z-scores", effect=between))
+    for name, (effect, kind) in shares.items():
+        beside = [f"{other} {effects.loc[(effect, other), 'value']:z.2f}" for other in ("FN", "TN") if kind == "TP"]
+        measures.append(_of_row(effects.loc[(effect, kind)], name, effect=", ".join(beside)))
+    return measures
 
 
 def context_radius(read):
