@@ -72,7 +72,7 @@ scans = run.scans().set_index("scan", drop=False).to_dict("index")
 
 # %% [markdown]
 # ## Lesions
-# True positives: lesions that the network detects with all tissue shown. The detected share therefore ends at 1 whatever the tissue does, and a lesion that
+# True positives: lesions that the network detects with all tissue shown. The detected share therefore ends near 1 whatever the tissue does, and a lesion that
 # is missed *because* of its surroundings is not among them. Most true positives are detected with a probability that is saturated, and
 # hiding tissue seldom loses them; so lesions are drawn evenly over the logit of their peak probability, which decides detection, from those
 # that are just detected to the surest: means are over this choice, not over all true positives. With volumes of 91 to 119 mm³ and all lesions taken (`PROFILE=paper`) the choice is the paper's.
