@@ -6,7 +6,8 @@ import pytest
 from scipy.stats import mannwhitneyu
 
 from lib.provenance import ROOT
-from lib.statistics.claims import CLAIMS, NEGATIVE, POSITIVE, holds, ledger, markdown
+from lib.statistics.claims import CLAIMS, NEGATIVE, POSITIVE, judge, ledger, markdown
+from lib.statistics.verdicts import holds
 
 
 def saliency(kinds, flair, mprage, inside=1.0, around=-0.5):
