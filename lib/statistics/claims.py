@@ -141,8 +141,11 @@ def _measures(read):
     for claim, facts in CLAIMS.items():
         front = {"claim": claim, "statement": facts["statement"], "paper": facts["paper"]}
         found = FIND[claim](read)
-        absent = set(facts["expected"]) - {one["measure"] for one in found}
-        for one in found + [_measure(name, [np.nan] * 3, 0, 0) for name in facts["expected"] if name in absent]:
+        present = {one["measure"] for one in found}
+        for name in (name for name in facts["expected"] if name not in present):
+            unit = "mm" if isinstance(facts["expected"][name], list) else ""
+            found.append(_measure(name, [np.nan] * 3, 0, 0, unit=unit))
+        for one in found:
             low, high = _where(facts["expected"].get(one["measure"]), one["unit"]) or (np.nan, np.nan)
             bounds = facts.get("bounds", {}).get(one["unit"], (-np.inf, np.inf))
             rows.append(front | one | {"expected_low": low, "expected_high": high, "bounds": bounds})

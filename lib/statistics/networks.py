@@ -19,10 +19,9 @@ def over_networks(values, lows, highs):
     values, lows, highs: (networks, ...), of each network with its interval over the same patients.  Networks are a
     sample (Student's t of the mean of their values), patients another (the mean distance of the networks' intervals
     from their values); the two distances are squared and added (Zou and Donner 2008). What differs between networks
-    from patient to patient counts in both: the interval is rather too wide. NaN where a network has no finite number,
-    and without a second network.
+    from patient to patient counts in both: the interval is rather too wide. NaN where a network has no finite number.
     """
-    every = (np.isfinite(values) & np.isfinite(lows) & np.isfinite(highs)).all(0) & (len(values) > 1)
+    every = (np.isfinite(values) & np.isfinite(lows) & np.isfinite(highs)).all(0)
     values, lows, highs = (np.where(every, numbers, np.nan) for numbers in (values, lows, highs))
     of_networks = student_t.ppf(0.975, len(values) - 1) * values.std(0, ddof=1) / np.sqrt(len(values))
     mean, below, above = values.mean(0), (values - lows).mean(0), (highs - values).mean(0)
@@ -56,15 +55,18 @@ def network_readers(figures):
     """A function of each network of the sweep in figures/sweeps/networks, which gives a table by its name.
 
     None without the sweep. Where none of its networks has found the tables of this run, to the last digit, it is of other
-    parameters or other code: it is left out, which stderr says.
+    parameters or other code: it is left out, which stderr says, as is one that failed.
     """
     folder = figures / "sweeps" / "networks"
     if not (folder / "sweep.json").exists():
         return []
     points = json.loads((folder / "sweep.json").read_text())["points"]
     networks = [point for point in points if point["folder"] != "failed"]
-    if not any(_is_of(figures, point["tables"]) for point in networks):
-        print(f"{folder} is left out: none of its networks has the tables of this run", file=sys.stderr)
+    if len(networks) < 2 or not any(_is_of(figures, point["tables"]) for point in networks):
+        print(
+            f"{folder} is left out: none of its networks has the tables of this run, or no other finished",
+            file=sys.stderr,
+        )
         return []
     read = partial(pd.read_csv, dtype={"subject": str})
     tables = {name: read(folder / f"{name}.csv") for name in networks[0]["tables"]}
