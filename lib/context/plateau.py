@@ -1,15 +1,17 @@
 """Context radius of lesions: where the response reaches its plateau, and what it goes with."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 from scipy import ndimage
 
 from lib.context.response import CURVE, surrounding_box
 from lib.saliency import reach_mm
-from lib.statistics import resampled_means
+from lib.statistics import percentile_interval, resampled_means
 
-PLATEAU = [*CURVE, "curve", "first", "low_first", "high_first", "last", "low_last", "high_last", "dip", "dip_at"]
-PLATEAU += ["plateau", "smallest", "lesions", "patients"]
+INTERVALS = ["low_first", "high_first", "low_last", "high_last"]
+PLATEAU = [*CURVE, "curve", "first", "last", *INTERVALS, "dip", "dip_at", "plateau", "smallest", "lesions", "patients"]
 
 
 def overall_plateaus(responses, *, n_resamples, generator):
@@ -29,9 +31,10 @@ def overall_plateaus(responses, *, n_resamples, generator):
             row = dict(zip([*CURVE, "curve"], (*names, curve), strict=True)) | {"smallest": steps[0]}
             row |= {"lesions": len(lesions), "patients": table["subject"].nunique()}
             row |= crossings(steps, lesions.mean())
-            drawn = pd.DataFrame([crossings(steps, mean) for mean in means])
-            for name in ("first", "last"):
-                row |= dict(zip((f"low_{name}", f"high_{name}"), _interval(drawn[name]), strict=True))
+            drawn = pd.DataFrame([crossings(steps, mean) for mean in means])[["first", "last"]]
+            if drawn.isna().mean().max() <= 0.05:
+                interval = zip(*percentile_interval(drawn, row["patients"]), strict=True)
+                row |= dict(zip(INTERVALS, itertools.chain(*interval), strict=True))
             rows.append(row)
     return pd.DataFrame(rows, columns=PLATEAU)
 
@@ -78,13 +81,6 @@ def crossings(radius, response, fraction=0.95):
         dip = first + response[first:last].argmin()
         found |= {"dip": response[dip], "dip_at": radius[dip]}
     return found | {"first": radii[first], "last": radii[last]}
-
-
-def _interval(resampled):
-    """95 % interval of radii (n,), of which some are infinite; NaN where more than one in twenty is NaN."""
-    if np.isnan(resampled).mean() > 0.05:
-        return np.nan, np.nan
-    return tuple(np.nanquantile(resampled, q, method=end) for q, end in ((0.025, "lower"), (0.975, "higher")))
 
 
 def saliency_reach(saliency, lesion, brain, spacing_mm, farthest_mm):

@@ -5,14 +5,16 @@
 writes `claims.csv` (one row a measure) and `claims.md` beside the tables, and puts the table between the MARKERS of a
 Markdown file if one is given. What the paper says stands in `claims.yml`; here, one function a claim takes `read`,
 which gives a table of the run by name, and finds its measures. One rule judges every run: a measure holds if its
-whole 95 % interval lies where the paper says, is contradicted if none of it does, and is open otherwise, as it is where
-an interval without width comes from fewer than FEWEST patients. A claim is reproduced if all its measures hold, not
-reproduced if one is contradicted, and inconclusive otherwise; without a lesion there is nothing to judge.
+whole 95 % interval lies where the paper says, is contradicted if none of it does, and is open otherwise, as it is
+without variation (an interval without width) and with fewer than FEWEST patients. A claim is reproduced if all its
+measures hold, not reproduced if one is contradicted, and inconclusive otherwise; without a lesion there is nothing to
+judge. Where the folder has the sweep of networks (notebooks/sweeps/networks.yml) of this run, the same rule also judges
+the mean over networks with its interval over networks and patients.
 """
 
 import argparse
 import re
-from functools import partial
+from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -23,12 +25,13 @@ import yaml
 from lib.provenance import write_atomically
 from lib.statistics.comparisons import bootstrap_cliffs_delta, pairwise_tests
 from lib.statistics.intervals import bootstrap_mean
+from lib.statistics.networks import measures_over_networks, network_readers
+from lib.statistics.verdicts import judged
 
 CLAIMS = yaml.safe_load(Path(__file__).with_suffix(".yml").read_text())
 POSITIVE, NEGATIVE = (0.0, np.inf), (-np.inf, 0.0)
 MARGIN = 0.1  # on either side of a score or share that the paper gives
 HALF_STEP_MM = 0.5  # on either side of a range of radii, which are multiples of 1 mm
-FEWEST = 6  # patients who all agree: a sign test has p = 2 / 2**6 = 0.03; of fewer it tells nothing
 MARKERS = "<!-- claims: written by make paper -->", "<!-- end of claims -->"
 BOOTSTRAP = "bootstrap of patients"
 
@@ -128,48 +131,60 @@ FIND = {
 }
 
 
-def ledger(read):
+def ledger(read, networks=()):
     """One row a measure: claim, statement, paper, measure, value, low, high, lesions, patients, unit, test, effect,
-    expected_low, expected_high, holds, verdict (of the claim), text, notebook, file. read: name of a table -> table."""
+    expected_low, expected_high, holds, verdict (of the claim), text, notebook, file; with networks also their number,
+    networks, and networks_value, networks_low, networks_high, networks_sd (between them), networks_holds,
+    networks_verdict, networks_text.
+
+    read: name of a table -> table of this run.  networks: such a function of each network (`network_readers`).
+    """
+    table = _measures(read)
+    rows = _told(table).drop(columns=["digits", "bounds"])
+    if networks:
+        over = _told(measures_over_networks(table, [_measures(read) for read in networks]))
+        over = over[["value", "low", "high", "sd", "holds", "verdict", "text"]].add_prefix("networks_")
+        rows = rows.join(over.assign(networks=len(networks)))
+    return rows.join(pd.DataFrame.from_dict(CLAIMS, orient="index")[["notebook", "file"]], on="claim")
+
+
+def _measures(read):
+    """Measures of all claims as their functions find them, and those that are expected and not found, as NaN."""
     rows = []
     for claim, facts in CLAIMS.items():
-        measures = FIND[claim](read) or [_measure(name, [np.nan] * 3, 0, 0) for name in facts["expected"]]
-        for one in measures:
-            expected = _where(facts["expected"].get(one["measure"]), one["unit"])
-            one["expected_low"], one["expected_high"] = expected or (np.nan, np.nan)
-            told = one["lesions"] and (one["low"] < one["high"] or one["patients"] >= FEWEST)
-            one["holds"] = holds(one["low"], one["high"], expected) if told else None
-        judged = [one for one in measures if not np.isnan(one["expected_low"])]
-        verdict = _verdict([one["holds"] for one in judged], sum(one["lesions"] for one in judged))
         front = {"claim": claim, "statement": facts["statement"], "paper": facts["paper"]}
-        back = {"notebook": facts["notebook"], "file": facts["file"]}
-        rows += [front | one | {"verdict": verdict, "text": _text(**one)} | back for one in measures]
-    return pd.DataFrame(rows).drop(columns="digits")
+        found = FIND[claim](read)
+        present = {one["measure"] for one in found}
+        for name in (name for name in facts["expected"] if name not in present):
+            unit = "mm" if isinstance(facts["expected"][name], list) else ""
+            found.append(_measure(name, [np.nan] * 3, 0, 0, unit=unit))
+        for one in found:
+            low, high = _where(facts["expected"].get(one["measure"]), one["unit"]) or (np.nan, np.nan)
+            bounds = facts.get("bounds", {}).get(one["unit"], (-np.inf, np.inf))
+            rows.append(front | one | {"expected_low": low, "expected_high": high, "bounds": bounds})
+    return pd.DataFrame(rows)
 
 
-def _verdict(held, lesions):
-    if not lesions:
-        return "nothing to judge"
-    return "not reproduced" if False in held else "reproduced" if all(held) else "inconclusive"
-
-
-def holds(low, high, expected):
-    """Whether an interval lies where it is expected, (low, high): None where that is open, or nothing is expected."""
-    if expected is None or not np.isfinite([low, high]).all():
-        return None
-    inside, apart = expected[0] < low and high < expected[1], high <= expected[0] or low >= expected[1]
-    return True if inside else False if apart else None
+def _told(table):
+    """Measures judged, and in words."""
+    table = judged(table)
+    return table.assign(text=[_text(**row) for row in table.to_dict("records")])
 
 
 def markdown(table, folder):
     """The ledger in Markdown, one row a claim, with links to files; folder: of the files, as seen from the document."""
-    lines = ["| claim | paper | this run | n | verdict | notebook, file |", "| --- | --- | --- | --- | --- | --- |"]
+    over = "networks" in table
+    first = f"mean of {table['networks'].iloc[0]} networks, SD between them | verdict | " if over else ""
+    columns = f"| claim | paper | {first}this run | n | verdict | notebook, file |"
+    lines = [columns, re.sub("[^|]+", " --- ", columns)]
     for claim, rows in table.groupby("claim"):
-        first = rows.iloc[0]
+        one = rows.iloc[0]
+        leading = f"{'; '.join(rows['networks_text'])} | **{one['networks_verdict']}** | " if over else ""
+        verdict = one["verdict"] if over else f"**{one['verdict']}**"
         counts = f"{rows['lesions'].max()} lesions, {rows['patients'].max()} patients"
-        file = f"`{first['notebook']}` [{first['file']}.csv]({folder}{first['file']}.csv)"
-        found = f"{'; '.join(rows['text'])} | {counts} | **{first['verdict']}** | {file}"
-        lines.append(f"| {claim} {first['statement']} | {first['paper']} | {found} |")
+        file = f"`{one['notebook']}` [{one['file']}.csv]({folder}{one['file']}.csv)"
+        found = f"{leading}{'; '.join(rows['text'])} | {counts} | {verdict} | {file}"
+        lines.append(f"| {claim} {one['statement']} | {one['paper']} | {found} |")
     return "\n".join(lines)
 
 
@@ -205,8 +220,15 @@ def _text(measure, value, low, high, unit, effect, digits, **_):
     texts = [f"{number:.{digits}f}" for number in (value, low, high)]
     found, *interval = (beyond.get(text, text) for text in texts)
     found += f" {unit}" if unit and np.isfinite(value) else ""
-    found += "" if np.isnan([low, high]).any() else f" ({' to '.join(interval)})"
+    interval = "no variation" if low == high and np.isfinite(low) else " to ".join(interval)
+    found += "" if np.isnan([low, high]).any() else f" ({interval})"
     return f"{measure} {found}" + (f", {effect}" if effect else "")
+
+
+def judge(figures):
+    """The ledger of the run in a folder, and over networks where it has their sweep."""
+    read = cache(lambda name: pd.read_csv(figures / f"{name}.csv", dtype={"subject": str}))
+    return ledger(read, network_readers(figures))
 
 
 def main():
@@ -214,7 +236,7 @@ def main():
     parser.add_argument("figures", type=Path)
     parser.add_argument("document", type=Path, nargs="?")
     given = parser.parse_args()
-    table = ledger(lambda name: pd.read_csv(given.figures / f"{name}.csv", dtype={"subject": str}))
+    table = judge(given.figures)
     write_atomically(given.figures / "claims.csv", lambda file: table.to_csv(file, index=False, float_format="%.6g"))
     write_atomically(given.figures / "claims.md", lambda file: file.write_text(markdown(table, "") + "\n"))
     if given.document:

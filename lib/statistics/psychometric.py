@@ -5,7 +5,7 @@ import pandas as pd
 from scipy.optimize import minimize
 from scipy.special import expit, logit, xlog1py, xlogy
 
-from lib.statistics.intervals import draw_patients
+from lib.statistics.intervals import draw_patients, percentile_interval
 
 MOST_LAPSES = 0.1  # largest probability of a detection without a lesion (guess), and of a miss at any level (lapse)
 
@@ -108,15 +108,16 @@ def half_interval(levels, detected, n, *, n_resamples, generator):
     """95 % interval of the level at which one half is detected, (low, high), over resamples of whole patients.
 
     detected, n: (patients, levels).  The curve is fitted again in each resample; where the levels leave open where it
-    crosses one half (`half_level`), low counts the lower end and high the upper. Infinite where more than 2.5 % of the
-    resamples do not reach one half; NaN with one patient, as nothing tells how patients vary.
+    crosses one half (`half_level`), low counts the lower end and high the upper. Infinite where too many resamples do not
+    reach one half; NaN with one patient, as nothing tells how patients vary.
     """
     if len(detected) == 1:
         return np.nan, np.nan
     drawn = draw_patients(len(detected), n_resamples, generator)
     counts, index = np.unique(np.hstack([drawn @ detected, drawn @ n]), axis=0, return_inverse=True)
     ends = np.array([half_level(levels, fit_curve(levels, *np.split(row, 2)))[1:] for row in counts])[index]
-    return np.quantile(ends[:, 0], 0.025, method="lower"), np.quantile(ends[:, 1], 0.975, method="higher")
+    (low, _), (_, high) = percentile_interval(ends, len(detected))
+    return low, high
 
 
 def _log_loss(p, detected, n):

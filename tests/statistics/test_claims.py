@@ -6,7 +6,8 @@ import pytest
 from scipy.stats import mannwhitneyu
 
 from lib.provenance import ROOT
-from lib.statistics.claims import CLAIMS, NEGATIVE, POSITIVE, holds, ledger, markdown
+from lib.statistics.claims import CLAIMS, NEGATIVE, POSITIVE, judge, ledger, markdown
+from lib.statistics.verdicts import holds
 
 
 def saliency(kinds, flair, mprage, inside=1.0, around=-0.5):
@@ -24,7 +25,7 @@ def saliency(kinds, flair, mprage, inside=1.0, around=-0.5):
                             f"{kind}{label}",
                             kind,
                             sequence,
-                            peak + step,
+                            peak + 23 * step,
                             inside + step,
                             around - step,
                         )
@@ -70,14 +71,14 @@ def tables(**changes):
     ]
     crossings = ["first", "low_first", "high_first", "last", "dip", "dip_at"]
     given = {
-        "03_metrics": pd.DataFrame([(name, value, value - 0.05, value + 0.05, 4) for name, value in rates.items()],
+        "03_metrics": pd.DataFrame([(name, value, value - 0.05, value + 0.05, 8) for name, value in rates.items()],
                                    columns=["metric", "value", "low", "high", "patients"]),
         "03_annotated": pd.DataFrame({"scan": ["sub-1"] * 100}),
         "04_saliency": saliency(("TP", "FP", "FN", "TN"), {"TP": 4.0, "FP": 3.0, "FN": 2.0, "TN": 1.0}, -0.5),
         "04_ring": pd.DataFrame([("zero_crossing_mm", 1.2, 1.0, 1.4), ("ring_mm", 1.5, 1.5, 2.5), ("ring", -0.2, -0.3, -0.1)],
                                 columns=["quantity", "value", "low", "high"]).assign(
-                                    method="smoothgrad_max", sequence="FLAIR", kind="TP", lesions=12, patients=4),
-        "05_effects": pd.DataFrame([(name, value, value - 0.1, value + 0.1, 12, 4) for name, value in effects.items()],
+                                    method="smoothgrad_max", sequence="FLAIR", kind="TP", lesions=12, patients=8),
+        "05_effects": pd.DataFrame([(name, value, value - 0.1, value + 0.1, 12, 8) for name, value in effects.items()],
                                    columns=["effect", "value", "low", "high", "lesions", "patients"]).assign(
                                        kind=["inserted"] * 3 + ["TP"] * 3),
         "05_psychometric": pd.DataFrame(curves, columns=["surroundings", "sequences", "diameter_mm", "n", "patients",
@@ -180,11 +181,25 @@ def test_without_a_lesion_there_is_nothing_to_judge(claim):
 
 
 @pytest.mark.parametrize(("patients", "verdict"), [(1, "inconclusive"), (5, "inconclusive"), (6, "not reproduced")])
-def test_an_interval_without_width_decides_where_so_many_patients_do_not_agree_by_chance(patients, verdict):
-    """Detected with no tissue at all in every patient: two-sided sign test, 2 / 2**5 = 0.06 and 2 / 2**6 = 0.03."""
+def test_fewer_patients_than_a_sign_test_needs_decide_nothing(patients, verdict):
+    """Two-sided, of patients who all agree: 2 / 2**5 = 0.06 and 2 / 2**6 = 0.03."""
     plateau = tables()["06_plateau"].assign(patients=patients)
-    plateau.loc[plateau["curve"] == "fraction", ["first", "low_first", "high_first"]] = 0.0
+    plateau.loc[plateau["curve"] == "fraction", ["first", "low_first", "high_first"]] = (2.0, 1.0, 3.0)
     assert verdicts(tables(**{"06_plateau": plateau}))["C7"] == verdict
+
+
+def test_what_does_not_vary_decides_nothing_and_says_so():
+    plateau = tables()["06_plateau"]
+    plateau.loc[plateau["curve"] == "fraction", ["first", "low_first", "high_first"]] = 2.0
+    rows = ledger(tables(**{"06_plateau": plateau}).__getitem__).query("claim == 'C7'")
+    assert set(rows["verdict"]) == {"inconclusive"}
+    assert "detected lesions 2 mm (no variation)" in rows["text"].tolist()
+
+
+def test_a_claim_without_one_of_its_measures_is_not_reproduced():
+    plateau = tables()["06_plateau"].query("curve == 'score'")
+    rows = ledger(tables(**{"06_plateau": plateau}).__getitem__).query("claim == 'C7'")
+    assert set(rows["verdict"]) == {"inconclusive"} and "detected lesions not measured" in rows["text"].tolist()
 
 
 @pytest.mark.parametrize(
@@ -216,13 +231,15 @@ def test_measures_say_what_the_tables_say():
     assert rows.loc["mean inside", ["lesions", "patients"]].tolist() == [18, 6]
     assert rows.loc["lowest shell outside (middle at 1.5 mm)", "value"] == -0.2
     assert "larger in FLAIR in 18 of 18 lesions" in rows.loc["absolute peak, FLAIR - MPRAGE", "text"]
-    assert rows.loc["TP over FP", "value"] == 1
+    steps = 0.23 * np.array([label + patient for label in range(3) for patient in range(6)])
+    u, p = mannwhitneyu(4 + steps, 3 + steps)
+    assert (
+        f"Holm p = {3 * p:.2g}" in rows.loc["TP over FP", "test"]
+    )  # the next after three pairs that are further apart
+    assert rows.loc["TP over FP", "value"] == pytest.approx(2 * u / 18**2 - 1)
     assert rows.loc["mean changes sign at", "text"] == "mean changes sign at 1.2 mm (1.0 to 1.4)"
-    steps = [0.01 * (label + patient) for label in range(3) for patient in range(6)]
-    p = mannwhitneyu(4 + np.array(steps), 3 + np.array(steps)).pvalue  # the same for each of the six pairs
-    assert f"Holm p = {6 * p:.2g}" in rows.loc["TP over FP", "test"]
     inserted = rows.loc["share found, inserted in FLAIR only - MPRAGE only"]
-    assert inserted[["value", "lesions", "patients"]].tolist() == [0.5, 12, 4]
+    assert inserted[["value", "lesions", "patients"]].tolist() == [0.5, 12, 8]
     removed = "share still found, FLAIR removed - MPRAGE removed"
     assert rows.loc[removed, "text"] == f"{removed} -0.60 (-0.70 to -0.50), FN -0.25, TN -0.25"
     assert "detected lesions 5 dilations (4 to 6)" in rows["text"].tolist()
@@ -243,5 +260,4 @@ def test_the_readme_shows_the_committed_default_run():
     folder = ROOT / "figures" / "demo"
     if not (folder / "claims.csv").exists():
         pytest.skip("needs figures/demo of `make paper`")
-    table = ledger(lambda name: pd.read_csv(folder / f"{name}.csv", dtype={"subject": str}))
-    assert markdown(table, "figures/demo/") in (ROOT / "README.md").read_text()
+    assert markdown(judge(folder), "figures/demo/") in (ROOT / "README.md").read_text()
