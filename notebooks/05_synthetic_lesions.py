@@ -200,8 +200,8 @@ run.save_figure(plot_synthetic_panels(cases), "inserted")
 # ## Changes
 # Detected lesions (TP) lose their contrast in FLAIR, in MPRAGE or in both (healthy white matter is put in its place), have the contrasts of FLAIR
 # and MPRAGE exchanged, or are moved next to grey matter. They are detected before, so that detection can only be lost. Beside them the same is done to
-# missed lesions (FN), and to healthy white matter in the shape of a TP (TN): of these none is detected before, and what is found after is made by
-# the change.
+# missed lesions (FN), and to healthy white matter in the shape of a TP (TN), which are not: what is found of them after is made by the change. (In one
+# pass through the whole volume, as here, a few are decided otherwise than by the sliding window of notebook 3.)
 
 # %%
 found = run.table("03_lesions")
@@ -236,7 +236,7 @@ run.save_table(effects, "effects").round(2)
 
 # %% [markdown]
 # **Figure.** Detection (a), score (b) and peak saliency (c, d; TP alone) after each change: means of TP, FN and TN with their
-# patient-bootstrap 95 % intervals; grey: each TP. Unchanged TP are all detected and unchanged FN are not, so these have no interval. Bears on claim C6.
+# patient-bootstrap 95 % intervals; grey: each TP. Where all of a kind are detected, or none, there is no interval. Bears on claim C6.
 
 # %%
 run.save_figure(plot_changes(changes, generator), "changes")

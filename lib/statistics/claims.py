@@ -96,8 +96,9 @@ def synthetic_lesions(read):
         name = f"{row.sequences} contrast that finds half of {size:g} mm lesions"
         measures.append(_of_row(row, name, unit="z-scores", effect=between))
     for name, (effect, kind) in shares.items():
-        beside = [f"{other} {effects.loc[(effect, other), 'value']:z.2f}" for other in ("FN", "TN") if kind == "TP"]
-        measures.append(_of_row(effects.loc[(effect, kind)], name, effect=", ".join(beside)))
+        beside = effects["value"].reindex([(effect, other) for other in ("FN", "TN") if kind == "TP"]).dropna()
+        said = ", ".join(f"{other} {value:z.2f}" for (_, other), value in beside.items())
+        measures.append(_of_row(effects.loc[(effect, kind)], name, effect=said))
     return measures
 
 

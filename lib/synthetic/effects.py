@@ -17,7 +17,7 @@ def effects_table(insertions, changes, **resampling):
     resampling: n_resamples and generator. Compared are sequences (each lesion deep in white matter with itself, at the
     largest contrast), surroundings (shares of each patient, over all contrasts above 0, at the diameters inserted in
     all of them) and changes of lesions (each with itself), by kind: of detected ones, and beside them of missed lesions
-    and of healthy tissue, in which nothing can be lost, and what is found was made by the change.
+    and of healthy tissue, in which there is little to be lost, and what is found was made by the change.
     """
     deep = insertions[insertions["surroundings"] == DEEP]
     strongest = deep[deep["contrast"] == deep["contrast"].max()]

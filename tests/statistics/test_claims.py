@@ -242,6 +242,9 @@ def test_measures_say_what_the_tables_say():
     assert inserted[["value", "lesions", "patients"]].tolist() == [0.5, 12, 8]
     removed = "share still found, FLAIR removed - MPRAGE removed"
     assert rows.loc[removed, "text"] == f"{removed} -0.60 (-0.70 to -0.50), FN -0.25, TN -0.25"
+    without = tables()["05_effects"].query("kind != 'TN'")
+    rows = ledger(tables(**{"05_effects": without}).__getitem__).set_index("measure")
+    assert rows.loc[removed, "text"] == f"{removed} -0.60 (-0.70 to -0.50), FN -0.25"
     assert "detected lesions 5 dilations (4 to 6)" in rows["text"].tolist()
     assert "mean score, rest air 20 mm (19 to 21)" in rows["text"].tolist()
 
