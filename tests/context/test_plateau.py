@@ -30,7 +30,7 @@ def test_plateau_interval_is_that_of_drawing_patients_one_by_one(responses):
     table = responses(((1, 4), (2,), (3, 3, 5), (6,), (2, 2), (3,), (1,), (4, 4)))
     found = overall_plateaus(table, n_resamples=1000, generator=np.random.default_rng(0)).set_index("curve")
     generator, literal = np.random.default_rng(1), []
-    for _ in range(300):
+    for _ in range(120):
         drawn = pd.concat([table[table["subject"] == s] for s in generator.choice(list("abcdefgh"), 8)])
         curve = drawn.groupby("step")["score"].mean().to_numpy()
         plateau = curve[-2:].mean()  # a quarter of nine
