@@ -15,7 +15,8 @@
 #
 # What does the network need to see? Artificial lesions of several sizes and contrasts are inserted into healthy white matter, in FLAIR only,
 # in MPRAGE only, or in both, deep in it or beside cortex and ventricles; and detected lesions are changed: their contrast is taken away in one
-# sequence or both, exchanged between the sequences, or they are moved next to grey matter. Bears on claim C6 of the paper.
+# sequence or both, exchanged between the sequences, or they are moved next to grey matter; the same is done to missed lesions and to healthy tissue.
+# Bears on claim C6 of the paper.
 #
 # **Reads** scans (notebook 1), weights (notebook 2, or those given), the lesion table and maps (notebook 3).
 # **Writes** tables of detection, score and saliency for every condition, of the contrast and the size at which one half is detected, and figures.
@@ -57,13 +58,14 @@ scans_used = 8  # test scans, one a patient
 sites_per_scan = 4  # in each kind of surroundings
 margin_mm = 6.0  # of white matter around a site deep in it
 diameters_mm = [3.0, 4.0, 5.0, 6.0, 8.0]
-contrasts = [0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0]  # z-scores: added in FLAIR, subtracted in MPRAGE
+contrasts = [0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0]  # z-scores: added in FLAIR, subtracted in MPRAGE
 surroundings = ["beside cortex", "beside ventricle"]  # compared with deep white matter
 compared_diameter_mm = 5.0  # at this diameter
 explained_diameters_mm = [3.0, 5.0]  # saliency is computed for insertions of these diameters
-explained_every = 3  # for every third contrast
+explained_every = 4  # for every fourth contrast
 explained_sites = 1  # and at this many sites a scan
 changed_lesions = 16  # detected lesions that are changed
+compared_lesions = 8  # missed lesions that are changed in the same way, and as many healthy volumes
 min_volume_mm3 = 10.0  # of a lesion that is changed
 max_volume_mm3 = 80.0
 max_voxels = 2000  # lesions with more are named and left out: the time goes with the voxels
@@ -144,7 +146,8 @@ table.pivot_table("detected", ["surroundings", "sequences", "diameter_mm"], "con
 # ## How much contrast, how large
 # Detection against contrast: a logistic curve for each diameter, sequence and surroundings, with a guess and a lapse rate of at most 0.1, fitted by maximum
 # likelihood. Its 50 % point has a patient-bootstrap 95 % interval; it is infinite where one half is not reached at any contrast that was
-# tried. The same against diameter at a given contrast: the smallest lesion that is found.
+# tried. Where fewer than two contrasts lie on the rise of the curve, it is known only between which two of them one half is found,
+# `bracket_low` and `bracket_high`, and the interval counts these ends. The same against diameter at a given contrast: the smallest lesion that is found.
 
 # %%
 refits = {"n_resamples": n_refits, "generator": generator}
@@ -156,14 +159,14 @@ curves.loc[:, :"high"].assign(deviance_explained=curves["deviance_explained"]).r
 deep = insertions[(insertions["surroundings"] == DEEP) & (insertions["contrast"] > 0)]
 smallest = psychometric_table(deep, "diameter_mm", ["sequences", "contrast"], **refits)
 smallest = run.save_table(smallest.rename(columns={"level50": "diameter50_mm"}), "smallest")
-smallest[["sequences", "contrast", "n", "diameter50_mm", "low", "high", "deviance_explained"]].round(2)
+smallest.loc[:, :"high"].assign(deviance_explained=smallest["deviance_explained"]).round(2)
 
 # %% [markdown]
 # **Figure.** Psychometric curves. a-c: detected share of inserted lesions against their contrast, by diameter, deep in white matter; d-f: by
 # surroundings, at one diameter. Points: share with its patient-bootstrap 95 % interval; lines: fitted curves; dotted: median contrast of the
 # annotated lesions. g: contrast at which one half is detected, against diameter; h: diameter at which one half is detected, against contrast; i: contrast
-# by surroundings; each with its 95 % interval. An arrow up: one half is not reached in the range that was tried; down: more than one half is found in
-# all of it. n: lesions at each contrast, of as many patients as the table above says. Bears on claim C6.
+# by surroundings; each with its 95 % interval. Open: known only between two contrasts or diameters. An arrow up: one half is not reached in the range
+# that was tried; down: more than one half is found in all of it. n: lesions at each contrast, of as many patients as the table above says. Bears on claim C6.
 
 # %%
 median = {"FLAIR": contrast["flair"].median(), "MPRAGE": -contrast["mprage"].median()}
@@ -195,16 +198,21 @@ run.save_figure(plot_synthetic_panels(cases), "inserted")
 
 # %% [markdown]
 # ## Changes
-# Detected lesions lose their contrast in FLAIR, in MPRAGE or in both (healthy white matter is put in its place), have the contrasts of FLAIR
-# and MPRAGE exchanged, or are moved next to grey matter.
+# Detected lesions (TP) lose their contrast in FLAIR, in MPRAGE or in both (healthy white matter is put in its place), have the contrasts of FLAIR
+# and MPRAGE exchanged, or are moved next to grey matter. They are detected before, so that detection can only be lost. Beside them the same is done to
+# missed lesions (FN), and to healthy white matter in the shape of a TP (TN), which are not: what is found of them after is made by the change. (In one
+# pass through the whole volume, as here, a few are decided otherwise than by the sliding window of notebook 3.)
 
 # %%
 found = run.table("03_lesions")
-selected = select_lesions(
-    found[(found["kind"] == "TP") & found["scan"].isin(used.index)], n_per_kind=changed_lesions,
-    min_volume_mm3=min_volume_mm3, max_volume_mm3=max_volume_mm3, max_voxels=max_voxels, generator=generator,
-)  # fmt: skip
-selected["volume_mm3"].describe().round(1)
+found = found[found["scan"].isin(used.index)]
+limits = {"min_volume_mm3": min_volume_mm3, "max_volume_mm3": max_volume_mm3, "generator": generator}
+limits |= {"max_voxels": max_voxels}
+detected = select_lesions(found[found["kind"] == "TP"], n_per_kind=changed_lesions, **limits)
+missed = select_lesions(found[found["kind"] == "FN"], n_per_kind=compared_lesions, **limits)
+healthy = select_lesions(detected, n_per_kind=compared_lesions, **limits).assign(kind="TN")
+selected = pd.concat([detected, missed, healthy]).sort_values("scan", kind="stable")
+selected.groupby("kind")["volume_mm3"].describe().round(1)
 
 # %%
 change = partial(predict_changes, path=run.map, **network, threshold=threshold, noise=noise, seed=seed)
@@ -212,22 +220,23 @@ found = group_by_scan(selected.to_dict("records"), rows)
 changes = [table for table in compute_each(change, found, scheduler=scheduler, desc="changing") if len(table)]
 changes = pd.concat(changes or [NO_CHANGES], ignore_index=True)
 left_out = len(selected) - (changes["change"] == "none").sum()
-print(f"{left_out} lesions left out: no healthy white matter nearby")
+print(f"{left_out} left out: no healthy white matter nearby, or no room in it for the shape of a TP")
 
 # %%
 run.save_table(changes, "changes")
-changes.groupby("change")[["detected", "score", "peak_flair", "peak_mprage"]].mean().round(3)
+changes.groupby(["kind", "change"])[["detected", "score", "peak_flair", "peak_mprage"]].mean().round(3)
 
 # %% [markdown]
-# What decides detection: differences of the detected share between sequences, surroundings and changes, the numbers by which claim C6 is judged.
+# What decides detection: differences of the detected share between sequences, surroundings and changes. Claim C6 is judged by those of inserted lesions
+# and TP; FN and TN stand beside.
 
 # %%
 effects = effects_table(insertions, changes, n_resamples=n_resamples, generator=generator)
 run.save_table(effects, "effects").round(2)
 
 # %% [markdown]
-# **Figure.** Detection, score and peak saliency of detected lesions after each change; grey: each lesion, black: mean with its
-# patient-bootstrap 95 % interval. Lesions here were all detected before, so unchanged ones have no interval. Bears on claim C6.
+# **Figure.** Detection (a), score (b) and peak saliency (c, d; TP alone) after each change: means of TP, FN and TN with their
+# patient-bootstrap 95 % intervals; grey: each TP. Where all of a kind are detected, or none, there is no interval. Bears on claim C6.
 
 # %%
 run.save_figure(plot_changes(changes, generator), "changes")
@@ -236,11 +245,11 @@ run.save_figure(plot_changes(changes, generator), "changes")
 # **Figure.** One of these lesions (of median volume), unchanged and after each change, with the network's score.
 
 # %%
-each = changes[changes["change"] == "none"].sort_values("volume_mm3", kind="stable")
+each = changes.query("change == 'none' and kind == 'TP'").sort_values("volume_mm3", kind="stable")
 cases = []
 for middle in each.iloc[len(each) // 2 : len(each) // 2 + 1].to_dict("records"):  # none, if no lesion was changed
     ((_, changed),) = change_lesions((rows[middle["scan"]], [middle]), path=run.map, seed=seed)
-    scores = changes[(changes["scan"] == middle["scan"]) & (changes["label"] == middle["label"])]
+    scores = changes.merge(pd.DataFrame([middle])[["scan", "kind", "label"]])
     scores, spacing = scores.set_index("change")["score"], load(middle["scan"]).spacing_mm
     cases += [
         {"image": image, "mask": mask, "score": scores[change], "spacing_mm": spacing, "title": change}

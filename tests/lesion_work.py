@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from lib.context.work import hide_surroundings, measure_radii
+from lib.context.work import hide_surroundings, measure_places
 from lib.network.weights import load_weights, recorded_threshold
 from lib.run.workers import group_by_scan
 from lib.saliency.work import explain_instances, find_instances
@@ -32,7 +32,7 @@ def make_work(run, folder):
     find = partial(find_instances, path=run.map, apart_mm=3.0, seed=0)
     instances = sum(map(find, group_by_scan(lesions, rows)), [])
     explain = {"folder": folder, "edges_mm": [-3, 0, 3, 6], "settings": SETTINGS}
-    given = {"path": run.map, **network, "steps": STEPS, "window": None}
+    given = {"path": run.map, **network}
     margins = {"margin_mm": 3.0, "beside_margin_mm": 3.0, "n": 2, "surroundings": ["beside cortex"]}
     place = partial(find_sites, path=run.map, **margins, seed=0)
     sites = [(row, kind, at) for row in rows.values() for kind, at in place(row)[0].items() if len(at)]
@@ -55,8 +55,8 @@ def make_work(run, folder):
         "explain insertions": (partial(explain_insertions, **network, **explained), sites),
         "predict changes": (partial(predict_changes, **change), groups),
         "hide surroundings": (
-            partial(hide_surroundings, **given, variants=VARIANTS, threshold=threshold),
+            partial(hide_surroundings, **given, steps=STEPS, window=None, variants=VARIANTS, threshold=threshold),
             groups,
         ),
-        "measure radii": (partial(measure_radii, **given, n_copies=2, noise=NOISE, seed=0), groups),
+        "measure places": (partial(measure_places, **given, farthest_mm=6, noise=NOISE, seed=0), groups),
     }

@@ -8,6 +8,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "fills": ["check_names"],
         "plateau": ["lesion_plateaus", "overall_plateaus"],
         "response": ["context_response", "mean_response"],
-        "work": ["NO_RADII", "NO_RESPONSES", "hide_surroundings", "measure_radii"],
+        "selection": ["spread_over_detection"],
+        "work": ["NO_PLACES", "NO_RESPONSES", "hide_surroundings", "measure_places"],
     },
 )

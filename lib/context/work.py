@@ -4,23 +4,22 @@ item: row of the scans table and rows of predicted lesions in that scan, as of `
 path: function of scan and description that gives the path of a map (`run.Run.map`).
 """
 
-import numpy as np
 import pandas as pd
 import torch
 
 from lib.context.fills import fill_images
-from lib.context.plateau import noisy_plateaus, saliency_reach
+from lib.context.plateau import saliency_reach
 from lib.context.response import CURVE, context_response
 from lib.lesions import place_distances
 from lib.network import loaded_network, loaded_scan
-from lib.saliency import lesion_generator, numpy_generator, smoothgrad
+from lib.saliency import lesion_generator, smoothgrad
 from lib.scans import load_map, load_scan
 
 FACTS = ["scan", "subject", "session", "label", "voxels"]
-RADII = ["scan", "label", "volume_mm3", "nearest_lesion_mm", "surface_mm", "ventricle_mm", "radius95_low_mm"]
-RADII += ["radius95_high_mm", "reach5_flair_mm", "reach5_mprage_mm"]
+PLACES = ["scan", "label", "volume_mm3", "nearest_lesion_mm", "surface_mm", "ventricle_mm"]
+REACHES = ["reach5_flair_mm", "reach5_mprage_mm"]
 NO_RESPONSES = pd.DataFrame(columns=[*FACTS, *CURVE, "step", "radius_mm", "detected", "score"], dtype=float)  # of none
-NO_RADII = pd.DataFrame(columns=RADII, dtype=float)
+NO_PLACES = pd.DataFrame(columns=[*PLACES, *REACHES], dtype=float)
 
 
 def hide_surroundings(item, *, weights, device, path, variants, steps, threshold, window):
@@ -42,27 +41,23 @@ def hide_surroundings(item, *, weights, device, path, variants, steps, threshold
     return pd.concat(tables, ignore_index=True)
 
 
-def measure_radii(item, *, weights, device, path, steps, window, n_copies, noise, seed):
-    """One row a lesion: how sure its context radius is, where it lies, and how far its saliency reaches.
+def measure_places(item, *, weights, device, path, farthest_mm, noise, seed):
+    """One row a lesion: where it lies, and how far its saliency reaches (`saliency_reach`).
 
-    steps: radii in mm.  n_copies: of the scan (`noisy_plateaus`).  noise: n_samples and noise_fraction of the saliency
-    map.  Returns rows scan, label, volume_mm3, nearest_lesion_mm, surface_mm, ventricle_mm, radius95_low_mm,
-    radius95_high_mm (percentiles 2.5 and 97.5 over copies), reach5_flair_mm, reach5_mprage_mm.
+    noise: n_samples and noise_fraction of the saliency map.  Returns rows scan, label, volume_mm3, nearest_lesion_mm,
+    surface_mm, ventricle_mm, reach5_flair_mm, reach5_mprage_mm.
     """
     (row, lesions), rows = item, []
     scan, predicted, model = _scan(row, path, weights, device)
     distances = place_distances(scan.image, scan.brain, (predicted > 0) | scan.lesions, scan.spacing_mm)
+    volume = torch.as_tensor(scan.image)[None]
     for found in lesions:
-        lesion, identity = predicted == found["label"], [seed, row["scan"], found["label"]]
-        copies = {"n_copies": n_copies, "generator": numpy_generator(*identity), "window": window}
-        radii = noisy_plateaus(model, scan.image, lesion, steps, scan.spacing_mm, **copies)
-        volume, generator = torch.as_tensor(scan.image)[None], lesion_generator(*identity)
+        lesion, generator = predicted == found["label"], lesion_generator(seed, row["scan"], found["label"])
         saliency = smoothgrad(model, volume, lesion, **noise, generator=generator).cpu().numpy()
-        reach = saliency_reach(saliency, lesion, scan.brain, scan.spacing_mm, max(steps))
+        reach = saliency_reach(saliency, lesion, scan.brain, scan.spacing_mm, farthest_mm)
         facts = {name: found[name] for name in ("scan", "label", "volume_mm3", "nearest_lesion_mm")}
         facts |= {name: distance[lesion].min() for name, distance in distances.items()}
-        facts |= dict(zip(("radius95_low_mm", "radius95_high_mm"), np.quantile(radii, [0.025, 0.975]), strict=True))
-        rows.append(facts | dict(zip(("reach5_flair_mm", "reach5_mprage_mm"), reach, strict=True)))
+        rows.append(facts | dict(zip(REACHES, reach, strict=True)))
     return pd.DataFrame(rows)
 
 

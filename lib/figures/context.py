@@ -1,6 +1,7 @@
 """Figures of the context experiment: response against the tissue kept, by what replaces the rest, and radii of lesions."""
 
 import numpy as np
+from matplotlib.lines import Line2D
 from matplotlib.ticker import LogLocator
 
 from lib.figures.style import (
@@ -40,13 +41,24 @@ def plot_context(responses, curve, plateau):
         for ax, name, text in zip(pair, CURVES, ("fraction", "mean"), strict=True):
             style = {"color": "black", "marker": "o", "ms": 2, "label": f"{text}, 95 % interval"}
             draw_band(ax, here, "step", name, **style)
-            found = rows_of(plateau, fill="mean", growth=growth, curve=name).iloc[0]
-            if np.isfinite(found["step95"]):
-                interval = f"{found['step95']:g} ({found['low']:.3g} to {found['high']:.3g})"
-                ax.axvline(found["step95"], color="#004488", ls="--", lw=0.8, label=f"95 % of plateau: {interval}")
+            _mark_crossings(ax, rows_of(plateau, fill="mean", growth=growth, curve=name).iloc[0])
             ax.set(xlabel=label, ylabel=CURVES[name], ylim=(-0.03, 1.03), xlim=(0, None), title=_count(here))
             ax.legend(loc="lower right")
     return fig
+
+
+def _mark_crossings(ax, found):
+    """Where a curve, of a row of 06_plateau, first reaches 95 % of its plateau, and from where on it stays there."""
+    ax.axhline(0.95 * found["plateau"], color="0.6", lw=0.5, zorder=0)
+    if np.isnan(found["first"]):
+        ax.plot([], [], " ", label="95 % of plateau: no variation")
+        return
+    for name, text, line in (("first", "95 % of plateau first", "--"), ("last", "for good", ":")):
+        step, low, high = (f"{found[column]:g}" for column in (name, f"low_{name}", f"high_{name}"))
+        said = f"at most {step}" if found[name] == found["smallest"] else step
+        said += "" if low == "nan" else f" ({low} to {high})"
+        style = {"color": "#004488", "ls": line, "lw": 0.9, "label": f"{text}: {said.replace('inf', 'not reached')}"}
+        ax.axvline(found[name] if np.isfinite(found[name]) else np.nan, **style)
 
 
 def _count(curve):
@@ -59,11 +71,12 @@ def plot_fills(curve, plateau):
     curve, plateau = (rows_of(table, growth="euclidean") for table in (curve, plateau))
     fig, axes = new_panels(64, 1, 3, width_ratios=(4, 4, 3))
     names = [name for name in FILL_COLOURS if (plateau["fill"] == name).any()]
+    top = curve["step"].max()
     for shift, name in zip(0.2 * (np.arange(len(names)) - (len(names) - 1) / 2), names, strict=True):
         rows = rows_of(plateau, fill=name)
         place = np.arange(len(rows)) + shift
-        axes[2].vlines(place, rows["low"], rows["high"], color=FILL_COLOURS[name], lw=1)
-        axes[2].plot(place, rows["step95"], "o", color=FILL_COLOURS[name], clip_on=False)
+        for end, dx, style in (("first", -0.04, {}), ("last", 0.04, {"mfc": "white"})):
+            _draw_steps(axes[2], place + dx, rows[[end, f"low_{end}", f"high_{end}"]], top, FILL_COLOURS[name], style)
     for ax, (column, label) in zip(axes, CURVES.items(), strict=False):
         draw_bands(ax, curve, "step", column, "fill", FILL_COLOURS)
         ax.set(xlabel=GROWTHS["euclidean"], ylabel=label, ylim=(-0.03, 1.03), xlim=(0, None))
@@ -71,7 +84,19 @@ def plot_fills(curve, plateau):
     axes[1].legend(title="in place of the rest", loc="lower right")
     axes[2].set_xticks(range(len(CURVES)), ["detected\nlesions", "mean\nprobability"])
     axes[2].set(xlim=(-0.5, 1.5), ylim=(0, None), ylabel="95 % of the plateau (mm)")
+    handles = [Line2D([], [], color="black", marker="o", ls="", mfc=fill) for fill in ("black", "white")]
+    axes[2].legend(handles, ["first", "for good"], loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
     return fig
+
+
+def _draw_steps(ax, x, steps, top, colour, style):
+    """Steps with their intervals (columns step, low, high), up to the largest tried; an arrow where one is not reached."""
+    for place, (step, *interval) in zip(x, steps.to_numpy(float), strict=True):
+        if np.isfinite(interval[0]):
+            ax.vlines(place, *np.minimum(interval, top), color=colour, lw=1)
+        if not np.isnan(step):
+            style = style if step < np.inf else {"marker": "^", "mfc": "none"}
+            ax.plot(place, min(step, top), **{"marker": "o", "color": colour, "clip_on": False} | style)
 
 
 @styled
@@ -85,7 +110,6 @@ def plot_radii(lesions, correlations, agreement):
     fig, axes = new_panels(115, 2, 4)
     found = correlations.set_index("with")
     for ax, (name, label) in zip(axes[0], PLACES.items(), strict=True):
-        ax.vlines(lesions[name], lesions["radius95_low_mm"], lesions["radius95_high_mm"], color="0.75", lw=0.6)
         ax.plot(lesions[name], lesions["radius95_mm"], "o", ms=2.5, color="black", clip_on=False)
         ax.set(xlabel=label, ylim=(0, None))
         _write_rho(ax, found.loc[name])

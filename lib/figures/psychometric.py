@@ -84,16 +84,22 @@ def _draw_half_levels(fig, curves, smallest, compared):
     for place in axes[2:]:
         place.set_xticks(range(len(names)), [name.replace(" ", "\n", 1) for name in names])
         place.set(xlim=(-0.5, len(names) - 0.5), ylabel="contrast at 50 % (z-score)")
-    handles, title = contrast.get_legend_handles_labels()[0], "arrow: 50 % lies beyond\nwhat was tried"
+    handles, title = (
+        contrast.get_legend_handles_labels()[0],
+        "open: known only between\ntwo levels; arrow: 50 % lies\nbeyond what was tried",
+    )
     fig.legend(handles=handles, loc="outside right center", title=title)
     return list(axes)
 
 
 def _draw_intervals(ax, x, level, table, color, label, ls="-"):
-    """Half levels with their intervals, up to the range that was tried; an arrow where one half lies above or below it."""
+    """Half levels with their intervals, up to the range that was tried: open dots where they are known only between two
+    levels, an arrow where one half lies above or below the range."""
     level = level.astype(float)
     value, low, high = (part.clip(table["first"], table["last"]) for part in (level, table["low"], table["high"]))
     ax.vlines(x, low, high, color=color, lw=0.8)
     ax.plot(x.where(np.isfinite(level)), value, "o", ls=ls, ms=3, color=color, label=label)
+    between = np.isfinite(level) & (table["bracket_low"] < table["bracket_high"])
+    ax.plot(x[between], value[between], "o", ms=3, mfc="white", color=color)
     for marker, beyond in (("^", level == np.inf), ("v", level == -np.inf)):
         ax.plot(x[beyond], value[beyond], marker, ms=4, mfc="none", mew=0.8, color=color)

@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.lines import Line2D
 
 from lib.figures.psychometric import NAMES, diameter_colours, mark_real_contrast
-from lib.figures.style import draw_band, new_panels, rows_of, styled
+from lib.figures.style import KIND_COLOURS, draw_band, new_panels, rows_of, styled
 from lib.statistics import bootstrap_mean
 
 CHANGES = ("none", "FLAIR removed", "MPRAGE removed", "both removed", "sequences swapped", "moved to grey matter")
@@ -52,28 +52,32 @@ def plot_response(response, real_contrast):
 
 @styled
 def plot_changes(changes, generator):
-    """Detection, score and saliency of real lesions before and after a change.  Table 05_changes.
+    """Detection, score and peak saliency of lesions and healthy tissue before and after a change.  Table 05_changes.
 
-    Grey: each lesion; black: mean with its 95 % patient-bootstrap interval, drawn from generator.
+    Lines: each TP; dots: means of each kind with their 95 % patient-bootstrap intervals, drawn from generator.
     """
     order = [name for name in CHANGES if (changes["change"] == name).any()]
-    lesions = changes.astype(dict.fromkeys(MEASURES, float)).pivot(
-        index=["subject", "scan", "label"], columns="change", values=list(MEASURES)
-    )
-    numbers = lesions.set_axis(range(lesions.shape[1]), axis=1).reset_index("subject")
-    means = bootstrap_mean(numbers, range(lesions.shape[1]), generator=generator)
-    means = pd.DataFrame(np.transpose(means), index=lesions.columns, columns=["value", "low", "high"])
-    fig, axes = new_panels(70, 1, 4, sharey=True)
+    kinds = [kind for kind in KIND_COLOURS if (changes["kind"] == kind).any()]
+    fig, axes = new_panels(85, 1, 4, sharey=True)
+    for number, kind in enumerate(kinds):
+        lesions = rows_of(changes, kind=kind).astype(dict.fromkeys(MEASURES, float))
+        lesions = lesions.pivot(index=["subject", "scan", "label"], columns="change", values=list(MEASURES))
+        numbers = lesions.set_axis(range(lesions.shape[1]), axis=1).reset_index("subject")
+        means = bootstrap_mean(numbers, range(lesions.shape[1]), generator=generator)
+        means = pd.DataFrame(np.transpose(means), index=lesions.columns, columns=["value", "low", "high"])
+        place = np.arange(len(order)) + 0.2 * (number - (len(kinds) - 1) / 2)
+        for ax, name in zip(axes, MEASURES, strict=True):
+            if name != "detected" and kind == "TP":
+                ax.plot(lesions[name].reindex(columns=order).T, range(len(order)), color="0.75", lw=0.4)
+            mean, style = means.loc[name].reindex(order), {"color": KIND_COLOURS[kind], "zorder": 3}
+            ax.hlines(place, mean["low"], mean["high"], lw=1.2, **style)
+            ax.plot(mean["value"], place, "o", label=kind, **style)
     for ax, (name, label) in zip(axes, MEASURES.items(), strict=True):
-        if name != "detected":
-            ax.plot(lesions[name][order].T, order, color="0.75", lw=0.4)
-        here = means.loc[name].loc[order]
-        ax.hlines(order, here["low"], here["high"], color="black", lw=1.2, zorder=3)
-        ax.plot(here["value"], order, "o", color="black", zorder=3)
         ax.set(xlabel=label, xlim=(-0.03, 1.03) if name in ("detected", "score") else None)
-    counts = changes["change"].value_counts()
-    axes[0].set_yticks(order, [f"{name}\nn = {counts[name]}" for name in order])
+    counts = changes.groupby(["change", "kind"]).size().unstack(fill_value=0)[kinds]
+    names = [f"{name}\nn = {', '.join(map(str, counts.loc[name]))}" for name in order]
+    axes[0].set_yticks(range(len(order)), names)
     axes[0].set_ylim(len(order) - 0.5, -0.5)
-    n = changes["subject"].nunique()
-    fig.supxlabel(f"{n} patients; grey: each lesion; black: mean and 95 % patient-bootstrap interval", fontsize=6)
+    title = f"n: of each kind, {changes['subject'].nunique()} patients; lines: each TP; dots: mean, 95 % interval"
+    fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(kinds), title=title)
     return fig

@@ -6,7 +6,8 @@ A sweep is a YAML file with
     question   that it answers, for the reader of the figure
     grid       {parameter: [values]}, every combination; or points, a list of {parameter: value}, {} for none changed.
                A parameter is named as for `make paper SET=...`: name or notebook.name
-    table      collected from every point, such as 03_metrics; where: which rows of it, as for pandas' query
+    table      collected from every point, such as 03_metrics, for the figure; where: which rows of it, as for pandas'
+               query; tables: more of them, collected whole
     plot       x, y and more: see lib.figures.sweep
 
 Points share the results of the notebooks that their parameters do not touch, and those of the run of `make paper`.
@@ -21,11 +22,12 @@ from collections import namedtuple
 from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import yaml
 
 from lib.figures import check_plot, plot_sweep, sweep_numbers
-from lib.provenance import run_record
+from lib.provenance import digest, run_record
 from lib.run.paper import check_weights, one_at_a_time
 from lib.run.parameters import with_changes
 from lib.run.paths import read_table, save_figure, save_table
@@ -34,8 +36,10 @@ from lib.run.settings import Settings
 from lib.run.stages import adopt_stages, plan_stages, run_stages, unfinished
 
 NEEDED = ("name", "question", "table", "plot")
-KNOWN = (*NEEDED, "grid", "points", "where")
-Sweep = namedtuple("Sweep", "name question points table plot where", defaults=[""])  # points: as above, also of a grid
+KNOWN = (*NEEDED, "grid", "points", "where", "tables")
+Sweep = namedtuple(
+    "Sweep", "name question points table plot where tables", defaults=["", ()]
+)  # points: as above, also of a grid
 
 
 def read_sweep(path):
@@ -63,6 +67,7 @@ def _parse(given):
         "needs either grid, {parameter: [values]}, or points, a list of {parameter: value}": one_of_two,
         "grid needs a list of values for each parameter": lists,
         "points need to be a list of {parameter: value}": mappings,
+        "tables need to be a list of names": isinstance(given.get("tables", []), list),
     }
     if wrong := [text for text, is_so in right.items() if not is_so]:
         raise ValueError(wrong[0])
@@ -118,51 +123,69 @@ def swept_values(sweep, resolved, chain):
     return pd.DataFrame({"point": [", ".join(texts) or "none changed" for texts in changes]} | values)
 
 
-def collect(sweep, values, stages):
-    """Rows of the sweep's table at every finished point, after its row of values. stages: the last of each point."""
+def collect(name, where, values, stages):
+    """Rows of a table at every finished point, after its row of values. stages: the last of each point."""
     parts = []
     for number, stage in enumerate(stages):
         if stage.done:
-            table = read_table(stage.folder / "figures" / f"{sweep.table}.csv", stage.notebook.stem)
+            table = read_table(stage.folder / "figures" / f"{name}.csv", stage.notebook.stem)
             if clash := set(values) & set(table):
-                raise ValueError(f"{sweep.table} has a column {', '.join(clash)}: write the parameter as notebook.name")
+                raise ValueError(f"{name} has a column {', '.join(clash)}: write the parameter as notebook.name")
             try:
-                rows = table.query(sweep.where) if sweep.where else table
+                rows = table.query(where) if where else table
             except (NameError, SyntaxError) as error:
-                raise ValueError(f"where {sweep.where!r}: {error} (columns: {', '.join(table)})") from None
+                raise ValueError(f"where {where!r}: {error} (columns: {', '.join(table)})") from None
             parts.append(values.iloc[[number]].infer_objects().merge(rows, how="cross"))
     collected = pd.concat(parts, ignore_index=True)
-    if collected.empty:
-        raise ValueError(f"no row of {sweep.table} is one where {sweep.where}")
+    if where and collected.empty:
+        raise ValueError(f"no row of {name} is one where {where}")
     return collected
 
 
 def run_sweep(sweep, base, first, notebooks, build, figures, jobs):
     """Run what is missing, collect and save. Returns the number of points that failed, whose logs are printed."""
-    chain = chain_of(sweep.table, first, notebooks)
+    chains = {name: chain_of(name, first, notebooks) for name in (sweep.table, *sweep.tables)}
+    chain = sorted({path for paths in chains.values() for path in paths})
     resolved = resolve_points(sweep, base, chain)
     values = swept_values(sweep, resolved, chain)
-    last = plan_stages([[(path, point[path.stem]) for path in chain] for point in resolved], build / "sweeps")
+    runs = [[(path, point[path.stem]) for path in paths] for paths in chains.values() for point in resolved]
+    last = np.reshape(plan_stages(runs, build / "sweeps"), (len(chains), -1))  # (tables, points)
     with one_at_a_time(build):
-        adopt_stages(unfinished(last), build, figures)
-    missing = unfinished(last)
-    print(f"{sweep.name}: {len(last)} points, {len(missing)} notebooks to run for them", file=sys.stderr)
+        adopt_stages(unfinished(last.flat), build, figures)
+    missing = unfinished(last.flat)
+    print(f"{sweep.name}: {len(resolved)} points, {len(missing)} notebooks to run for them", file=sys.stderr)
     failed = run_stages(missing, jobs)
-    folders = [str(stage.folder) if stage.done else "failed" for stage in last]
-    if any(stage.done for stage in last):
-        folder, table = figures / "sweeps" / sweep.name, collect(sweep, values, last)
+    stages = dict(zip(chains, last, strict=True))
+    made = [_made(dict(zip(chains, of_point, strict=True))) for of_point in last.T]
+    if any(stage.done for stage in stages[sweep.table]):
+        folder, table = figures / "sweeps" / sweep.name, collect(sweep.table, sweep.where, values, stages[sweep.table])
         places = {"build": str(build), "figures": str(figures)}
         record = run_record(f"sweep {sweep.name}", {path.stem: base[path.stem] | places for path in chain})
-        record |= {"sweep": sweep._asdict(), "points": values.assign(folder=folders).to_dict("records")}
+        record |= {"sweep": sweep._asdict(), "points": values.join(pd.DataFrame(made)).to_dict("records")}
         plotted = sweep_numbers(table, sweep.plot)
         save_figure(plot_sweep(plotted, sweep.plot), folder / "sweep", record)
         save_table(plotted, folder / "plotted", record)
+        for name in sweep.tables:
+            save_table(collect(name, "", values, stages[name]), folder / name, record)
         save_table(table, folder / "sweep", record)  # last: a sweep that has it is finished
         print(f"table and figure: {folder}")
     for stage in failed:
-        points = [text for text, one in zip(values["point"], last, strict=True) if stage in one.lineage]
+        points = [
+            text for text, of in zip(values["point"], last.T, strict=True) if any(stage in one.lineage for one in of)
+        ]
         print(f"failed: {stage.notebook.stem} of {'; '.join(points)}: see {stage.log}", file=sys.stderr)
-    return folders.count("failed")
+    return sum(one["folder"] == "failed" for one in made)
+
+
+def _made(stages):
+    """What a record says of a point, {table: its last stage}: the folder of its first table, and digests of all."""
+    if not all(stage.done for stage in stages.values()):
+        return {"folder": "failed", "tables": {}}
+    files = {name: stage.folder / "figures" / f"{name}.csv" for name, stage in stages.items()}
+    return {
+        "folder": str(next(iter(stages.values())).folder),
+        "tables": {name: digest(file) for name, file in files.items()},
+    }
 
 
 def main():

@@ -74,15 +74,16 @@ def _ring(shells, resampling):
     sign = np.sign(np.nanmean(mean[distance < 0]))
     oriented = sign * np.vstack([mean, resampled])
     places = {"zero_crossing_mm": zero_crossing(distance, oriented), "ring_mm": _lowest_outside(distance, oriented)}
+    patients = lesions["subject"].nunique()
     rows = [
-        (name, found[0], *percentile_interval(found[1:]), np.isfinite(found[1:]).mean())
+        (name, found[0], *percentile_interval(found[1:], patients), np.isfinite(found[1:]).mean())
         for name, found in places.items()
     ]
     lesions = lesions.assign(ring=_at_the_others_lowest(shells, sign))
     value, low, high = np.ravel(bootstrap_mean(lesions, ["ring"], **resampling))
     rows.append(("ring", value, low, high, float(np.isfinite(low))))
     table = pd.DataFrame(rows, columns=["quantity", "value", "low", "high", "found"])
-    return table.assign(lesions=len(lesions), patients=lesions["subject"].nunique())
+    return table.assign(lesions=len(lesions), patients=patients)
 
 
 def _lowest_outside(distance, profiles):

@@ -5,15 +5,17 @@
 writes `claims.csv` (one row a measure) and `claims.md` beside the tables, and puts the table, and what the sanity checks
 found, between the MARKERS of a Markdown file if one is given. What the paper says stands in `claims.yml`; here, one function a claim takes `read`,
 which gives a table of the run by name, and finds its measures. One rule judges every run: a measure holds if its
-whole 95 % interval lies where the paper says, is contradicted if none of it does, and is open otherwise, as it is where
-an interval without width comes from fewer than FEWEST patients. A claim is reproduced if all its measures hold, not
-reproduced if one is contradicted, and inconclusive otherwise; without a lesion there is nothing to judge.
+whole 95 % interval lies where the paper says, is contradicted if none of it does, and is open otherwise, as it is
+without variation (an interval without width) and with fewer than FEWEST patients. A claim is reproduced if all its
+measures hold, not reproduced if one is contradicted, and inconclusive otherwise; without a lesion there is nothing to
+judge. Where the folder has the sweep of networks (notebooks/sweeps/networks.yml) of this run, the same rule also judges
+the mean over networks with its interval over networks and patients.
 """
 
 import argparse
 import json
 import re
-from functools import partial
+from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -25,12 +27,13 @@ from lib.provenance import write_atomically
 from lib.statistics.checks import checks
 from lib.statistics.comparisons import bootstrap_cliffs_delta, pairwise_tests
 from lib.statistics.intervals import bootstrap_mean
+from lib.statistics.networks import measures_over_networks, network_readers
+from lib.statistics.verdicts import judged
 
 CLAIMS = yaml.safe_load(Path(__file__).with_suffix(".yml").read_text())
 POSITIVE, NEGATIVE = (0.0, np.inf), (-np.inf, 0.0)
 MARGIN = 0.1  # on either side of a score or share that the paper gives
 HALF_STEP_MM = 0.5  # on either side of a range of radii, which are multiples of 1 mm
-FEWEST = 6  # patients who all agree: a sign test has p = 2 / 2**6 = 0.03; of fewer it tells nothing
 MARKERS = "<!-- claims: written by make paper -->", "<!-- end of claims -->"
 BOOTSTRAP = "bootstrap of patients"
 
@@ -84,31 +87,45 @@ def order_of_kinds(read):
 
 
 def synthetic_lesions(read):
-    curves, effects = read("05_psychometric"), read("05_effects").set_index("effect")
+    curves, effects = read("05_psychometric"), read("05_effects").set_index(["effect", "kind"])
     deep = curves["surroundings"] == "deep white matter"
     size = (curves if deep.all() else curves[~deep])["diameter_mm"].max()
     halves = curves[deep & (curves["diameter_mm"] == size) & (curves["sequences"] != "both")]
     halves = halves.rename(columns={"contrast50": "value", "n": "lesions"})
     shares = {
-        "share found, inserted in FLAIR only - MPRAGE only": "FLAIR - MPRAGE",
-        "share found, deep in white matter - beside cortex": "deep white matter - beside cortex",
-        "share still found, FLAIR removed - MPRAGE removed": "FLAIR removed - MPRAGE removed",
-        "share still found, moved to grey matter - unchanged": "moved to grey matter - none",
+        "share found, inserted in FLAIR only - MPRAGE only": ("FLAIR - MPRAGE", "inserted"),
+        "share found, deep in white matter - beside cortex": ("deep white matter - beside cortex", "inserted"),
+        "share still found, FLAIR removed - MPRAGE removed": ("FLAIR removed - MPRAGE removed", "TP"),
+        "share still found, moved to grey matter - unchanged": ("moved to grey matter - none", "TP"),
     }
-    return [
-        _of_row(row, f"{row.sequences} contrast that finds half of {size:g} mm lesions", unit="z-scores", digits=1)
-        for row in halves.itertuples()
-    ] + [_of_row(effects.loc[effect], name) for name, effect in shares.items()]
+    measures = []
+    for row in halves.itertuples():
+        between = f"between {row.bracket_low:g} and {row.bracket_high:g}" if row.bracket_low < row.bracket_high else ""
+        name = f"{row.sequences} contrast that finds half of {size:g} mm lesions"
+        measures.append(_of_row(row, name, unit="z-scores", effect=between))
+    for name, (effect, kind) in shares.items():
+        beside = effects["value"].reindex([(effect, other) for other in ("FN", "TN") if kind == "TP"]).dropna()
+        said = ", ".join(f"{other} {value:z.2f}" for (_, other), value in beside.items())
+        measures.append(_of_row(effects.loc[(effect, kind)], name, effect=said))
+    return measures
 
 
 def context_radius(read):
-    """Judged by the paper's fill in mm; with other fills, and in the paper's dilations, it is only reported."""
-    plateau, measures = read("06_plateau").rename(columns={"step95": "value"}), []
+    """Judged by where the curve first reaches 95 % of its plateau, with the paper's fill in mm; with other fills, and in
+    the paper's dilations, it is only reported. Where the curve falls again after that, it is for what is shown there, and
+    where that ends is said beside: it is not how much tissue is needed."""
+    plateau, measures = read("06_plateau"), []
+    plateau = plateau.rename(columns={"first": "value", "low_first": "low", "high_first": "high"})
     for row in plateau[(plateau["fill"] == "mean") | (plateau["curve"] == "score")].itertuples():
         name = {"fraction": "detected lesions", "score": "mean score"}[row.curve]
         name += "" if row.fill == "mean" else f", rest {row.fill}"
         unit = "mm" if row.growth == "euclidean" else "dilations"
-        measures.append(_of_row(row, name, unit=unit, digits=0))
+        said = ["no variation"] if np.isnan(row.value) else []
+        said += ["at most, being the smallest tried"] if row.value == row.smallest else []
+        if np.isfinite(row.dip):
+            last = f"for good from {row.last:g}" if np.isfinite(row.last) else "not reached for good"
+            said += [f"falls again to {row.dip:.2f} at {row.dip_at:g}", last]
+        measures.append(_of_row(row, name, unit=unit, digits=0, effect=", ".join(said)))
     return measures
 
 
@@ -123,48 +140,60 @@ FIND = {
 }
 
 
-def ledger(read):
+def ledger(read, networks=()):
     """One row a measure: claim, statement, paper, measure, value, low, high, lesions, patients, unit, test, effect,
-    expected_low, expected_high, holds, verdict (of the claim), text, notebook, file. read: name of a table -> table."""
+    expected_low, expected_high, holds, verdict (of the claim), text, notebook, file; with networks also their number,
+    networks, and networks_value, networks_low, networks_high, networks_sd (between them), networks_holds,
+    networks_verdict, networks_text.
+
+    read: name of a table -> table of this run.  networks: such a function of each network (`network_readers`).
+    """
+    table = _measures(read)
+    rows = _told(table).drop(columns=["digits", "bounds"])
+    if networks:
+        over = _told(measures_over_networks(table, [_measures(read) for read in networks]))
+        over = over[["value", "low", "high", "sd", "holds", "verdict", "text"]].add_prefix("networks_")
+        rows = rows.join(over.assign(networks=len(networks)))
+    return rows.join(pd.DataFrame.from_dict(CLAIMS, orient="index")[["notebook", "file"]], on="claim")
+
+
+def _measures(read):
+    """Measures of all claims as their functions find them, and those that are expected and not found, as NaN."""
     rows = []
     for claim, facts in CLAIMS.items():
-        measures = FIND[claim](read) or [_measure(name, [np.nan] * 3, 0, 0) for name in facts["expected"]]
-        for one in measures:
-            expected = _where(facts["expected"].get(one["measure"]), one["unit"])
-            one["expected_low"], one["expected_high"] = expected or (np.nan, np.nan)
-            told = one["lesions"] and (one["low"] < one["high"] or one["patients"] >= FEWEST)
-            one["holds"] = holds(one["low"], one["high"], expected) if told else None
-        judged = [one for one in measures if not np.isnan(one["expected_low"])]
-        verdict = _verdict([one["holds"] for one in judged], sum(one["lesions"] for one in judged))
         front = {"claim": claim, "statement": facts["statement"], "paper": facts["paper"]}
-        back = {"notebook": facts["notebook"], "file": facts["file"]}
-        rows += [front | one | {"verdict": verdict, "text": _text(**one)} | back for one in measures]
-    return pd.DataFrame(rows).drop(columns="digits")
+        found = FIND[claim](read)
+        present = {one["measure"] for one in found}
+        for name in (name for name in facts["expected"] if name not in present):
+            unit = "mm" if isinstance(facts["expected"][name], list) else ""
+            found.append(_measure(name, [np.nan] * 3, 0, 0, unit=unit))
+        for one in found:
+            low, high = _where(facts["expected"].get(one["measure"]), one["unit"]) or (np.nan, np.nan)
+            bounds = facts.get("bounds", {}).get(one["unit"], (-np.inf, np.inf))
+            rows.append(front | one | {"expected_low": low, "expected_high": high, "bounds": bounds})
+    return pd.DataFrame(rows)
 
 
-def _verdict(held, lesions):
-    if not lesions:
-        return "nothing to judge"
-    return "not reproduced" if False in held else "reproduced" if all(held) else "inconclusive"
-
-
-def holds(low, high, expected):
-    """Whether an interval lies where it is expected, (low, high): None where that is open, or nothing is expected."""
-    if expected is None or not np.isfinite([low, high]).all():
-        return None
-    inside, apart = expected[0] < low and high < expected[1], high <= expected[0] or low >= expected[1]
-    return True if inside else False if apart else None
+def _told(table):
+    """Measures judged, and in words."""
+    table = judged(table)
+    return table.assign(text=[_text(**row) for row in table.to_dict("records")])
 
 
 def markdown(table, folder):
     """The ledger in Markdown, one row a claim, with links to files; folder: of the files, as seen from the document."""
-    lines = ["| claim | paper | this run | n | verdict | notebook, file |", "| --- | --- | --- | --- | --- | --- |"]
+    over = "networks" in table
+    first = f"mean of {table['networks'].iloc[0]} networks, SD between them | verdict | " if over else ""
+    columns = f"| claim | paper | {first}this run | n | verdict | notebook, file |"
+    lines = [columns, re.sub("[^|]+", " --- ", columns)]
     for claim, rows in table.groupby("claim"):
-        first = rows.iloc[0]
+        one = rows.iloc[0]
+        leading = f"{'; '.join(rows['networks_text'])} | **{one['networks_verdict']}** | " if over else ""
+        verdict = one["verdict"] if over else f"**{one['verdict']}**"
         counts = f"{rows['lesions'].max()} lesions, {rows['patients'].max()} patients"
-        file = f"`{first['notebook']}` [{first['file']}.csv]({folder}{first['file']}.csv)"
-        found = f"{'; '.join(rows['text'])} | {counts} | **{first['verdict']}** | {file}"
-        lines.append(f"| {claim} {first['statement']} | {first['paper']} | {found} |")
+        file = f"`{one['notebook']}` [{one['file']}.csv]({folder}{one['file']}.csv)"
+        found = f"{leading}{'; '.join(rows['text'])} | {counts} | {verdict} | {file}"
+        lines.append(f"| {claim} {one['statement']} | {one['paper']} | {found} |")
     return "\n".join(lines)
 
 
@@ -207,8 +236,27 @@ def _text(measure, value, low, high, unit, effect, digits, **_):
     texts = [f"{number:.{digits}f}" for number in (value, low, high)]
     found, *interval = (beyond.get(text, text) for text in texts)
     found += f" {unit}" if unit and np.isfinite(value) else ""
-    found += "" if np.isnan([low, high]).any() else f" ({' to '.join(interval)})"
+    interval = "no variation" if low == high and np.isfinite(low) else " to ".join(interval)
+    found += "" if np.isnan([low, high]).any() else f" ({interval})"
     return f"{measure} {found}" + (f", {effect}" if effect else "")
+
+
+def judge(figures):
+    """The ledger of the run in a folder, and over networks where it has their sweep."""
+    return ledger(_reader(figures), network_readers(figures))
+
+
+def _reader(figures):
+    return cache(lambda name: pd.read_csv(figures / f"{name}.csv", dtype={"subject": str}))
+
+
+def findings(table, figures, folder):
+    """What a document holds between the MARKERS: the ledger, and what the sanity checks of the run in `figures` found.
+
+    folder: that of the files, as seen from the document.
+    """
+    n_samples = json.loads((figures / "04_saliency.json").read_text())["parameters"]["n_samples"]
+    return f"{markdown(table, folder)}\n\n{checks(_reader(figures), n_samples, folder)}"
 
 
 def main():
@@ -216,17 +264,12 @@ def main():
     parser.add_argument("figures", type=Path)
     parser.add_argument("document", type=Path, nargs="?")
     given = parser.parse_args()
-
-    def read(name):
-        return pd.read_csv(given.figures / f"{name}.csv", dtype={"subject": str})
-
-    table = ledger(read)
+    table = judge(given.figures)
     write_atomically(given.figures / "claims.csv", lambda file: table.to_csv(file, index=False, float_format="%.6g"))
     write_atomically(given.figures / "claims.md", lambda file: file.write_text(markdown(table, "") + "\n"))
     if given.document:
         (start, end), folder = MARKERS, f"{given.figures.as_posix()}/"
-        n_samples = json.loads((given.figures / "04_saliency.json").read_text())["parameters"]["n_samples"]
-        block = f"{start}\n{markdown(table, folder)}\n\n{checks(read, n_samples, folder)}\n{end}"
+        block = f"{start}\n{findings(table, given.figures, folder)}\n{end}"
         text = re.sub(f"{start}.*{end}", lambda _: block, given.document.read_text(), flags=re.DOTALL)
         write_atomically(given.document, lambda file: file.write_text(text))
 

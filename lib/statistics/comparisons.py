@@ -31,7 +31,7 @@ def pairwise_tests(table, value, group, groups):
 
 
 def bootstrap_cliffs_delta(table, value, group, a, b, *, n_resamples=2000, generator):
-    """Cliff's delta of group a over group b with its 95 % percentile interval over patients: (value, low, high).
+    """Cliff's delta of group a over group b with its 95 % interval over patients: (value, low, high).
 
     As `bootstrap_patients` would give it, all resamples at once: a resample needs only, for each pair of patients, how
     often a value of the one in group a is above, less how often below, one of the other in group b. NaN without values
@@ -47,7 +47,7 @@ def bootstrap_cliffs_delta(table, value, group, a, b, *, n_resamples=2000, gener
     drawn = draw_patients(len(pairs), n_resamples, generator)
     with np.errstate(invalid="ignore"):
         resampled = ((drawn @ pairs) * drawn).sum(1) / ((drawn @ of_a.sum(0)) * (drawn @ of_b.sum(0)))
-    return tuple(map(float, (pairs.sum() / (len(of_a) * len(of_b)), *percentile_interval(resampled))))
+    return tuple(map(float, (pairs.sum() / (len(of_a) * len(of_b)), *percentile_interval(resampled, len(pairs)))))
 
 
 def clustered_tests(table, value, group, groups, *, covariates=(), n_resamples=2000, generator):

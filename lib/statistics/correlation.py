@@ -22,7 +22,7 @@ def bootstrap_spearman(table, value, columns, *, n_resamples, generator):
             rho = weighted_spearman(x, y, np.ones((1, len(x))))[0]
             if len(patients) > 1:
                 drawn = draw_patients(len(patients), n_resamples, generator)[:, index]
-                low, high = percentile_interval(weighted_spearman(x, y, drawn))
+                low, high = percentile_interval(weighted_spearman(x, y, drawn), len(patients))
         rows.append((name, len(pair), len(patients), rho, low, high))
     return pd.DataFrame(rows, columns=["with", "lesions", "patients", "rho", "low", "high"])
 

@@ -5,7 +5,7 @@ import pandas as pd
 from scipy.optimize import minimize
 from scipy.special import expit, logit, xlog1py, xlogy
 
-from lib.statistics.intervals import draw_patients
+from lib.statistics.intervals import draw_patients, percentile_interval
 
 MOST_LAPSES = 0.1  # largest probability of a detection without a lesion (guess), and of a miss at any level (lapse)
 
@@ -51,19 +51,22 @@ def half_level(levels, parameters):
     """Level at which one half is detected, and the interval that the tested levels leave open: (level, lower, upper).
 
     All three are inf where the curve stays below one half at all levels, -inf where it is above at all: nothing is
-    extrapolated. Where no level lies on the rise of the curve (10 to 90 %), it is known only between which two levels
-    it crosses one half: these are lower and upper, and the level is half-way. Otherwise all three are the curve's.
+    extrapolated. Where fewer than two levels lie on the rise of the curve (10 to 90 % of the way from guess to 1 -
+    lapse), nothing tells its width, and it is known only between which two levels it crosses one half: these are lower
+    and upper, and the level is the curve's with one on the rise, half-way with none. Otherwise all three are the curve's.
     """
-    levels = np.asarray(levels, float)
+    levels, (midpoint, width, guess, lapse) = np.asarray(levels, float), parameters
     p = detection_curve(levels, *parameters)
     if p[-1] < 0.5 or p[0] > 0.5:
         return (np.inf if p[-1] < 0.5 else -np.inf,) * 3
-    if ((p > 0.1) & (p < 0.9)).any():
-        midpoint, width, guess, lapse = parameters
-        return (midpoint + width * logit((0.5 - guess) / (1 - guess - lapse)),) * 3
+    rise = expit((levels - midpoint) / width)
+    rising = ((rise > 0.1) & (rise < 0.9)).sum()
+    level = midpoint + width * logit((0.5 - guess) / (1 - guess - lapse))
+    if rising > 1:
+        return (level,) * 3
     above = np.flatnonzero(p >= 0.5)[0]
     lower, upper = levels[max(above - 1, 0)], levels[above]
-    return (lower + upper) / 2, lower, upper
+    return level if rising else (lower + upper) / 2, lower, upper
 
 
 def deviance(levels, detected, n, parameters):
@@ -81,8 +84,9 @@ def psychometric_table(insertions, level, by, *, n_resamples, generator):
     """Curve of detection against column `level` ("contrast" or "diameter_mm"), for each group of the columns `by`.
 
     insertions: rows of `insertion_response` with subject; every site of a group has all its levels.  Returns rows of
-    `by`, n (lesions a level), patients, level50 with low and high (`half_interval`), first and last (levels tested),
-    and what the curve is: midpoint, width, guess, lapse, deviance, deviance_explained.
+    `by`, n (lesions a level), patients, level50 with bracket_low and bracket_high (`half_level`) and low and high
+    (`half_interval`), first and last (levels tested), and what the curve is: midpoint, width, guess, lapse, deviance,
+    deviance_explained.
     """
     rows = []
     for names, group in insertions.groupby(by, sort=False):
@@ -92,9 +96,10 @@ def psychometric_table(insertions, level, by, *, n_resamples, generator):
         parameters = fit_curve(levels, detected.sum(0), n.sum(0))
         low, high = half_interval(levels, detected, n, n_resamples=n_resamples, generator=generator)
         left, explained = deviance(levels, detected.sum(0), n.sum(0), parameters)
-        found = int(n.sum(0).min()), len(counts), half_level(levels, parameters)[0], low, high, levels[0], levels[-1]
+        half = half_level(levels, parameters)
+        found = int(n.sum(0).min()), len(counts), *half, low, high, levels[0], levels[-1]
         rows.append((*names, *found, *parameters, left, explained))
-    found = ["n", "patients", "level50", "low", "high", "first", "last"]
+    found = ["n", "patients", "level50", "bracket_low", "bracket_high", "low", "high", "first", "last"]
     curve = ["midpoint", "width", "guess", "lapse", "deviance", "deviance_explained"]
     return pd.DataFrame(rows, columns=[*by, *found, *curve])
 
@@ -103,15 +108,16 @@ def half_interval(levels, detected, n, *, n_resamples, generator):
     """95 % interval of the level at which one half is detected, (low, high), over resamples of whole patients.
 
     detected, n: (patients, levels).  The curve is fitted again in each resample; where the levels leave open where it
-    crosses one half (`half_level`), low counts the lower end and high the upper. Infinite where more than 2.5 % of the
-    resamples do not reach one half; NaN with one patient, as nothing tells how patients vary.
+    crosses one half (`half_level`), low counts the lower end and high the upper. Infinite where too many resamples do not
+    reach one half; NaN with one patient, as nothing tells how patients vary.
     """
     if len(detected) == 1:
         return np.nan, np.nan
     drawn = draw_patients(len(detected), n_resamples, generator)
     counts, index = np.unique(np.hstack([drawn @ detected, drawn @ n]), axis=0, return_inverse=True)
     ends = np.array([half_level(levels, fit_curve(levels, *np.split(row, 2)))[1:] for row in counts])[index]
-    return np.quantile(ends[:, 0], 0.025, method="lower"), np.quantile(ends[:, 1], 0.975, method="higher")
+    (low, _), (_, high) = percentile_interval(ends, len(detected))
+    return low, high
 
 
 def _log_loss(p, detected, n):

@@ -10,13 +10,14 @@ CHANGES = [("FLAIR removed", "MPRAGE removed"), ("sequences swapped", "none"), (
 
 
 def effects_table(insertions, changes, **resampling):
-    """Differences of the detected share, with patient-bootstrap 95 % intervals: rows effect, value, low, high, lesions,
-    patients; NaN where there is nothing to compare.
+    """Differences of the detected share, with patient-bootstrap 95 % intervals: rows effect, kind, value, low, high,
+    lesions, patients; NaN where there is nothing to compare.
 
-    insertions: rows of `insertion_response`, changes: of `change_response`, with subject, scan, label or surroundings.
+    insertions: rows of `insertion_response`, changes: of `change_response`, with subject, scan, label, kind or surroundings.
     resampling: n_resamples and generator. Compared are sequences (each lesion deep in white matter with itself, at the
     largest contrast), surroundings (shares of each patient, over all contrasts above 0, at the diameters inserted in
-    all of them) and changes of detected lesions (each with itself).
+    all of them) and changes of lesions (each with itself), by kind: of detected ones, and beside them of missed lesions
+    and of healthy tissue, in which there is little to be lost, and what is found was made by the change.
     """
     deep = insertions[insertions["surroundings"] == DEEP]
     strongest = deep[deep["contrast"] == deep["contrast"].max()]
@@ -28,8 +29,10 @@ def effects_table(insertions, changes, **resampling):
     wide = _shares(compared, ["subject"], "surroundings")
     for other in ("beside cortex", "beside ventricle"):
         rows.append(_difference(wide, DEEP, other, resampling) | {"lesions": sites.get(other, 0)})
-    wide = _shares(changes, ["subject", "scan", "label"], "change")
-    return pd.DataFrame(rows + [_difference(wide, a, b, resampling) for a, b in CHANGES])
+    for kind in ("TP", "FN", "TN"):
+        wide = _shares(changes[changes["kind"] == kind], ["subject", "scan", "label"], "change")
+        rows += [_difference(wide, a, b, resampling) | {"kind": kind} for a, b in CHANGES]
+    return pd.DataFrame(rows)
 
 
 def _shares(table, unit, condition):
@@ -43,5 +46,5 @@ def _difference(wide, a, b, resampling):
     if len(both):
         table = both.assign(difference=both[a] - both[b])
         value, low, high = np.ravel(bootstrap_mean(table, ["difference"], **resampling)).tolist()
-    found = {"effect": f"{a} - {b}", "value": value, "low": low, "high": high}
+    found = {"effect": f"{a} - {b}", "kind": "inserted", "value": value, "low": low, "high": high}
     return found | {"lesions": len(both), "patients": both["subject"].nunique()}

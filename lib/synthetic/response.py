@@ -31,9 +31,10 @@ def insertion_response(model, image, sites, *, diameters_mm, contrasts, spacing_
         window = find_window(model, mask, mask.shape).within(mask.shape)  # the rest of the scan does not matter
         part, site = image[(slice(None), *window)], np.subtract(site, [side.start for side in window])
         share, box, mask = soft_ball(brain[window], site, diameter, spacing_mm)
-        images = (add_contrast(part, share, box, change) for change in conditions.values())
-        for condition, response in zip(conditions, _responses(model, images, mask, threshold), strict=True):
-            rows.append((number, diameter, *condition, *response))
+        changes = list(dict.fromkeys(conditions.values()))  # nothing inserted is the same in all sequences
+        images = (add_contrast(part, share, box, change) for change in changes)
+        found = dict(zip(changes, _responses(model, images, mask, threshold), strict=True))
+        rows += [(number, diameter, *condition, *found[change]) for condition, change in conditions.items()]
     return pd.DataFrame(rows, columns=[*CONDITION, "detected", "score"])
 
 

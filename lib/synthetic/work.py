@@ -8,15 +8,15 @@ from functools import partial
 
 import pandas as pd
 
-from lib.lesions import white_and_grey_matter
+from lib.lesions import distance_to, healthy_volumes, white_and_grey_matter
 from lib.network import loaded_network, loaded_scan
 from lib.saliency import numpy_generator, peak_saliency
 from lib.scans import load_map
 from lib.synthetic import response
-from lib.synthetic.changes import has_healthy_surroundings
+from lib.synthetic.changes import BLEND_MM, has_healthy_surroundings
 from lib.synthetic.sites import sites_by_surroundings, structures
 
-NAMES = ["scan", "subject", "label", "volume_mm3"]
+NAMES = ["scan", "subject", "label", "kind", "volume_mm3"]
 NO_CHANGES = pd.DataFrame(
     columns=[*NAMES, "change", *response.RESPONSES], dtype=float
 )  # `predict_changes` of no lesion
@@ -60,26 +60,32 @@ def explain_insertions(item, *, weights, device, diameters_mm, contrasts, noise,
 def change_lesions(item, *, path, seed):
     """Yield rows of lesions, each with its `changed_images`; without those that have no healthy surroundings.
 
-    item: row, and rows of predicted lesions in that scan, as of `run.group_by_scan`.
+    item: row, and rows of lesions in that scan, as of `run.group_by_scan`: TP, FN, or as TN a TP whose shape is put in
+    healthy white matter, out of reach of any lesion's changes.
     """
     row, lesions = item
-    scan, predicted, _, marked = _scan(row, path)
+    scan, predicted, annotated, marked = _scan(row, path)
     white, grey = white_and_grey_matter(scan.image, scan.brain, marked)
+    away = white & (distance_to(marked, scan.spacing_mm) > BLEND_MM)
     for lesion in lesions:
-        mask, generator = predicted == lesion["label"], numpy_generator(seed, row["scan"], lesion["label"])
-        if has_healthy_surroundings(mask, white, scan.spacing_mm):
+        mask = (annotated if lesion["kind"] == "FN" else predicted) == lesion["label"]
+        generator = numpy_generator(seed, row["scan"], lesion["kind"], lesion["label"])
+        if lesion["kind"] == "TN":
+            mask = healthy_volumes(mask, {"TN": away}, generator).get("TN")
+        if mask is not None and has_healthy_surroundings(mask, white, scan.spacing_mm):
             yield lesion, response.changed_images(scan.image, mask, white, grey, scan.spacing_mm, generator)
 
 
 def predict_changes(item, *, path, weights, device, threshold, noise, seed):
-    """`change_response` of `change_lesions`, a table that begins with scan, subject, label and volume_mm3; the noise of
-    a lesion is that of all its changes."""
+    """`change_response` of `change_lesions`, a table that begins with NAMES; TPs alone are explained, and the noise of a
+    lesion is that of all its changes."""
     model, tables = loaded_network(weights, device)[0], []
     for lesion, changed in change_lesions(item, path=path, seed=seed):
         saliency = partial(peak_saliency, model, **noise, seed=[seed, lesion["scan"], lesion["label"]])
+        saliency = saliency if lesion["kind"] == "TP" else lambda *_: {}
         found = response.change_response(model, changed, threshold=threshold, saliency=saliency)
         tables.append(_named(found, {name: lesion[name] for name in NAMES}))
-    return pd.concat(tables, ignore_index=True) if tables else NO_CHANGES
+    return pd.concat(tables, ignore_index=True).reindex(columns=NO_CHANGES.columns) if tables else NO_CHANGES
 
 
 def _scan(row, path):

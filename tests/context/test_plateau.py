@@ -1,18 +1,10 @@
-"""Context radii: of curves that jump where it is known, of noise of known size, of saliency of known extent."""
+"""Context radii: of curves that jump where it is known, of saliency of known extent."""
 
 import numpy as np
 import pandas as pd
 import pytest
-import torch
 
-from lib.context.plateau import (
-    lesion_plateaus,
-    noise_sd,
-    noisy_plateaus,
-    overall_plateaus,
-    plateau_radius,
-    saliency_reach,
-)
+from lib.context.plateau import crossings, lesion_plateaus, overall_plateaus, saliency_reach
 
 ISOTROPIC = (1.0, 1.0, 1.0)
 RESAMPLING = {"n_resamples": 500}
@@ -23,86 +15,74 @@ def test_plateau_of_the_mean_curves_with_each_fill_and_growth(responses):
     found = overall_plateaus(table, generator=np.random.default_rng(0), **RESAMPLING)
     found = found.set_index(["fill", "growth", "curve"])
     assert len(found) == 6
+    first, last = (["first", "low_first", "high_first"], ["last", "low_last", "high_last"])
     for curve in ("fraction", "score"):
-        assert found.loc[("mean", "euclidean", curve), ["step95", "low", "high"]].tolist() == [3, 2, 3]
-        assert found.loc[("air", "euclidean", curve), ["step95", "low", "high"]].tolist() == [2, 2, 2]
-        assert found.loc[("mean", "dilation", curve), ["step95", "lesions", "patients"]].tolist() == [3, 3, 2]
+        for columns in (first, last):
+            assert found.loc[("mean", "euclidean", curve), columns].tolist() == [3, 2, 3]
+            assert found.loc[("air", "euclidean", curve), columns].tolist() == [2, 2, 2]
+        assert found.loc[("mean", "dilation", curve), ["first", "lesions", "patients"]].tolist() == [3, 3, 2]
+        plateau = 1 if curve == "fraction" else 0.8
+        smallest = found.loc[("mean", "dilation", curve), ["smallest", "plateau"]].tolist()
+        assert smallest == pytest.approx([0, plateau])
 
 
 def test_plateau_interval_is_that_of_drawing_patients_one_by_one(responses):
-    table = responses(((1, 4), (2,), (3, 3, 5), (6,), (2, 2)))
+    table = responses(((1, 4), (2,), (3, 3, 5), (6,), (2, 2), (3,), (1,), (4, 4)))
     found = overall_plateaus(table, n_resamples=1000, generator=np.random.default_rng(0)).set_index("curve")
     generator, literal = np.random.default_rng(1), []
-    for _ in range(80):
-        drawn = pd.concat([table[table["subject"] == s] for s in generator.choice(list("abcde"), 5)])
+    for _ in range(120):
+        drawn = pd.concat([table[table["subject"] == s] for s in generator.choice(list("abcdefgh"), 8)])
         curve = drawn.groupby("step")["score"].mean().to_numpy()
         plateau = curve[-2:].mean()  # a quarter of nine
         literal.append(next(step for step in range(9) if (curve[step:] >= 0.95 * plateau).all()))
-    assert found.loc["score", ["low", "high"]].tolist() == pytest.approx(np.quantile(literal, [0.025, 0.975]), abs=1)
+    interval = found.loc["score", ["low_last", "high_last"]].tolist()
+    assert interval == pytest.approx(np.quantile(literal, [0.006, 0.994]), abs=1)  # as far out as t of 8 patients
+
+
+INTERVALS = ["low_first", "high_first", "low_last", "high_last"]
 
 
 def test_one_patient_has_no_interval(responses):
     found = overall_plateaus(responses(((1, 2),)), generator=np.random.default_rng(0), **RESAMPLING)
-    assert found[["low", "high"]].isna().all(axis=None) and found["step95"].tolist() == [2, 2]
+    assert found[INTERVALS].isna().all(axis=None) and found["first"].tolist() == [2, 2]
+
+
+def test_lesions_detected_at_every_step_tell_nothing(responses):
+    found = overall_plateaus(responses([(0, 0)] * 8), generator=np.random.default_rng(0), **RESAMPLING)
+    assert found[["first", "last", *INTERVALS]].isna().all(axis=None)
+
+
+def test_variation_in_few_patients_has_no_interval(responses):
+    """A lesion of one patient of eight is in 1 - (7 / 8)**8 = 66 % of the resamples, those of four in all but 0.4 %."""
+    one, four = (
+        overall_plateaus(responses([(3, 3)] * n + [(0, 0)] * (8 - n)), generator=np.random.default_rng(0), **RESAMPLING)
+        for n in (1, 4)
+    )
+    assert one[INTERVALS].isna().all(axis=None) and one["first"].tolist() == [3, 3]
+    assert four[INTERVALS].to_numpy().tolist() == [[3.0] * 4] * 2
+
+
+def test_a_mean_that_falls_again_has_two_crossings_and_its_dip(responses):
+    table = responses([(2,)] * 6)
+    table.loc[table["step"].between(4, 5), "score"] = 0.4
+    found = overall_plateaus(table, generator=np.random.default_rng(0), **RESAMPLING).set_index("curve").loc["score"]
+    assert found[["first", "last", "dip", "dip_at"]].tolist() == pytest.approx([2, 6, 0.4, 4])
+    assert found[INTERVALS].tolist() == [2, 2, 6, 6]
 
 
 def test_plateau_of_each_lesion_with_each_fill(responses):
     table = pd.concat([responses(), responses(((4, 5), (6,)), "air"), responses(growth="dilation")])
-    found = lesion_plateaus(table.sample(frac=1, random_state=0)).sort_values(["subject", "label"])
+    found = lesion_plateaus(table.sample(frac=1, random_state=0), ["air"]).sort_values(["subject", "label"])
     assert found["radius95_mm"].tolist() == [1, 2, 3] and found["air_mm"].tolist() == [4, 5, 6]
+    assert found["last95_mm"].tolist() == [1, 2, 3]
+    table.loc[(table["fill"] == "mean") & (table["step"] == 5), "score"] = 0.1
+    found = lesion_plateaus(table, ["air"]).set_index(["subject", "label"])
+    assert found["radius95_mm"].tolist() == [1, 2, 3] and found["last95_mm"].tolist() == [6, 6, 6]
 
 
-def scan(sd=(0.1, 0.3), shape=(30, 30, 30), seed=0):
-    """Smooth anatomy with noise of a known standard deviation, and background."""
-    x = np.linspace(0, np.pi, shape[0])[:, None, None]
-    noise = np.random.default_rng(seed).normal(size=(2, *shape)) * np.reshape(sd, (2, 1, 1, 1))
-    image = 1 + np.sin(x) + noise
-    image[:, :3] = 0
-    return image.astype(np.float32)
-
-
-def test_noise_is_estimated_over_smooth_anatomy_and_not_in_the_background():
-    np.testing.assert_allclose(noise_sd(scan()), (0.1, 0.3), rtol=0.03)
-    interpolated = scan()
-    interpolated[:, :, :, 1:-1:2] = (interpolated[:, :, :, :-2:2] + interpolated[:, :, :, 2::2]) / 2
-    np.testing.assert_allclose(noise_sd(interpolated), (0.1, 0.3), rtol=0.15)
-    assert noise_sd(np.zeros((2, 4, 4, 4))).tolist() == [0, 0]
-
-
-class Surroundings(torch.nn.Module):
-    """Lesion logit: a multiple of the FLAIR summed over a cube of 7 voxels a side."""
-
-    def __init__(self, weight):
-        super().__init__()
-        self.convolution = torch.nn.Conv3d(2, 2, 7, padding=3, bias=False)
-        with torch.no_grad():
-            self.convolution.weight.zero_()
-            self.convolution.weight[1, 0] = weight
-
-    def forward(self, volume):
-        return self.convolution(volume)
-
-
-def noisy(image, n_copies=12, seed=0):
-    lesion = np.zeros(image.shape[1:], bool)
-    lesion[15, 15, 15] = True
-    options = {"n_copies": n_copies, "generator": np.random.default_rng(seed)}
-    return noisy_plateaus(Surroundings(0.005).eval(), image, lesion, range(9), ISOTROPIC, **options)
-
-
-def test_radius_of_a_scan_without_noise_is_the_same_in_every_copy():
-    flat = np.ones((2, 30, 30, 30), np.float32)
-    assert set(noisy(flat)) == {5.0}  # the cube ends at 3 along axes and at 5.2 along diagonals
-
-
-def test_radius_varies_with_the_noise_of_the_scan_and_the_copies_repeat_with_their_seed():
-    image = scan(sd=(4.0, 0.1))
-    original = image.copy()
-    radii = noisy(image)
-    assert len(radii) == 12 and len(set(radii)) > 1
-    np.testing.assert_array_equal(radii, noisy(image))
-    assert (noisy(image, seed=1) != radii).any()
-    np.testing.assert_array_equal(image, original)
+def test_plateaus_of_no_lesion(responses):
+    found = lesion_plateaus(responses().iloc[:0], ["air"])
+    assert found.empty and {"subject", "scan", "label", "radius95_mm", "last95_mm", "air_mm"} <= {*found}
 
 
 def test_saliency_reaches_to_the_last_shell_above_five_percent():
@@ -138,27 +118,49 @@ def test_saliency_shells_are_means_in_mm():
 
 
 RADII = np.arange(1.0, 21.0)
+NEVER = (np.nan, np.nan)
 
 
 @pytest.mark.parametrize(
-    ("response", "fraction", "expected"),
+    ("response", "fraction", "crossed", "dip"),
     [
-        (RADII >= 7, 0.95, 7),
-        (np.minimum(RADII / 10, 1), 0.95, 10),
-        (np.minimum(RADII / 10, 1), 0.5, 5),
-        (1 - np.exp(-RADII / 2), 0.95, 6),  # 1 - exp(-3) = 0.9502, plateau within 1e-3 of 1
-        (np.full(20, 3.0), 0.95, 1),
-        (np.where(RADII == 2, 5.0, RADII >= 9), 0.95, 9),  # an early overshoot is not the plateau
-        (1 + 0.2 * (RADII == 18) - 0.2 * (RADII == 19), 0.95, 1),  # the plateau's own scatter does not count
-        (np.zeros(20), 0.95, np.nan),
-        (-RADII, 0.95, np.nan),
+        (RADII >= 7, 0.95, (7, 7), NEVER),
+        (np.minimum(RADII / 10, 1), 0.95, (10, 10), NEVER),
+        (np.minimum(RADII / 10, 1), 0.5, (5, 5), NEVER),
+        (1 - np.exp(-RADII / 2), 0.95, (6, 6), NEVER),  # 1 - exp(-3) = 0.9502, plateau within 1e-3 of 1
+        (np.where(RADII == 2, 5.0, RADII >= 9), 0.95, (2, 9), (0, 3)),
+        (np.interp(RADII, [1, 3, 8, 14, 20], [0.5, 1, 0.6, 1, 1]), 0.95, (3, 14), (0.6, 8)),  # what is shown harms
+        (np.where(RADII < 13, 1, np.where(RADII < 16, 0.5, 1)), 0.95, (1, np.inf), (0.5, 13)),  # up to the last quarter
+        (1 + 0.2 * (RADII == 18) - 0.2 * (RADII == 19), 0.95, (1, 1), NEVER),  # the plateau's own scatter
+        (RADII, 0.95, (np.inf, np.inf), NEVER),  # not reached before the last quarter
+        (RADII >= 16, 0.95, (np.inf, np.inf), NEVER),
+        (np.full(20, 3.0), 0.95, NEVER, NEVER),  # without variation nothing is told
+        (np.zeros(20), 0.95, NEVER, NEVER),
+        (-RADII, 0.95, NEVER, NEVER),
     ],
 )
-def test_plateau_radius_of_known_curves(response, fraction, expected):
-    assert plateau_radius(RADII, response, fraction) == pytest.approx(expected, nan_ok=True)
+def test_crossings_of_known_curves(response, fraction, crossed, dip):
+    found = crossings(RADII, response, fraction)
+    np.testing.assert_allclose([found["first"], found["last"]], crossed)
+    np.testing.assert_allclose([found["dip"], found["dip_at"]], dip)
+    assert found["plateau"] == np.mean(response[-5:])
+
+
+def test_crossings_are_those_of_a_literal_search():
+    generator = np.random.default_rng(0)
+    for _ in range(200):
+        response = generator.uniform(0.8, 1.05, 20) * np.minimum(RADII / generator.uniform(1, 18), 1)
+        enough = [value >= 0.95 * response[15:].mean() for value in response[:15]]
+        first = next((i for i in range(15) if enough[i]), None)
+        last = next((i for i in range(15) if all(enough[i:])), None)
+        found = crossings(RADII, response)
+        assert found["first"] == (np.inf if first is None else RADII[first])
+        assert found["last"] == (np.inf if last is None else RADII[last])
+        between = response[slice(15 if first is None else first, last if last is not None else 15)]
+        assert between.min() == found["dip"] if len(between) else np.isnan(found["dip"])
 
 
 @pytest.mark.parametrize(("radius", "response"), [([], []), ([1, 2], [1]), ([2, 1], [1, 1])])
-def test_plateau_needs_increasing_radii_with_responses(radius, response):
+def test_crossings_need_increasing_radii_with_responses(radius, response):
     with pytest.raises(ValueError, match="increasing radii"):
-        plateau_radius(radius, response)
+        crossings(radius, response)

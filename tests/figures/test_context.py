@@ -22,8 +22,10 @@ def tables(plateau=3.0):
         numbers |= {"score": score, "sd_score": 0.05, "low_score": score * 0.9, "high_score": score * 1.1}
         curve.append(pd.DataFrame(names | numbers))
         for name in ("fraction", "score"):
-            overall.append((fill, growth, name, plateau + number, 2.5, 4.0 + number))
-    overall = pd.DataFrame(overall, columns=["fill", "growth", "curve", "step95", "low", "high"])
+            first, last = (plateau + number, 1.5, 4.0 + number), (plateau + number + 1, 2.5, np.inf)
+            overall.append((fill, growth, name, *first, *last, 0.8, 0.0))
+    names = ["fill", "growth", "curve", "first", "low_first", "high_first", "last", "low_last", "high_last"]
+    overall = pd.DataFrame(overall, columns=[*names, "plateau", "smallest"])
     return pd.concat(responses), pd.concat(curve), overall
 
 
@@ -31,8 +33,7 @@ def radii():
     generator, n = np.random.default_rng(0), 12
     names = ["radius95_mm", "reach5_flair_mm", "reach5_mprage_mm", *PLACES]
     lesions = pd.DataFrame(generator.uniform(5, 50, (n, len(names))), columns=names)
-    lesions = lesions.assign(subject=[f"{i % 4}" for i in range(n)], radius95_low_mm=lesions["radius95_mm"] - 1)
-    lesions["radius95_high_mm"] = lesions["radius95_mm"] + 2
+    lesions = lesions.assign(subject=[f"{i % 4}" for i in range(n)])
     numbers = {"lesions": n, "patients": 4, "rho": -0.25, "low": -0.5, "high": 0.125}
     limits = {
         "mean_difference": 1.5,
@@ -87,17 +88,26 @@ def test_curves_and_plateaus_in_mm_and_in_dilations(figures):
         here = curve[(curve["fill"] == "mean") & (curve["growth"] == growth)]
         assert lines(left)["fraction, 95 % interval"][:, 1].tolist() == here["fraction"].tolist()
         assert lines(right)["mean, 95 % interval"][:, 1].tolist() == here["score"].tolist()
-        label = f"95 % of plateau: {plateau} (2.5 to {plateau + 1})"
-        assert lines(left)[label][:, 0].tolist() == lines(right)[label][:, 0].tolist() == [plateau] * 2
+        first = f"95 % of plateau first: {plateau} (1.5 to {plateau + 1})"
+        last = f"for good: {plateau + 1} (2.5 to not reached)"
+        for label, step in ((first, plateau), (last, plateau + 1)):
+            assert lines(left)[label][:, 0].tolist() == lines(right)[label][:, 0].tolist() == [step] * 2
         one = responses[
             (responses["fill"] == "mean") & (responses["growth"] == growth) & (responses["scan"] == "sub-2")
         ]
         assert one["score"].tolist() in [np.asarray(line.get_ydata()).tolist() for line in right.get_lines()]
 
 
-def test_without_a_plateau_none_is_marked():
-    left = plot_context(*tables(plateau=np.nan)).axes[0]
-    assert not [name for name in lines(left) if "plateau" in name]
+def test_censored_crossings_and_curves_without_variation_are_said_to_be():
+    def names(plateau):
+        return {name for name in lines(plot_context(*tables(plateau)).axes[0]) if "plateau" in name or "good" in name}
+
+    assert names(np.nan) == {"95 % of plateau: no variation"}
+    assert "95 % of plateau first: at most 0 (1.5 to 4)" in names(0.0)
+    assert names(np.inf) == {
+        "95 % of plateau first: not reached (1.5 to 4)",
+        "for good: not reached (2.5 to not reached)",
+    }
 
 
 def test_fills_are_told_apart_in_the_curves_and_plateaus(figures):
@@ -107,10 +117,15 @@ def test_fills_are_told_apart_in_the_curves_and_plateaus(figures):
         here = curve[(curve["fill"] == name) & (curve["growth"] == "euclidean")]
         assert lines(fraction)[name][:, 1].tolist() == here["fraction"].tolist()
         assert lines(score)[name][:, 1].tolist() == here["score"].tolist()
-    drawn = [line.get_ydata().tolist() for line in plateau.get_lines()]
-    assert drawn == [[3, 3], [5, 5], [6, 6]]  # mean, air, blurred: no dilations
+    drawn = [(line.get_marker(), *line.get_ydata()) for line in plateau.get_lines()]
+    assert drawn[::2] == [("o", 3), ("o", 4), ("o", 5), ("o", 5), ("o", 5), ("o", 5)]  # no further than what was tried
     bars = [bar[:, 1].tolist() for bars in plateau.collections for bar in bars.get_segments()]
-    assert bars == [[2.5, high] for high in (4.0, 4.0, 6.0, 6.0, 7.0, 7.0)]
+    assert bars[:4] == [[1.5, 4], [1.5, 4], [2.5, 5], [2.5, 5]]  # mean: first and for good, of both curves
+
+
+def test_fills_not_reached_are_arrows_and_those_without_variation_are_left_out():
+    assert {line.get_marker() for line in plot_fills(*tables(np.inf)[1:]).axes[2].get_lines()} == {"^"}
+    assert not plot_fills(*tables(np.nan)[1:]).axes[2].get_lines()
 
 
 def test_radii_are_drawn_against_places_and_reaches(figures):
@@ -119,9 +134,6 @@ def test_radii_are_drawn_against_places_and_reaches(figures):
     for ax, name in zip(axes[:4], PLACES, strict=True):
         assert ax.get_lines()[0].get_xydata().tolist() == lesions[[name, "radius95_mm"]].to_numpy().tolist()
         assert ax.get_title("right") == "ρ −0.25 (−0.50 to 0.12)"
-        assert ax.collections[0].get_segments()[3][:, 1] == pytest.approx(
-            lesions.loc[3, ["radius95_low_mm", "radius95_high_mm"]].tolist()
-        )
     for (scatter, difference), name in zip((axes[4:6], axes[6:8]), REACHES, strict=True):
         assert scatter.get_lines()[1].get_xydata().tolist() == lesions[["radius95_mm", name]].to_numpy().tolist()
         np.testing.assert_allclose(difference.get_lines()[0].get_ydata(), lesions[name] - lesions["radius95_mm"])
@@ -136,5 +148,5 @@ def test_radii_of_no_lesion_are_said_to_be_none():
 
 def test_lesions_without_a_radius_are_drawn_as_none():
     lesions, correlations, agreement = radii()
-    fig = plot_radii(lesions.assign(radius95_mm=np.nan, radius95_low_mm=np.nan), correlations, agreement)
+    fig = plot_radii(lesions.assign(radius95_mm=np.nan), correlations, agreement)
     assert "no lesions" in fig.axes[0].texts[0].get_text()

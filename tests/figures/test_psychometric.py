@@ -21,17 +21,16 @@ def tables(places=(DEEP, CORTEX)):
                     p = detection_curve(contrast, midpoint, 0.3, 0, 0)
                     response.append((place, sequences, diameter, contrast, p, max(p - 0.1, 0), min(p + 0.2, 1)))
                 half = (np.inf, 2.5, np.inf) if sequences == "MPRAGE" else (midpoint, midpoint - 0.2, midpoint + 0.4)
-                curves.append((place, sequences, diameter, 32, *half, 0.0, 3.0, midpoint, 0.3, 0, 0))
+                bracket = (half[0], half[0]) if diameter != 5 else (half[0] - 0.5, half[0] + 0.5)
+                curves.append((place, sequences, diameter, 32, *half, *bracket, 0.0, 3.0, midpoint, 0.3, 0, 0))
             for contrast in (1.0, 2.0, 3.0):
                 half = (-np.inf,) * 3 if sequences == "both" else (9 - 2 * contrast, 3.0, 8.0)
-                smallest.append((sequences, contrast, *half, 3.0, 8.0))
+                smallest.append((sequences, contrast, *half, half[0], half[0], 3.0, 8.0))
     response = pd.DataFrame(response, columns=["surroundings", "sequences", "diameter_mm", "contrast", "detected",
                                                "low_detected", "high_detected"])  # fmt: skip
-    names = ["contrast50", "low", "high", "first", "last", *PARAMETERS]
+    names = ["contrast50", "low", "high", "bracket_low", "bracket_high", "first", "last", *PARAMETERS]
     curves = pd.DataFrame(curves, columns=["surroundings", "sequences", "diameter_mm", "n", *names])
-    smallest = pd.DataFrame(
-        smallest, columns=["sequences", "contrast", "diameter50_mm", "low", "high", "first", "last"]
-    )
+    smallest = pd.DataFrame(smallest, columns=["sequences", "contrast", "diameter50_mm", *names[1:7]])
     return response, curves, smallest.drop_duplicates()
 
 
@@ -74,6 +73,17 @@ def test_half_levels_beyond_the_range_are_arrows_at_its_end(figure):
     assert len(down) == 1 and (down[0][:, 1] == 3).all()  # both sequences, every contrast
     assert [text.get_text() for text in place.get_xticklabels()] == ["deep\nwhite matter", "beside\ncortex"]
     assert np.isfinite([bar for bars in contrast.collections for bar in bars.get_segments()]).all()
+
+
+def test_half_levels_known_only_between_two_levels_are_open_dots(figure):
+    contrast, size, _ = figure.axes[6:9]
+    flair, both = (
+        line.get_xydata()
+        for line in contrast.get_lines()
+        if line.get_markerfacecolor() == "white" and len(line.get_xydata())
+    )
+    assert (flair[0, 1], both[0, 1]) == (1.2, 1.2) and len(flair) == len(both) == 1  # of 5 mm
+    assert not any(line.get_markerfacecolor() == "white" and len(line.get_xydata()) for line in size.get_lines())
 
 
 def test_without_other_surroundings_their_panels_are_left_out():

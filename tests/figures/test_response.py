@@ -23,12 +23,19 @@ def response():
 
 def changes():
     rows = [
-        (f"sub-{i % 3}", str(i % 3), i, change, score > 0.3, score, 5 * score, -score)
+        (f"sub-{i % 3}", str(i % 3), i, kind, change, score > 0.3, score, 5 * score, -score)
+        for kind, factor in (("TP", 1), ("FN", 0.3), ("TN", 0.1))
         for i in range(6)
-        for change, score in (("none", 0.8 + i / 50), ("FLAIR removed", 0.1), ("moved to grey matter", 0.5 - i / 20))
+        for change, score in (
+            ("none", factor * (0.8 + i / 50)),
+            ("FLAIR removed", 0.1),
+            ("moved to grey matter", factor * (0.5 - i / 20)),
+        )
     ]
-    columns = ["scan", "subject", "label", "change", "detected", "score", "peak_flair", "peak_mprage"]
-    return pd.DataFrame(rows, columns=columns)
+    columns = ["scan", "subject", "label", "kind", "change", "detected", "score", "peak_flair", "peak_mprage"]
+    table = pd.DataFrame(rows, columns=columns)
+    table.loc[table["kind"] != "TP", ["peak_flair", "peak_mprage"]] = np.nan
+    return table
 
 
 FIGURES = {
@@ -85,13 +92,23 @@ def test_response_without_saliency_has_no_empty_row():
 
 
 def test_changes_pair_lesions_and_put_the_mean_inside_its_interval(figures):
-    table = changes()
-    score = figures["changes"].axes[1]
+    table = changes().query("kind == 'TP'")
+    score, order = figures["changes"].axes[1], ["none", "FLAIR removed", "moved to grey matter"]
     first = table[table["label"] == 2].set_index("change")["score"]
     paired = [np.asarray(line.get_xdata()).tolist() for line in score.get_lines()]
-    assert first[["none", "FLAIR removed", "moved to grey matter"]].tolist() in paired
+    assert first[order].tolist() in paired
     means = table.groupby("change")["score"].mean()
-    drawn, bars = score.get_lines()[-1].get_xdata(), score.collections[0].get_segments()
-    assert drawn == pytest.approx(means[["none", "FLAIR removed", "moved to grey matter"]])
+    drawn, bars = lines(score)["TP"][:, 0], score.collections[0].get_segments()
+    assert drawn == pytest.approx(means[order])
     low, high = bars[2][:, 0]
     assert low < means["moved to grey matter"] < high
+
+
+def test_missed_lesions_and_healthy_tissue_stand_beside_without_saliency(figures):
+    table, (detected, score, *peaks) = changes(), figures["changes"].axes
+    for kind in ("TP", "FN", "TN"):
+        means = table[table["kind"] == kind].groupby("change")["score"].mean()
+        assert lines(score)[kind][:, 0] == pytest.approx(means[["none", "FLAIR removed", "moved to grey matter"]])
+        assert np.ptp(lines(detected)[kind][:, 1] - np.arange(3)) < 1e-9  # side by side
+    assert all(np.isnan(lines(ax)[kind][:, 0]).all() for ax in peaks for kind in ("FN", "TN"))
+    assert detected.get_yticklabels()[0].get_text() == "none\nn = 6, 6, 6"

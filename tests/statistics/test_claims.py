@@ -8,8 +8,8 @@ import pytest
 from scipy.stats import mannwhitneyu
 
 from lib.provenance import ROOT
-from lib.statistics.checks import checks
-from lib.statistics.claims import CLAIMS, NEGATIVE, POSITIVE, holds, ledger, markdown
+from lib.statistics.claims import CLAIMS, NEGATIVE, POSITIVE, findings, judge, ledger, markdown
+from lib.statistics.verdicts import holds
 
 
 def saliency(kinds, flair, mprage, inside=1.0, around=-0.5):
@@ -27,7 +27,7 @@ def saliency(kinds, flair, mprage, inside=1.0, around=-0.5):
                             f"{kind}{label}",
                             kind,
                             sequence,
-                            peak + step,
+                            peak + 23 * step,
                             inside + step,
                             around - step,
                         )
@@ -61,32 +61,38 @@ def tables(**changes):
         "moved to grey matter - none": -0.5,
     }
     curves = [
-        ("deep white matter", "FLAIR", 5.0, 12, 4, 2.0, 1.5, 2.5),
-        ("deep white matter", "MPRAGE", 5.0, 12, 4, np.inf, 2.7, np.inf),
-        ("deep white matter", "FLAIR", 8.0, 12, 4, 1.0, 0.5, 1.5),
-        ("beside cortex", "both", 5.0, 8, 4, 2.2, 2.0, 2.4),
-        ("beside cortex", "FLAIR", 5.0, 8, 4, 2.9, 2.5, np.inf),
+        ("deep white matter", "FLAIR", 5.0, 12, 4, 0.4, 0.0, 0.75, 0.25, 0.5),
+        ("deep white matter", "MPRAGE", 5.0, 12, 4, np.inf, 2.7, np.inf, np.inf, np.inf),
+        ("deep white matter", "FLAIR", 8.0, 12, 4, 1.0, 0.5, 1.5, 1.0, 1.0),
+        ("beside cortex", "both", 5.0, 8, 4, 2.2, 2.0, 2.4, 2.2, 2.2),
+        ("beside cortex", "FLAIR", 5.0, 8, 4, 2.9, 2.5, np.inf, 2.9, 2.9),
     ]
     plateau = [
-        ("mean", "euclidean", "fraction", 7.0, 6.0, 8.0),
-        ("mean", "euclidean", "score", 13.0, 12.0, 14.0),
-        ("mean", "dilation", "fraction", 5.0, 4.0, 6.0),
-        ("air", "euclidean", "score", 20.0, 19.0, 21.0),
+        ("mean", "euclidean", "fraction", 7.0, 6.0, 8.0, 7.0, np.nan, np.nan),
+        ("mean", "euclidean", "score", 13.0, 12.0, 14.0, 13.0, np.nan, np.nan),
+        ("mean", "dilation", "fraction", 5.0, 4.0, 6.0, 5.0, np.nan, np.nan),
+        ("air", "euclidean", "score", 20.0, 19.0, 21.0, 20.0, np.nan, np.nan),
     ]
+    crossings = ["first", "low_first", "high_first", "last", "dip", "dip_at"]
     given = {
-        "03_metrics": pd.DataFrame([(name, value, value - 0.05, value + 0.05, 4) for name, value in rates.items()],
+        "03_metrics": pd.DataFrame([(name, value, value - 0.05, value + 0.05, 8) for name, value in rates.items()],
                                    columns=["metric", "value", "low", "high", "patients"]),
         "03_annotated": pd.DataFrame({"scan": ["sub-1"] * 100}),
         "04_saliency": saliency(("TP", "FP", "FN", "TN"), {"TP": 4.0, "FP": 3.0, "FN": 2.0, "TN": 1.0}, -0.5),
         "04_ring": pd.DataFrame([("zero_crossing_mm", 1.2, 1.0, 1.4), ("ring_mm", 1.5, 1.5, 2.5), ("ring", -0.2, -0.3, -0.1)],
                                 columns=["quantity", "value", "low", "high"]).assign(
-                                    method="smoothgrad_max", sequence="FLAIR", kind="TP", lesions=12, patients=4),
-        "05_effects": pd.DataFrame([(name, value, value - 0.1, value + 0.1, 12, 4) for name, value in effects.items()],
-                                   columns=["effect", "value", "low", "high", "lesions", "patients"]),
+                                    method="smoothgrad_max", sequence="FLAIR", kind="TP", lesions=12, patients=8),
+        "05_effects": pd.DataFrame([(name, value, value - 0.1, value + 0.1, 12, 8) for name, value in effects.items()],
+                                   columns=["effect", "value", "low", "high", "lesions", "patients"]).assign(
+                                       kind=["inserted"] * 3 + ["TP"] * 3),
         "05_psychometric": pd.DataFrame(curves, columns=["surroundings", "sequences", "diameter_mm", "n", "patients",
-                                                         "contrast50", "low", "high"]),
-        "06_plateau": pd.DataFrame(plateau, columns=["fill", "growth", "curve", "step95", "low", "high"]).assign(lesions=60, patients=8),
+                                                         "contrast50", "low", "high", "bracket_low", "bracket_high"]),
+        "06_plateau": pd.DataFrame(plateau, columns=["fill", "growth", "curve", *crossings]).assign(smallest=0.0, lesions=60, patients=8),
     }  # fmt: skip
+    unchanged = given["05_effects"].query("kind == 'TP'").assign(value=-0.25, low=-0.5, high=0.0)
+    given["05_effects"] = pd.concat(
+        [given["05_effects"], unchanged.assign(kind="FN"), unchanged.assign(kind="TN")], ignore_index=True
+    )
     return given | changes
 
 
@@ -100,7 +106,7 @@ def test_a_run_in_which_everything_is_as_in_the_paper_reproduces_it():
 
 def test_a_run_that_contradicts_a_claim_does_not_reproduce_it():
     reverse = saliency(("TP", "FP", "FN", "TN"), {"TP": 1.0, "FP": 2.0, "FN": 3.0, "TN": 4.0}, -9.0, inside=-1.0)
-    plateau = tables()["06_plateau"].assign(step95=2.0, low=1.0, high=3.0)
+    plateau = tables()["06_plateau"].assign(first=2.0, low_first=1.0, high_first=3.0)
     found = verdicts(tables(**{"04_saliency": reverse, "06_plateau": plateau}))
     assert {claim for claim, verdict in found.items() if verdict == "not reproduced"} == {"C3", "C4", "C5", "C7"}
 
@@ -118,15 +124,15 @@ def test_synthetic_lesions_are_judged_by_effects_and_context_by_the_papers_fill_
     """What is only reported does not change the verdict: half levels, fills, dilations; nor what is not in the ledger."""
     given, judged = tables(), {"FLAIR - MPRAGE", "deep white matter - beside cortex", "FLAIR removed - MPRAGE removed",
                                "moved to grey matter - none"}  # fmt: skip
-    for effect in given["05_effects"]["effect"]:
+    for effect, kind in given["05_effects"][["effect", "kind"]].to_numpy():
         reverse = given["05_effects"].copy()
-        rows = reverse["effect"] == effect
+        rows = (reverse["effect"] == effect) & (reverse["kind"] == kind)
         reverse.loc[rows, ["value", "low", "high"]] = -reverse.loc[rows, ["value", "high", "low"]].to_numpy()
-        expected = "not reproduced" if effect in judged else "reproduced"
-        assert verdicts(tables(**{"05_effects": reverse}))["C6"] == expected, effect
+        expected = "not reproduced" if effect in judged and kind in ("inserted", "TP") else "reproduced"
+        assert verdicts(tables(**{"05_effects": reverse}))["C6"] == expected, (effect, kind)
     for row in given["06_plateau"].itertuples():
         far = given["06_plateau"].copy()
-        far.loc[row.Index, ["step95", "low", "high"]] = (30.0, 29.0, 31.0)
+        far.loc[row.Index, ["first", "low_first", "high_first"]] = (30.0, 29.0, 31.0)
         expected = "not reproduced" if (row.fill, row.growth) == ("mean", "euclidean") else "reproduced"
         assert verdicts(tables(**{"06_plateau": far}))["C7"] == expected
 
@@ -135,9 +141,34 @@ def test_half_levels_beyond_the_range_are_said_not_to_be_reached():
     rows = ledger(tables().__getitem__)
     text = rows.loc[rows["measure"].str.contains("half of"), "text"].tolist()
     assert text == [
-        "FLAIR contrast that finds half of 5 mm lesions 2.0 z-scores (1.5 to 2.5)",
-        "MPRAGE contrast that finds half of 5 mm lesions not reached (2.7 to not reached)",
+        "FLAIR contrast that finds half of 5 mm lesions 0.40 z-scores (0.00 to 0.75), between 0.25 and 0.5",
+        "MPRAGE contrast that finds half of 5 mm lesions not reached (2.70 to not reached)",
     ]
+
+
+def context(**changed):
+    """Verdict of C7 and text of the mean score, in which the columns of its plateau are changed."""
+    plateau = tables()["06_plateau"]
+    judged = (plateau["curve"] == "score") & (plateau["fill"] == "mean")
+    plateau.loc[judged, list(changed)] = list(changed.values())
+    rows = ledger(tables(**{"06_plateau": plateau}).__getitem__).query("claim == 'C7'").set_index("measure")
+    return rows.loc["mean score", "verdict"], rows.loc["mean score", "text"]
+
+
+def test_the_end_of_a_dip_is_not_tissue_needed():
+    dip = {"first": 3.0, "low_first": 2.0, "high_first": 3.0, "last": 14.0, "dip": 0.67, "dip_at": 8.0}
+    text = "mean score 3 mm (2 to 3), falls again to 0.67 at 8, for good from 14"
+    assert context(**dip) == ("not reproduced", text)  # 14 mm alone would be as in the paper
+    assert context(**dip | {"last": np.inf})[1].endswith("at 8, not reached for good")
+
+
+def test_censored_radii_and_curves_without_variation_are_said_to_be():
+    at_most = {"first": 0.0, "low_first": 0.0, "high_first": 1.0, "last": 0.0}
+    assert context(**at_most) == ("not reproduced", "mean score 0 mm (0 to 1), at most, being the smallest tried")
+    beyond = {"first": np.inf, "low_first": 20.0, "high_first": np.inf, "last": np.inf}
+    assert context(**beyond) == ("inconclusive", "mean score not reached (20 to not reached)")
+    none = dict.fromkeys(("first", "low_first", "high_first", "last"), np.nan)
+    assert context(**none) == ("inconclusive", "mean score not measured, no variation")
 
 
 @pytest.mark.parametrize("claim", CLAIMS)
@@ -154,11 +185,25 @@ def test_without_a_lesion_there_is_nothing_to_judge(claim):
 
 
 @pytest.mark.parametrize(("patients", "verdict"), [(1, "inconclusive"), (5, "inconclusive"), (6, "not reproduced")])
-def test_an_interval_without_width_decides_where_so_many_patients_do_not_agree_by_chance(patients, verdict):
-    """Detected with no tissue at all in every patient: two-sided sign test, 2 / 2**5 = 0.06 and 2 / 2**6 = 0.03."""
+def test_fewer_patients_than_a_sign_test_needs_decide_nothing(patients, verdict):
+    """Two-sided, of patients who all agree: 2 / 2**5 = 0.06 and 2 / 2**6 = 0.03."""
     plateau = tables()["06_plateau"].assign(patients=patients)
-    plateau.loc[plateau["curve"] == "fraction", ["step95", "low", "high"]] = 0.0
+    plateau.loc[plateau["curve"] == "fraction", ["first", "low_first", "high_first"]] = (2.0, 1.0, 3.0)
     assert verdicts(tables(**{"06_plateau": plateau}))["C7"] == verdict
+
+
+def test_what_does_not_vary_decides_nothing_and_says_so():
+    plateau = tables()["06_plateau"]
+    plateau.loc[plateau["curve"] == "fraction", ["first", "low_first", "high_first"]] = 2.0
+    rows = ledger(tables(**{"06_plateau": plateau}).__getitem__).query("claim == 'C7'")
+    assert set(rows["verdict"]) == {"inconclusive"}
+    assert "detected lesions 2 mm (no variation)" in rows["text"].tolist()
+
+
+def test_a_claim_without_one_of_its_measures_is_not_reproduced():
+    plateau = tables()["06_plateau"].query("curve == 'score'")
+    rows = ledger(tables(**{"06_plateau": plateau}).__getitem__).query("claim == 'C7'")
+    assert set(rows["verdict"]) == {"inconclusive"} and "detected lesions not measured" in rows["text"].tolist()
 
 
 @pytest.mark.parametrize(
@@ -190,13 +235,20 @@ def test_measures_say_what_the_tables_say():
     assert rows.loc["mean inside", ["lesions", "patients"]].tolist() == [18, 6]
     assert rows.loc["lowest shell outside (middle at 1.5 mm)", "value"] == -0.2
     assert "larger in FLAIR in 18 of 18 lesions" in rows.loc["absolute peak, FLAIR - MPRAGE", "text"]
-    assert rows.loc["TP over FP", "value"] == 1
+    steps = 0.23 * np.array([label + patient for label in range(3) for patient in range(6)])
+    u, p = mannwhitneyu(4 + steps, 3 + steps)
+    assert (
+        f"Holm p = {3 * p:.2g}" in rows.loc["TP over FP", "test"]
+    )  # the next after three pairs that are further apart
+    assert rows.loc["TP over FP", "value"] == pytest.approx(2 * u / 18**2 - 1)
     assert rows.loc["mean changes sign at", "text"] == "mean changes sign at 1.2 mm (1.0 to 1.4)"
-    steps = [0.01 * (label + patient) for label in range(3) for patient in range(6)]
-    p = mannwhitneyu(4 + np.array(steps), 3 + np.array(steps)).pvalue  # the same for each of the six pairs
-    assert f"Holm p = {6 * p:.2g}" in rows.loc["TP over FP", "test"]
     inserted = rows.loc["share found, inserted in FLAIR only - MPRAGE only"]
-    assert inserted[["value", "lesions", "patients"]].tolist() == [0.5, 12, 4]
+    assert inserted[["value", "lesions", "patients"]].tolist() == [0.5, 12, 8]
+    removed = "share still found, FLAIR removed - MPRAGE removed"
+    assert rows.loc[removed, "text"] == f"{removed} -0.60 (-0.70 to -0.50), FN -0.25, TN -0.25"
+    without = tables()["05_effects"].query("kind != 'TN'")
+    rows = ledger(tables(**{"05_effects": without}).__getitem__).set_index("measure")
+    assert rows.loc[removed, "text"] == f"{removed} -0.60 (-0.70 to -0.50), FN -0.25"
     assert "detected lesions 5 dilations (4 to 6)" in rows["text"].tolist()
     assert "mean score, rest air 20 mm (19 to 21)" in rows["text"].tolist()
 
@@ -238,11 +290,4 @@ def test_the_readme_shows_the_committed_default_run():
     folder = ROOT / "figures" / "demo"
     if not (folder / "claims.csv").exists():
         pytest.skip("needs figures/demo of `make paper`")
-
-    def read(name):
-        return pd.read_csv(folder / f"{name}.csv", dtype={"subject": str})
-
-    text = (ROOT / "README.md").read_text()
-    n_samples = json.loads((folder / "04_saliency.json").read_text())["parameters"]["n_samples"]
-    assert markdown(ledger(read), "figures/demo/") in text
-    assert checks(read, n_samples, "figures/demo/") in text
+    assert findings(judge(folder), folder, "figures/demo/") in (ROOT / "README.md").read_text()

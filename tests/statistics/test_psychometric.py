@@ -64,7 +64,7 @@ def test_fit_is_the_best_of_a_fine_grid():
 
 
 def test_half_level_is_where_the_curve_is_one_half():
-    parameters = (1.3, 0.3, 0.05, 0.1)
+    parameters = (1.3, 0.3, 0.05, 0.1)  # 1.0 and 1.5 lie on its rise
     level, lower, upper = half_level(LEVELS, parameters)
     assert detection_curve(level, *parameters) == pytest.approx(0.5)
     assert level == lower == upper
@@ -73,6 +73,32 @@ def test_half_level_is_where_the_curve_is_one_half():
 def test_half_level_beyond_the_range_is_not_extrapolated():
     assert half_level(LEVELS, (3.4, 0.3, 0, 0)) == (np.inf,) * 3
     assert half_level(LEVELS, (-0.2, 0.3, 0, 0)) == (-np.inf,) * 3
+
+
+@pytest.mark.parametrize(
+    ("parameters", "expected"),
+    [
+        ((0.503, 0.025, 0, 0), (0.503, 0.5, 1.0)),  # at 0.5, 47 % are found, elsewhere none or all
+        ((0.45, 0.1, 0, 0), (0.45, 0.0, 0.5)),  # at 0.5, 62 %
+        ((1.25, 0.05, 0.02, 0.02), (1.25, 1.0, 1.5)),
+        ((1.0, 0.05, 0, MOST_LAPSES), (1.0 + 0.05 * np.log(5 / 4), 1.0, 1.5)),  # 0.9 from there on is no rise
+    ],
+)
+def test_half_level_is_known_between_two_levels_with_fewer_than_two_on_the_rise(parameters, expected):
+    assert half_level(LEVELS, parameters) == pytest.approx(expected)
+
+
+def test_one_level_on_the_rise_gives_no_interval_without_width():
+    """Every patient finds half of its lesions at 0.5, none below, all above: no resample differs."""
+    table = rows(lambda _, site, x: x > 0.5 or (x == 0.5 and site < 2), subjects=8)
+    found = psychometric_table(table, "contrast", ["sequences"], n_resamples=20, generator=np.random.default_rng(0))
+    found = found.iloc[0]
+    assert found["bracket_high"] - found["bracket_low"] == 0.5
+    assert found["bracket_low"] <= found["level50"] <= found["bracket_high"]
+    assert (found["low"], found["high"]) == (found["bracket_low"], found["bracket_high"])
+    finer = rows(lambda _, site, x: x > site / 8 + 0.3, subjects=8, levels=np.arange(0, 1.5, 0.125))
+    found = psychometric_table(finer, "contrast", ["sequences"], n_resamples=20, generator=np.random.default_rng(0))
+    assert found["bracket_low"].item() == found["bracket_high"].item() == found["level50"].item()
 
 
 def test_step_between_two_levels_leaves_their_interval_open():

@@ -30,7 +30,7 @@ def changes(detected):
     rows = [
         (s, f"sub-{s}", label, change, found) for (s, label), one in detected.items() for change, found in one.items()
     ]
-    return pd.DataFrame(rows, columns=["subject", "scan", "label", "change", "detected"])
+    return pd.DataFrame(rows, columns=["subject", "scan", "label", "change", "detected"]).assign(kind="TP")
 
 
 ONE = {"none": True, "FLAIR removed": False, "MPRAGE removed": True, "sequences swapped": False}
@@ -40,7 +40,8 @@ CHANGED = changes(
 
 
 def effects(inserted, changed=CHANGED):
-    return effects_table(inserted, changed, n_resamples=200, generator=np.random.default_rng(0)).set_index("effect")
+    found = effects_table(inserted, changed, n_resamples=200, generator=np.random.default_rng(0))
+    return found[found["kind"].isin(["inserted", "TP"])].set_index("effect")
 
 
 def test_sequences_are_compared_at_the_largest_contrast_in_deep_white_matter():
@@ -75,3 +76,16 @@ def test_changes_are_compared_lesion_by_lesion():
     moved = found.loc["moved to grey matter - none"]
     assert moved["value"] == -1 and (moved["lesions"], moved["patients"]) == (1, 1)
     assert np.isnan(moved["low"])  # one patient tells nothing of others
+
+
+def test_missed_lesions_and_healthy_tissue_are_compared_apart():
+    unseen = dict.fromkeys(ONE, False)
+    missed = changes({("a", 1): unseen | {"sequences swapped": True}, ("b", 1): unseen}).assign(kind="FN")
+    table = pd.concat([CHANGED, missed])
+    found = effects_table(insertions(lambda *_: False), table, n_resamples=20, generator=np.random.default_rng(0))
+    found = found.set_index(["effect", "kind"])
+    assert found.loc[("sequences swapped - none", "FN"), ["value", "lesions", "patients"]].tolist() == [0.5, 2, 2]
+    assert found.loc[("FLAIR removed - MPRAGE removed", "FN"), "value"] == 0
+    assert found.loc[("sequences swapped - none", "TP"), "value"] == -1
+    assert found.loc[("sequences swapped - none", "TN"), "lesions"] == 0
+    assert np.isnan(found.loc[("sequences swapped - none", "TN"), "value"])

@@ -6,6 +6,7 @@ import pytest
 from lesion_work import NOISE, chosen_lesions
 
 from lib.exact.windows import predict_lesion
+from lib.lesions.places import distance_to
 from lib.lesions.tissue import white_matter
 from lib.network.loaded import loaded_network, loaded_scan
 from lib.saliency.maps import peak_saliency
@@ -66,3 +67,25 @@ def test_a_lesion_without_healthy_surroundings_is_left_out(work, monkeypatch):
     change, items = work["predict changes"]
     monkeypatch.setattr("lib.synthetic.work.has_healthy_surroundings", lambda *_: False)
     assert change(items[0]).empty
+
+
+def test_missed_lesions_and_healthy_volumes_are_changed_in_the_same_way(explored_run, work):
+    change, ((row, _), *_) = work["predict changes"]
+    lesions = chosen_lesions(explored_run, ["TP", "FN"], 1).query("scan == @row['scan']").to_dict("records")
+    healthy = [one | {"kind": "TN"} for one in lesions if one["kind"] == "TP"]
+    found = change((row, lesions + healthy))
+    assert set(found["kind"]) == {"TP", "FN", "TN"}
+    assert found.groupby("kind")["peak_flair"].count().to_dict() == {
+        "FN": 0, "TN": 0, "TP": (found["kind"] == "TP").sum()
+    }  # fmt: skip
+    predicted, annotated = (
+        load_map(explored_run.map(row["scan"], f"desc-{source}_dseg")) for source in ("pred", "manual")
+    )
+    images = {"path": explored_run.map, "seed": 0}
+    masks = {
+        lesion["kind"]: changed["none"][1] for lesion, changed in change_lesions((row, lesions + healthy), **images)
+    }
+    np.testing.assert_array_equal(masks["FN"], annotated == next(x["label"] for x in lesions if x["kind"] == "FN"))
+    assert masks["TN"].sum() == masks["TP"].sum()
+    marked = (predicted > 0) | (annotated > 0)
+    assert distance_to(marked, loaded_scan(row).spacing_mm)[masks["TN"]].min() > 3

@@ -1,0 +1,84 @@
+"""Measures over networks: what several trainings of one network find on the same patients, in one value and interval."""
+
+import json
+import sys
+from functools import partial
+
+import numpy as np
+import pandas as pd
+from scipy.stats import t as student_t
+
+from lib.provenance import digest
+
+NAMES = ["claim", "measure", "unit"]  # of a measure
+
+
+def over_networks(values, lows, highs):
+    """Mean over networks and its 95 % interval over networks and patients: (mean, low, high), three arrays.
+
+    values, lows, highs: (networks, ...), of each network with its interval over the same patients.  Networks are a
+    sample (Student's t of the mean of their values), patients another (the mean distance of the networks' intervals
+    from their values); the two distances are squared and added (Zou and Donner 2008). What differs between networks
+    from patient to patient counts in both: the interval is rather too wide. NaN where a network has no finite number.
+    """
+    every = (np.isfinite(values) & np.isfinite(lows) & np.isfinite(highs)).all(0)
+    values, lows, highs = (np.where(every, numbers, np.nan) for numbers in (values, lows, highs))
+    of_networks = student_t.ppf(0.975, len(values) - 1) * values.std(0, ddof=1) / np.sqrt(len(values))
+    mean, below, above = values.mean(0), (values - lows).mean(0), (highs - values).mean(0)
+    return mean, mean - np.hypot(of_networks, below), mean + np.hypot(of_networks, above)
+
+
+def measures_over_networks(table, networks):
+    """Measures of a run with value, low, high over networks and patients, sd between networks, and the fewest lesions
+    and patients of a network.
+
+    table: measures of the run, with NAMES, digits and the bounds (least, most) of their numbers.  networks: as many
+    such tables; a measure that one lacks is NaN.
+    """
+    names, columns = pd.MultiIndex.from_frame(table[NAMES]), ["value", "low", "high", "lesions", "patients"]
+    found = np.stack([one.set_index(NAMES)[columns].reindex(names).to_numpy(float) for one in networks])
+    numbers, counts = np.split(np.moveaxis(found, 2, 0), [3])
+    value, low, high = over_networks(*numbers)
+    least, most = np.transpose(table["bounds"].to_list())
+    finite = np.isfinite(numbers).all(0)
+    sd = np.where(finite.all(0), numbers[0], np.nan).std(0, ddof=1)
+    effect = [
+        f"SD {one:.{digits}f}" if every == len(found) else f"an interval in {every} of {len(found)} networks"
+        for one, digits, every in zip(sd, table["digits"], finite.sum(0), strict=True)
+    ]
+    low, high = np.clip(low, least, most), np.clip(high, least, most)
+    lesions, patients = np.nan_to_num(counts).min(1)
+    return table.assign(value=value, low=low, high=high, sd=sd, effect=effect, lesions=lesions, patients=patients)
+
+
+def network_readers(figures):
+    """A function of each network of the sweep in figures/sweeps/networks, which gives a table by its name.
+
+    None without the sweep. Where none of its networks has found the tables of this run, to the last digit, it is of other
+    parameters or other code: it is left out, which stderr says, as is one that failed.
+    """
+    folder = figures / "sweeps" / "networks"
+    if not (folder / "sweep.json").exists():
+        return []
+    points = json.loads((folder / "sweep.json").read_text())["points"]
+    networks = [point for point in points if point["folder"] != "failed"]
+    if len(networks) < 2 or not any(_is_of(figures, point["tables"]) for point in networks):
+        print(
+            f"{folder} is left out: none of its networks has the tables of this run, or no other finished",
+            file=sys.stderr,
+        )
+        return []
+    read = partial(pd.read_csv, dtype={"subject": str})
+    tables = {name: read(folder / f"{name}.csv") for name in networks[0]["tables"]}
+    own = {name: list(read(figures / f"{name}.csv", nrows=0)) for name in tables}
+    return [partial(_rows_of, tables, own, point["point"]) for point in networks]
+
+
+def _is_of(figures, tables):
+    files = {figures / f"{name}.csv": found for name, found in tables.items()}
+    return all(file.exists() and digest(file) == found for file, found in files.items())
+
+
+def _rows_of(tables, own, point, name):
+    rows = tables[name]
+    return rows.loc[rows["point"] == point, own[name]].reset_index(drop=True)

@@ -1,0 +1,123 @@
+"""Measures over networks and patients against simulation, closed forms and records."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import t as student_t
+
+from lib.provenance import ROOT, digest
+from lib.statistics.claims import judge, ledger, markdown
+from lib.statistics.networks import network_readers, over_networks
+from tests.statistics.test_claims import tables
+
+SEEDS = range(5)
+
+
+def test_without_variation_between_networks_the_interval_is_that_of_the_patients():
+    mean, low, high = over_networks(*np.tile([[0.5], [0.3], [0.6]], (1, 5))[..., None])
+    assert [mean[0], low[0], high[0]] == pytest.approx([0.5, 0.3, 0.6])
+
+
+def test_without_variation_between_patients_the_interval_is_students():
+    values = np.array([1.0, 2.0, 4.0, 3.0, 9.0])
+    expected = student_t(4, loc=values.mean(), scale=values.std(ddof=1) / np.sqrt(5)).interval(0.95)
+    assert over_networks(values, values, values)[1:] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("odd", [np.inf, np.nan])
+def test_a_network_without_a_finite_number_leaves_the_measure_open(odd):
+    values = np.array([[1.0, 1.0], [2.0, odd], [3.0, 3.0]])
+    mean, low, high = over_networks(values, values - 1, values + 1)
+    assert np.isfinite([mean[0], low[0], high[0]]).all() and np.isnan([mean[1], low[1], high[1]]).all()
+
+
+@pytest.mark.parametrize("interaction", [0.0, 1.0])
+def test_the_interval_covers_the_mean_of_all_networks_and_patients(interaction):
+    """Crossed random effects of 5 networks and 8 patients; patients alone cover too little."""
+    generator, simulations = np.random.default_rng(0), 2000
+    networks, patients = (generator.normal(size=(simulations, *shape)) for shape in ((5, 1), (1, 8)))
+    values = networks + patients + interaction * generator.normal(size=(simulations, 5, 8))
+    mean = values.mean(2)
+    margin = student_t.ppf(0.975, 7) * values.std(2, ddof=1) / np.sqrt(8)
+    _, low, high = over_networks(mean.T, (mean - margin).T, (mean + margin).T)
+    assert np.mean((low <= 0) & (high >= 0)) > 0.94
+    assert np.mean(np.abs(mean[:, 0]) <= margin[:, 0]) < 0.9
+
+
+def run_of(folder, seed, change=0.0):
+    """Tables of a run whose Dice depends on the seed of its network, as `make paper` writes them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    given = tables()
+    rows = given["03_metrics"]["metric"] == "Dice"
+    given["03_metrics"].loc[rows, ["value", "low", "high"]] += 0.02 * seed + change
+    for name, table in given.items():
+        table.to_csv(folder / f"{name}.csv", index=False, float_format="%.6g")
+    return given
+
+
+@pytest.fixture
+def figures(tmp_path):
+    """A run, and the sweep of networks of which it is one."""
+    points = []
+    of_all = {name: [] for name in run_of(tmp_path / "run", 0)}
+    for seed in SEEDS:
+        given = run_of(tmp_path / f"{seed}", seed)
+        files = {name: digest(tmp_path / f"{seed}" / f"{name}.csv") for name in given}
+        points.append({"point": f"seed {seed}", "folder": f"{seed}", "tables": files})
+        for name, table in given.items():
+            of_all[name].append(table.assign(**{"point": f"seed {seed}", "02_training.seed": seed}))
+    sweep = tmp_path / "run" / "sweeps" / "networks"
+    sweep.mkdir(parents=True)
+    for name, parts in of_all.items():
+        pd.concat(parts).to_csv(sweep / f"{name}.csv", index=False, float_format="%.6g")
+    (sweep / "sweep.json").write_text(json.dumps({"points": points}))
+    return tmp_path / "run"
+
+
+def test_the_ledger_gives_the_run_and_the_mean_of_its_networks_side_by_side(figures):
+    rows = judge(figures).set_index("measure")
+    alone = ledger(tables().__getitem__).set_index("measure")
+    assert rows["text"].tolist() == alone["text"].tolist() and rows["verdict"].tolist() == alone["verdict"].tolist()
+    dice, values = rows.loc["Dice"], 0.6 + 0.02 * np.array(SEEDS)
+    margin = np.hypot(0.05, student_t.ppf(0.975, 4) * values.std(ddof=1) / np.sqrt(5))
+    found = dice[["networks_value", "networks_low", "networks_high", "networks_sd"]].tolist()
+    assert found == pytest.approx([0.64, 0.64 - margin, 0.64 + margin, values.std(ddof=1)])
+    assert (dice["holds"], dice["networks_holds"], dice["networks"]) == (True, None, 5)
+    assert dice["networks_text"] == "Dice 0.64 (0.58 to 0.70), SD 0.03"
+    assert rows.loc["TP over FP", "networks_high"] <= 1
+    half = "MPRAGE contrast that finds half of 5 mm lesions"
+    assert rows.loc[half, "networks_text"] == f"{half} not measured, an interval in 0 of 5 networks"
+
+
+def test_the_table_leads_with_the_verdict_over_networks(figures):
+    lines = markdown(judge(figures), "").splitlines()
+    assert lines[0].startswith(
+        "| claim | paper | mean of 5 networks, SD between them | verdict | this run | n | verdict |"
+    )
+    assert lines[1].count("---") == lines[0].count("|") - 1
+    first = lines[2].split(" | ")
+    assert first[3] == "**inconclusive**" and first[6] == "reproduced"
+
+
+def test_a_sweep_of_another_run_is_left_out_and_said(figures, capsys):
+    run_of(figures, 0, change=0.001)
+    assert network_readers(figures) == []
+    assert "left out: none of its networks has the tables of this run" in capsys.readouterr().err
+    assert "networks" not in judge(figures)
+
+
+def test_a_network_that_failed_is_not_counted(figures):
+    record = json.loads((figures / "sweeps" / "networks" / "sweep.json").read_text())
+    record["points"][3] |= {"folder": "failed", "tables": {}}
+    (figures / "sweeps" / "networks" / "sweep.json").write_text(json.dumps(record))
+    assert set(judge(figures)["networks"]) == {4}
+
+
+def test_the_sweep_of_networks_collects_every_table_that_is_judged():
+    import yaml
+
+    read = set()
+    ledger(lambda name: read.add(name) or tables()[name])
+    assert read <= set(yaml.safe_load((ROOT / "notebooks" / "sweeps" / "networks.yml").read_text())["tables"])
