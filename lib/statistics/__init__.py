@@ -5,7 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "comparisons": ["bootstrap_cliffs_delta"],
+        "comparisons": ["bootstrap_cliffs_delta", "clustered_tests"],
         "correlation": ["bland_altman", "bootstrap_spearman"],
         "intervals": [
             "bootstrap_mean",
@@ -17,6 +17,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "kinds": ["KINDS", "compare_kinds", "mean_by_kind", "order_kinds"],
         "matching": ["matched_differences"],
+        "networks": ["over_networks"],
         "psychometric": ["check_levels", "detection_curve", "psychometric_table"],
     },
 )

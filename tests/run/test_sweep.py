@@ -37,6 +37,13 @@ seed = int(Path(build, "drawn.txt").read_text())
 rows = [f"s{patient},{kind},{1 / scale + patient + seed}" for patient in range(3) for kind in ("TP", "FP")]
 Path(figures, "04_values.csv").write_text("\\n".join(["subject,kind,peak", *rows]))  # as save_table(table, "values")
 """
+THIRD = (
+    FIRST.replace("seed", "other")
+    + """
+Path(figures).mkdir(exist_ok=True)
+Path(figures, "05_others.csv").write_text(f"subject,double\\n007,{2 * other}\\n")  # as save_table(table, "others")
+"""
+)
 PLOT = {"x": "scale", "x_label": "scale", "y": "peak", "y_label": "peak", "hue": "kind"}
 SWEEP = {
     "plot": PLOT,
@@ -50,7 +57,7 @@ SWEEP = {
 
 @pytest.fixture
 def place(tmp_path, plain_runner):
-    for name, text in (("00_first", FIRST), ("04_second", SECOND), ("05_third", FIRST.replace("seed", "other"))):
+    for name, text in (("00_first", FIRST), ("04_second", SECOND), ("05_third", THIRD)):
         (tmp_path / f"{name}.py").write_text(text)
     notebooks = sorted(tmp_path.glob("0*.py"))
     (tmp_path / "tiny.yml").write_text("")
@@ -114,6 +121,23 @@ def test_points_change_one_thing_at_a_time_and_lists_are_named(place):
     assert table["04_second.scale"].tolist() == [1.0, 1.0, 2.0]
 
 
+def test_tables_of_several_notebooks_are_collected_from_every_point(place, capsys):
+    folder, run = place
+    assert run(grid={"scale": [1.0, 0.0], "other": [1, 2]}, tables=["04_values", "05_others"]) == 2
+    assert "4 points, 5 notebooks to run" in capsys.readouterr().err  # one, one a scale, one of the others
+    others = pd.read_csv(folder / "05_others.csv", dtype={"subject": str})
+    assert others["point"].tolist() == [f"scale {scale}, other {n}" for scale in (1.0, 0.0) for n in (1, 2)]
+    assert others["double"].tolist() == [2, 4, 2, 4] and set(others["subject"]) == {"007"}
+    whole = pd.read_csv(folder / "04_values.csv")
+    assert set(whole["kind"]) == {"TP", "FP"} and set(pd.read_csv(folder / "sweep.csv")["kind"]) == {"TP"}
+    points = json.loads((folder / "sweep.json").read_text())["points"]
+    assert [point["folder"] == "failed" for point in points] == [False, False, True, True]
+    assert points[1]["tables"]["05_others"] != points[0]["tables"]["05_others"]
+    assert points[1]["tables"]["04_values"] == points[0]["tables"]["04_values"] and points[2]["tables"] == {}
+    assert run(grid={"scale": [1.0], "other": [1, 2]}, tables=["05_others"]) == 0
+    assert "2 points, 0 notebooks to run" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
@@ -127,6 +151,7 @@ def test_points_change_one_thing_at_a_time_and_lists_are_named(place):
         ({"grid": None, "points": [{}]}, "no parameter is varied"),
         ({"plott": {}}, "has plott; known are name"),
         ({"question": None}, "needs question"),
+        ({"tables": "05_others"}, "tables need to be a list of names"),
         ({"grid": None, "points": ["scale"]}, "points need to be a list of"),
         ({"plot": PLOT | {"x": "sizes"}}, "x is 'sizes', which is not swept"),
         ({"plot": PLOT | {"colour": "kind"}}, "plot has colour"),
@@ -161,7 +186,7 @@ def test_the_sweeps_that_come_with_the_project_resolve(path, profile):
     read = read_sweep(path)
     assert read.name == path.stem
     first = ["00_cohort", "01_data_split", "02_training", "03_evaluation"]
-    chain = chain_of(read.table, first, NOTEBOOKS)
+    chain = sorted({path for table in (read.table, *read.tables) for path in chain_of(table, first, NOTEBOOKS)})
     base = resolve(NOTEBOOKS, ROOT / "notebooks" / "params" / f"{profile}.yml")
     resolved = resolve_points(read, base, chain)
     changed = [parameters != base for parameters in resolved]
