@@ -1,7 +1,5 @@
 """The claims ledger: measures read from the tables of a run, judged by a rule that does not know them."""
 
-import json
-
 import numpy as np
 import pandas as pd
 import pytest
