@@ -255,10 +255,11 @@ def test_the_order_of_kinds_is_judged_over_as_many_voxels_of_each_lesion():
     """TP that are only larger: their peaks over all voxels are the highest, over as many voxels they are not."""
     given = tables()["04_saliency"]
     few = (given["method"] == "smoothgrad_few") & (given["kind"] == "TP") & (given["sequence"] == "FLAIR")
-    rows = ledger(tables(**{"04_saliency": given.assign(peak=given["peak"].where(~few, 1.0))}).__getitem__)
+    rows = ledger(tables(**{"04_saliency": given.assign(peak=given["peak"] - 2.5 * few)}).__getitem__)
     rows = rows.set_index("measure")
-    assert rows.loc["TP over FP", ["value", "verdict"]].tolist() == [-1, "not reproduced"]
-    assert rows.loc["TP over FP, all voxels", "value"] == 1
+    assert rows.loc["TP over FP", "high"] < 0
+    assert rows.loc["TP over FP", "verdict"] == "not reproduced"
+    assert rows.loc["TP over FP, all voxels", "value"] > 0.5
     assert np.isnan(rows.loc["TP over FP, all voxels", "expected_low"])
 
 
@@ -268,8 +269,8 @@ def test_other_kinds_are_told_beside_true_positives():
     inside, around = f"{1 + step:.2f}", f"{-0.5 - step:.2f}"
     assert rows.loc["mean inside", "effect"] == f"FP {inside}, FN {inside}, TN {inside}"
     assert rows.loc["mean up to 3 mm outside", "effect"] == f"FP {around}, FN {around}, TN {around}"
-    mprage = np.mean([abs(-0.5 + 0.01 * (label + patient)) for label in range(3) for patient in range(6)])
-    others = ", ".join(f"{k} {level + step - mprage:.2f}" for k, level in (("FP", 3), ("FN", 2), ("TN", 1)))
+    mprage = np.mean([abs(-0.5 + 0.23 * (label + patient)) for label in range(3) for patient in range(6)])
+    others = ", ".join(f"{k} {level + 23 * step - mprage:.2f}" for k, level in (("FP", 3), ("FN", 2), ("TN", 1)))
     found = rows.loc["absolute peak, FLAIR - MPRAGE", "text"]
     assert found.endswith(f", larger in FLAIR in 18 of 18 lesions, {others}")
 
