@@ -99,7 +99,11 @@ def test_numbers_of_the_ledger_lead_to_the_cell_that_wrote_their_table(run, cell
 
 def test_verdicts_over_networks_stand_before_those_of_the_run(run):
     claims = pd.read_csv(run[1] / "claims.csv")
-    over = {"networks": 5, "networks_verdict": "inconclusive", "networks_text": ["Dice 0.60, SD 0.02", "nDSC 0.5, SD 0.1"]}
+    over = {
+        "networks": 5,
+        "networks_verdict": "inconclusive",
+        "networks_text": ["Dice 0.60, SD 0.02", "nDSC 0.5, SD 0.1"],
+    }
     claims.assign(**over).to_csv(run[1] / "claims.csv", index=False)
     html = write_html(*run).read_text()
     assert '<td>Dice 0.60, SD 0.02; nDSC 0.5, SD 0.1</td><td class="verdict">inconclusive</td>' in html
