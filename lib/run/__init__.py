@@ -5,7 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "paths": ["Run", "save_figure", "save_table", "save_table"],
+        "paths": ["Run", "save_figure", "save_table"],
         "settings": ["Settings"],
         "workers": ["compute_each", "group_by_scan"],
     },
