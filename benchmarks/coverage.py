@@ -21,7 +21,7 @@ from scipy.stats import norm
 from scipy.stats import t as student_t
 
 from lib.provenance import run_record
-from lib.run.paths import save_table
+from lib.run import save_table
 from lib.statistics import clustered_tests, draw_patients, over_networks, percentile_interval
 
 RESAMPLES, CHUNK, NETWORKS = 2000, 250, 5
