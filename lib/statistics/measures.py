@@ -24,12 +24,12 @@ def sign_around_the_border(read):
     if true.empty:
         return []
     ring["lesions"] = len(true)
-    lowest = f"lowest shell outside (middle at {ring.loc['ring_mm', 'value']:g} mm)"
+    middle = f"its middle at {ring.loc['ring_mm', 'value']:g} mm"
     return [
         _mean(true, "mean_inside", "mean inside", effect=_other_kinds(kinds, "mean_inside")),
         _mean(true, "mean_perilesional", "mean up to 3 mm outside", effect=_other_kinds(kinds, "mean_perilesional")),
         _of_row(ring.loc["zero_crossing_mm"], "mean changes sign at", unit="mm", digits=1),
-        _of_row(ring.loc["ring"], lowest, digits=3),
+        _of_row(ring.loc["ring"], "lowest shell outside", digits=3, effect=middle),
     ]
 
 
