@@ -24,7 +24,7 @@ from lib.provenance import ROOT
 from lib.threads import fixed_threads, keep_to_one_thread
 
 PROCESSORS = {"Haswell": "Intel", "EPYC-Rome": "AMD"}  # models of qemu-x86_64, both with AVX2 and without AVX-512
-SMALL = ("arithmetic", "training", "prediction", "saliency", "statistics")
+SMALL = ("arithmetic", "convolutions", "training", "prediction", "saliency", "statistics")
 
 
 def arithmetic():
@@ -52,6 +52,20 @@ def arithmetic():
     yield "torch functions", torch.stack([f(single.abs() / 5) for f in functions])
     yield "torch functions, double", torch.stack([f(single.double().abs() / 5) for f in functions])
     yield "softmax, power", torch.stack([single.softmax(1), single.abs() ** 1.5, single.abs() ** 0.5])
+
+
+def convolutions():
+    """A layer of the default network each way, on a patch large enough for the caches of processors to matter."""
+    torch.manual_seed(0)
+    for name, layer, channels in (
+        ("down", nn.Conv3d(32, 64, 3, stride=2, padding=1), 32),
+        ("up", nn.ConvTranspose3d(192, 32, 3, stride=2, padding=1, output_padding=1), 192),
+    ):
+        given = torch.randn(2, channels, 12, 12, 12).requires_grad_()
+        found = layer(given)
+        found.square().sum().backward()
+        yield name, found
+        yield f"{name}, gradients", torch.cat([given.grad.flatten(), layer.weight.grad.flatten()])
 
 
 def network():
@@ -183,7 +197,9 @@ def chain():
     yield "map", smoothgrad(model, volume, mask, n_samples=2, generator=torch.Generator().manual_seed(0))
 
 
-PIECES = {piece.__name__: piece for piece in (arithmetic, training, prediction, saliency, statistics, chain)}
+PIECES = {
+    piece.__name__: piece for piece in (arithmetic, convolutions, training, prediction, saliency, statistics, chain)
+}
 
 
 def digests(names):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -82,10 +83,18 @@ def test_a_training_a_prediction_a_map_and_statistics_are_the_same_on_other_proc
     compute = partial(python, "benchmarks/digits.py", OMP_WAIT_POLICY="PASSIVE")
     with ThreadPoolExecutor() as pool:
         here, *others = (done.stdout for done in pool.map(lambda before: compute(before=before), emulators))
-    assert {line.partition(",")[0] for line in here.splitlines()} >= {
-        "training",
-        "prediction",
-        "saliency",
-        "statistics",
-    }
+    pieces = {line.partition(",")[0] for line in here.splitlines()}
+    assert pieces >= {"convolutions", "training", "prediction", "saliency", "statistics"}
     assert dict.fromkeys(PROCESSORS, here) == dict(zip(PROCESSORS, others, strict=True))
+
+
+@pytest.mark.parametrize("processor", ["Haswell", "AMD"])
+def test_a_processor_with_other_caches_computes_the_same(tmp_path, processor):
+    """Bytes of convolutions and of a training, with a process that is told another processor."""
+    if "cpuid_fault" not in Path("/proc/cpuinfo").read_text() or not shutil.which("cc"):
+        pytest.skip("needs a processor that lets CPUID fault (cpuid_fault in /proc/cpuinfo), and a C compiler")
+    library, compute = tmp_path / "other_processor.so", ["benchmarks/digits.py", "convolutions", "training"]
+    source = "benchmarks/other_processor.c"
+    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", library, source, "-ldl"], cwd=ROOT, check=True)
+    told = python(*compute, LD_PRELOAD=str(library), OTHER_PROCESSOR=processor)
+    assert told.stdout == python(*compute).stdout
