@@ -42,12 +42,16 @@ DAMAGED = {  # what is cut in half after notebook 3, or while notebook 2 trains
 }
 
 
+def environment():
+    """Of every run: another number of threads would train another network."""
+    return {name: value for name, value in os.environ.items() if name not in OF_MAKE} | {"OMP_NUM_THREADS": "1"}
+
+
 def make(out, *words, **options):
     """Start `make paper` in the smoke profile, in a session of its own."""
-    environment = {name: value for name, value in os.environ.items() if name not in OF_MAKE} | {"OMP_NUM_THREADS": "1"}
     command = ["make", "--no-print-directory", "paper", "PROFILE=smoke", f"OUT={out}", *words]
     given = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "start_new_session": True} | options
-    return subprocess.Popen(command, cwd=ROOT, env=environment, **given)
+    return subprocess.Popen(command, cwd=ROOT, env=environment(), **given)
 
 
 def finish(out, *words):
@@ -127,7 +131,6 @@ def damaged(out, expected):
 def starved(out, expected):
     """No room, or no right to write, in the folder; then the same command there with it."""
     faults = {"full disk (6 MB)": ("size=6m", "size=1g"), "read-only folder": ("ro", "rw")}
-    environment = {name: value for name, value in os.environ.items() if name not in OF_MAKE}
     rows, folder, kept = [], out / "starved", out / "kept"
     for what, (fault, relief) in faults.items():
         folder.mkdir(exist_ok=True)
@@ -135,7 +138,7 @@ def starved(out, expected):
         script = f"mount -t tmpfs -o {fault} none {folder} && {{ {run}; echo status $?; "
         script += f"mount -o remount,{relief} {folder} && {run} && cp -r {folder} {kept}; }}"
         done = subprocess.run(
-            [*OWN_MOUNTS, script], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+            [*OWN_MOUNTS, script], cwd=ROOT, env=environment(), capture_output=True, text=True, check=False
         )
         lines = [line for line in (done.stdout + done.stderr).replace("\r", "\n").splitlines() if line.strip()]
         reason = next((line for line in lines if "No space" in line or "Read-only" in line), lines[-1])
