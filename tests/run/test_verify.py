@@ -88,6 +88,16 @@ def test_columns_in_another_order_are_compared_by_name(runs):
     assert compare_tables(runs[0] / "04_saliency.csv", file).empty
 
 
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_ledger_with_networks_is_compared_with_one_without_by_the_columns_of_both(runs, which):
+    CLAIMS.assign(networks=5, networks_value=0.6).to_csv(runs[which] / "claims.csv", index=False)
+    said = "claims.csv: compared without its columns networks*, which one run has alone: the sweep of networks is not computed anew"
+    lines, cells, status = report(*runs)
+    assert (lines[0], len(cells), status) == (said, 0, 0)
+    CLAIMS.assign(verdict="inconclusive").to_csv(runs[1 - which] / "claims.csv", index=False)
+    assert report(*runs)[2] == 2
+
+
 def test_other_packages_and_commits_are_named(runs):
     for folder, version in zip(runs, ("2.1", "2.2"), strict=True):
         record = {"commit": "abc", "versions": {"numpy": "1", "torch": version}}
