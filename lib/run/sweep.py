@@ -155,25 +155,27 @@ def run_sweep(sweep, base, first, notebooks, build, figures, jobs):
     missing = unfinished(last.flat)
     print(f"{sweep.name}: {len(resolved)} points, {len(missing)} notebooks to run for them", file=sys.stderr)
     failed = run_stages(missing, jobs)
-    stages = dict(zip(chains, last, strict=True))
-    made = [_made(dict(zip(chains, of_point, strict=True))) for of_point in last.T]
-    if any(stage.done for stage in stages[sweep.table]):
-        folder, table = figures / "sweeps" / sweep.name, collect(sweep.table, sweep.where, values, stages[sweep.table])
-        places = {"build": str(build), "figures": str(figures)}
-        record = run_record(f"sweep {sweep.name}", {path.stem: base[path.stem] | places for path in chain})
-        record |= {"sweep": sweep._asdict(), "points": values.join(pd.DataFrame(made)).to_dict("records")}
-        plotted = sweep_numbers(table, sweep.plot)
-        save_figure(plot_sweep(plotted, sweep.plot), folder / "sweep", record)
-        save_table(plotted, folder / "plotted", record)
-        for name in sweep.tables:
-            save_table(collect(name, "", values, stages[name]), folder / name, record)
-        save_table(table, folder / "sweep", record)  # last: a sweep that has it is finished
-        print(f"table and figure: {folder}")
     for stage in failed:
         points = [
             text for text, of in zip(values["point"], last.T, strict=True) if any(stage in one.lineage for one in of)
         ]
         print(f"failed: {stage.notebook.stem} of {'; '.join(points)}: see {stage.log}", file=sys.stderr)
+    stages = dict(zip(chains, last, strict=True))
+    made = [_made(dict(zip(chains, of_point, strict=True))) for of_point in last.T]
+    folder, places = figures / "sweeps" / sweep.name, {"build": str(build), "figures": str(figures)}
+    record = run_record(f"sweep {sweep.name}", {path.stem: base[path.stem] | places for path in chain})
+    record |= {"sweep": sweep._asdict(), "points": values.join(pd.DataFrame(made)).to_dict("records")}
+    there = {name for name, of_points in stages.items() if any(stage.done for stage in of_points)}
+    if sweep.table in there:
+        table = collect(sweep.table, sweep.where, values, stages[sweep.table])
+        plotted = sweep_numbers(table, sweep.plot)
+        save_figure(plot_sweep(plotted, sweep.plot), folder / "sweep", record)
+        save_table(plotted, folder / "plotted", record)
+    for name in sorted(there.intersection(sweep.tables)):
+        save_table(collect(name, "", values, stages[name]), folder / name, record)
+    if sweep.table in there:
+        save_table(table, folder / "sweep", record)  # last: a sweep that has it is finished
+        print(f"table and figure: {folder}")
     return sum(one["folder"] == "failed" for one in made)
 
 

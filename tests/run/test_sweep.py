@@ -138,6 +138,18 @@ def test_tables_of_several_notebooks_are_collected_from_every_point(place, capsy
     assert "2 points, 0 notebooks to run" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("table", "collected"), [("04_values", "05_others"), ("05_others", "04_values")])
+def test_a_table_that_failed_at_every_point_is_left_out_and_named(place, capsys, table, collected):
+    """04_values fails, as the table of the figure and as one that is collected beside it."""
+    folder, run = place
+    plot = {"x": "other", "x_label": "other", "y": "peak" if table == "04_values" else "double", "y_label": "value"}
+    grid = {"other": [1, 2], "04_second.scale": [0.0]}
+    assert run(grid=grid, plot=plot, table=table, tables=[collected], where=None) == 2
+    assert "failed: 04_second of other 1, scale 0.0; other 2, scale 0.0: see " in capsys.readouterr().err
+    made = "05_others" if table == "04_values" else "sweep"
+    assert {path.stem for path in folder.glob("*.csv")} >= {made} and not (folder / "04_values.csv").exists()
+
+
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
