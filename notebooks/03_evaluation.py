@@ -117,7 +117,7 @@ found.groupby("kind")[["volume_mm3", "mean_probability"]].describe(percentiles=[
 # %% [markdown]
 # ## Metrics
 # Dice and nDSC are means over scans; counts are sums over scans and the lesion-wise rates are those of the sums, as in the paper. The nDSC weighs a false-positive
-# voxel by the lesion load, the annotated share of all voxels: here of those of the brain. With those of the whole volume, as in the paper, it rises with the air around the head.
+# voxel by the lesion load, the annotated share of all voxels: here of those of the brain, outside which nothing counts. With those of the whole volume, as in the paper, it rises with the air around the head.
 # Intervals: patients resampled with replacement, 95 %.
 
 # %%

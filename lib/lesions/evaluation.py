@@ -24,22 +24,29 @@ def threshold_scores(probability, annotation, brain):
     scores = np.empty((len(THRESHOLDS), 5))
     inside = annotation > 0
     annotated = label_instances(inside)[inside]  # the instance of each annotated voxel
-    outlines, voxels_of_brain = np.minimum(THRESHOLDS, OUTLINE), np.count_nonzero(brain)
+    outlines = np.minimum(THRESHOLDS, OUTLINE)
     for outline in np.unique(outlines):
         here = outlines == outline
         labels = label_instances(probability >= outline)
         peaks = instance_peaks(probability, labels)
-        voxels, hits = (np.bincount(found, minlength=len(peaks)) for found in (labels.ravel(), labels[inside]))
         reached = (peaks >= THRESHOLDS[here, None]).astype(int)
-        predicted, tp = reached @ voxels, reached @ hits
-        counts = tp, predicted - tp, annotated.size - tp
         best = pd.Series(peaks[labels[inside]]).groupby(annotated).max().to_numpy()  # on each annotated instance
         found = (best >= THRESHOLDS[here, None]).sum(axis=1)
+        false = np.bincount(labels[inside], minlength=len(peaks)) == 0
+        ndsc = normalised_dice_of_counts(*_voxel_counts(reached, labels[brain], inside[brain]), np.count_nonzero(brain))
         scores[here] = np.transpose(
-            [dice_of_counts(*counts), normalised_dice_of_counts(*counts, voxels_of_brain)]
-            + [found, reached @ (hits == 0), best.size - found]
+            [dice_of_counts(*_voxel_counts(reached, labels, inside)), ndsc]
+            + [found, reached @ false, best.size - found]
         )
     return scores
+
+
+def _voxel_counts(reached, labels, annotated):
+    """True-positive, false-positive and false-negative voxels where the instances reached, (thresholds, n + 1), 0 or 1,
+    are predicted."""
+    found, inside = labels.ravel(), labels[annotated]
+    predicted, tp = (reached @ np.bincount(here, minlength=reached.shape[1]) for here in (found, inside))
+    return tp, predicted - tp, inside.size - tp
 
 
 def threshold_curve(scores):

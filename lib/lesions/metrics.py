@@ -10,16 +10,15 @@ def dice(prediction, annotation):
     return float(dice_of_counts(*_voxel_counts(prediction, annotation)))
 
 
-def normalised_dice(prediction, annotation, voxels=None, r=0.001):
+def normalised_dice(prediction, annotation, r=0.001):
     """Dice coefficient normalised to lesion load r (nDSC); 1 if both masks are empty.
 
     False-positive voxels weigh k = (1 - r) P / (r (V - P)), where P of V voxels are annotated; k = 1 if none is.
-    voxels: V. All of the volume if None, as in Spagnolo et al. 2024: then air around the head makes k small and the
-    score high. Those of the brain give a score that does not depend on how a scan is cut (Raina et al. 2023).
+    Of the whole volume, as in Spagnolo et al. 2024, air around the head makes k small and the score high. That of the
+    voxels of the brain alone does not depend on how a scan is cut (Raina et al. 2023).
     Raises ValueError unless 0 < r < 1.
     """
-    voxels = np.size(annotation) if voxels is None else voxels
-    return float(normalised_dice_of_counts(*_voxel_counts(prediction, annotation), voxels, r))
+    return float(normalised_dice_of_counts(*_voxel_counts(prediction, annotation), np.size(annotation), r))
 
 
 def dice_of_counts(tp, fp, fn):
@@ -51,10 +50,10 @@ def lesion_rates(tp, fp, fn):
 
 
 def scan_metrics(prediction, annotation, brain):
-    """Dice, nDSC over the brain and over the whole volume, and lesion counts of one scan, masks (X, Y, Z) bool: dict
-    dice, ndsc, ndsc_whole_volume, tp, fp, fn."""
+    """Dice, nDSC of the voxels of the brain and of the whole volume, and lesion counts of one scan, masks (X, Y, Z) bool:
+    dict dice, ndsc, ndsc_whole_volume, tp, fp, fn."""
     scores = {"dice": dice(prediction, annotation)}
-    scores["ndsc"] = normalised_dice(prediction, annotation, np.count_nonzero(brain))
+    scores["ndsc"] = normalised_dice(prediction[brain], annotation[brain])
     scores["ndsc_whole_volume"] = normalised_dice(prediction, annotation)
     predicted, annotated = label_instances(prediction), label_instances(annotation)
     both = (predicted > 0) & (annotated > 0)

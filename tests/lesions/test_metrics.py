@@ -46,6 +46,15 @@ def test_normalised_dice_over_the_brain_does_not_depend_on_the_air_around_it():
         assert found["ndsc_whole_volume"] == pytest.approx(6 / (6 + k_whole * 2 + 1))
 
 
+def test_normalised_dice_over_the_brain_counts_nothing_in_the_air():
+    """A perfect prediction, and four voxels more outside the brain, of which one is annotated."""
+    prediction, annotation, brain = np.zeros((3, 10, 10, 20), bool)
+    brain[:, :, :10] = True
+    annotation[0, 0, :4] = prediction[0, 0, :4] = annotation[5, 5, 15] = prediction[5, 5, 14:18] = True
+    found = scan_metrics(prediction, annotation, brain)
+    assert (found["ndsc"], found["ndsc_whole_volume"] < 1, found["dice"]) == (1, True, pytest.approx(10 / 13))
+
+
 def test_normalised_dice_does_not_depend_on_load_at_equal_rates():
     """Half of the lesion found and 1 % of the rest marked, at a load of 10 % and of 1 %."""
     scores = []
