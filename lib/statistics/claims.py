@@ -3,13 +3,13 @@
     python -m lib.statistics.claims figures/demo [README.md]
 
 writes `claims.csv` (one row a measure) and `claims.md` beside the tables, and puts the table, and what the sanity checks
-found, between the MARKERS of a Markdown file if one is given. What the paper says stands in `claims.yml`, how the measures of
-a claim are found in `measures.py`. One rule judges every run: a measure holds if its
-whole 95 % interval lies where the paper says, is contradicted if none of it does, and is open otherwise, as it is
-without variation (an interval without width) and with fewer than FEWEST patients. A claim is reproduced if all its
-measures hold, not reproduced if one is contradicted, and inconclusive otherwise; without a lesion there is nothing to
-judge. Where the folder has the sweep of networks (notebooks/sweeps/networks.yml) of this run, the same rule also judges
-the mean over networks with its interval over networks and patients.
+found, between the MARKERS of a Markdown file if one is given. What the paper says stands in `claims.yml`, how the
+measures of a claim are found in `measures.py`. One rule judges every run: a measure holds if its whole 95 % interval
+lies where the paper says, is contradicted if none of it does, and is open otherwise, as it is without variation (an
+interval without width) and with fewer than FEWEST patients. A claim is reproduced if all its measures hold, not
+reproduced if one is contradicted, and inconclusive otherwise; without a lesion there is nothing to judge. Where the
+folder has the sweep of networks (notebooks/sweeps/networks.yml) of this run, the same rule also judges the mean over
+networks with its interval over networks and patients.
 """
 
 import argparse
@@ -46,7 +46,8 @@ def ledger(read, networks=()):
     table = _measures(read)
     rows = _told(table).drop(columns=["digits", "bounds"])
     if networks:
-        over = _told(measures_over_networks(table, [_measures(read) for read in networks]))
+        over = measures_over_networks(table, [_measures(read) for read in networks])
+        over = _told(over, without="no common mean")
         over = over[["value", "low", "high", "sd", "holds", "verdict", "text"]].add_prefix("networks_")
         rows = rows.join(over.assign(networks=len(networks)))
     return rows.join(pd.DataFrame.from_dict(CLAIMS, orient="index")[["notebook", "file"]], on="claim")
@@ -69,10 +70,10 @@ def _measures(read):
     return pd.DataFrame(rows)
 
 
-def _told(table):
-    """Measures judged, and in words."""
+def _told(table, without="not measured"):
+    """Measures judged, and in words; without: what is said where there is no value."""
     table = judged(table)
-    return table.assign(text=[_text(**row) for row in table.to_dict("records")])
+    return table.assign(text=[_text(without, **row) for row in table.to_dict("records")])
 
 
 def markdown(table, folder):
@@ -101,8 +102,8 @@ def _where(said, unit):
     return {"positive": POSITIVE, "negative": NEGATIVE, None: None}[said]
 
 
-def _text(measure, value, low, high, unit, effect, digits, **_):
-    beyond = {"inf": "not reached", "-inf": "below the range", "nan": "not measured"}
+def _text(without, measure, value, low, high, unit, effect, digits, **_):
+    beyond = {"inf": "not reached", "-inf": "below the range", "nan": without}
     texts = [f"{number:.{digits}f}" for number in (value, low, high)]
     found, *interval = (beyond.get(text, text) for text in texts)
     found += f" {unit}" if unit and np.isfinite(value) else ""
@@ -125,8 +126,12 @@ def findings(table, figures, folder):
 
     folder: that of the files, as seen from the document.
     """
-    n_samples = json.loads((figures / "04_saliency.json").read_text())["parameters"]["n_samples"]
-    return f"{markdown(table, folder)}\n\n{checks(_reader(figures), n_samples, folder)}"
+
+
+    def copies(name):
+        return json.loads((figures / f"{name}.json").read_text())["parameters"]["n_samples"]
+
+    return f"{markdown(table, folder)}\n\n{checks(_reader(figures), copies, folder)}"
 
 
 def main():

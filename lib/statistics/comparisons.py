@@ -33,9 +33,10 @@ def pairwise_tests(table, value, group, groups):
 def bootstrap_cliffs_delta(table, value, group, a, b, *, n_resamples=2000, generator):
     """Cliff's delta of group a over group b with its 95 % interval over patients: (value, low, high).
 
-    As `bootstrap_patients` would give it, all resamples at once: a resample needs only, for each pair of patients, how
-    often a value of the one in group a is above, less how often below, one of the other in group b. NaN without values
-    of either (NaN is left out); the interval is NaN with one patient.
+    The resamples of `bootstrap_patients`, all at once: a resample needs only, for each pair of patients, how often a
+    value of the one in group a is above, less how often below, one of the other in group b. The interval is as wide as
+    the patients of the group that has fewer allow. NaN without values of either (NaN is left out); the interval is NaN
+    where a group has one patient.
     """
     table = table.dropna(subset=[value])
     patient = table["subject"].to_numpy()[:, None] == np.unique(table["subject"].to_numpy())  # (rows, patients)
@@ -47,7 +48,8 @@ def bootstrap_cliffs_delta(table, value, group, a, b, *, n_resamples=2000, gener
     drawn = draw_patients(len(pairs), n_resamples, generator)
     with np.errstate(invalid="ignore"):
         resampled = ((drawn @ pairs) * drawn).sum(1) / ((drawn @ of_a.sum(0)) * (drawn @ of_b.sum(0)))
-    return tuple(map(float, (pairs.sum() / (len(of_a) * len(of_b)), *percentile_interval(resampled, len(pairs)))))
+    patients = min(of_kind.any(0).sum() for of_kind in (of_a, of_b))
+    return tuple(map(float, (pairs.sum() / (len(of_a) * len(of_b)), *percentile_interval(resampled, patients))))
 
 
 def clustered_tests(table, value, group, groups, *, covariates=(), n_resamples=2000, generator):

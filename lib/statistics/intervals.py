@@ -31,9 +31,12 @@ def bootstrap_patients(table, statistic, *, n_resamples=2000, generator):
 
 
 def bootstrap_mean(table, columns, *, n_resamples=2000, generator):
-    """Mean of columns over the rows of a table with its 95 % interval over patients: three arrays (columns,)."""
+    """Mean of columns over the rows of a table with its 95 % interval over the patients that have a number: three arrays
+    (columns,)."""
     mean, resampled = resampled_means(table, columns, n_resamples=n_resamples, generator=generator)
-    return mean, *percentile_interval(resampled, table["subject"].nunique())
+    patients = table[columns].notna().groupby(table["subject"]).any().sum()
+    ends = [percentile_interval(of_column, n) for of_column, n in zip(resampled.T, patients, strict=True)]
+    return mean, *np.reshape(ends, (-1, 2)).T
 
 
 def resampled_means(table, columns, *, n_resamples=2000, generator):
@@ -60,9 +63,11 @@ def percentile_interval(resampled, patients):
     narrow. So they are taken as far out as Student's t with n - 1 degrees of freedom and a variance divided by n - 1
     reach (Hesterberg 2015, section 5.3): of 8 patients at 0.6 and 99.4 %. The interval stays in the range of the
     statistic, and may be infinite: the ends are values of resamples, the next outwards. NaN is left out. Fewer than 6
-    patients all lie on one side of the truth in more than 5 % of samples, and with them the interval.
+    patients all lie on one side of the truth in more than 5 % of samples, and with them the interval; NaN with one.
     """
-    n = max(patients, 2)
+    n = patients
+    if n < 2:
+        return (np.full(np.shape(resampled)[1:], np.nan)[()],) * 2
     tail = norm.cdf(np.sqrt(n / (n - 1)) * student_t.ppf(0.025, n - 1))
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "All-NaN slice encountered")

@@ -41,9 +41,11 @@ def mean_by_kind(saliency, kinds, **resampling):
         here = flair[flair.index.get_level_values("kind") == kind]
         if len(here):
             found = zip(("value", "low", "high"), bootstrap_mean(here, columns, **resampling), strict=True)
-            counts = {"lesions": len(here), "patients": here["subject"].nunique()}
+            patients = here[columns].notna().groupby(here["subject"]).any().sum()
+            counts = {"lesions": here[columns].count().to_numpy(), "patients": patients.to_numpy()}
             tables.append(pd.DataFrame({"kind": kind, "measure": columns} | dict(found) | counts))
-    return pd.concat(tables) if tables else pd.DataFrame(columns=["kind", "measure", "value", "low", "high"])
+    names = ["kind", "measure", "value", "low", "high", "lesions", "patients"]
+    return pd.concat(tables) if tables else pd.DataFrame(columns=names)
 
 
 def compare_kinds(saliency, kinds, *, covariates, n_resamples, generator):

@@ -1,5 +1,5 @@
-"""What a run found on each of the paper's claims, as numbers: one function a claim takes `read`, which gives a table of the
-run by name, and finds its measures. It does not know what the paper says."""
+"""What a run found on each of the paper's claims, as numbers: one function a claim takes `read`, which gives a table of
+the run by name, and finds its measures. It does not know what the paper says."""
 
 from functools import partial
 from itertools import pairwise
@@ -7,46 +7,45 @@ from itertools import pairwise
 import numpy as np
 
 from lib.statistics.comparisons import bootstrap_cliffs_delta, pairwise_tests
-from lib.statistics.intervals import bootstrap_mean
 
 BOOTSTRAP = "bootstrap of patients"
 
 
 def metrics(read, counts, rates):
     table = read("03_metrics").assign(lesions=len(read("03_annotated"))).set_index("metric")
-    return [_of_row(table.loc[name], name, digits=0 if name in counts else 2) for name in counts + rates]
+    return [
+        *(_of_row(table.loc[name], name, unit="lesions", digits=0) for name in counts),
+        *(_of_row(table.loc[name], name) for name in rates),
+    ]
 
 
 def sign_around_the_border(read):
-    flair = "method == 'smoothgrad_max' and sequence == 'FLAIR'"
-    kinds, ring = read("04_saliency").query(flair), read("04_ring").query(f"{flair} and kind == 'TP'")
-    true, ring = kinds[kinds["kind"] == "TP"], ring.set_index("quantity")
-    if true.empty:
+    kinds = read("04_kinds").set_index(["measure", "kind"])
+    ring = read("04_ring").query("method == 'smoothgrad_max' and sequence == 'FLAIR' and kind == 'TP'")
+    ring = ring.set_index("quantity")
+    if ring.empty:
         return []
-    ring["lesions"] = len(true)
     middle = f"its middle at {ring.loc['ring_mm', 'value']:g} mm"
     return [
-        _mean(true, "mean_inside", "mean inside", effect=_other_kinds(kinds, "mean_inside")),
-        _mean(true, "mean_perilesional", "mean up to 3 mm outside", effect=_other_kinds(kinds, "mean_perilesional")),
+        _of_true(kinds.loc["mean_inside"], "mean inside"),
+        _of_true(kinds.loc["mean_perilesional"], "mean up to 3 mm outside"),
         _of_row(ring.loc["zero_crossing_mm"], "mean changes sign at", unit="mm", digits=1),
         _of_row(ring.loc["ring"], "lowest shell outside", digits=3, effect=middle),
     ]
 
 
 def flair_against_mprage(read):
-    rows, lesion = read("04_saliency").query("method == 'smoothgrad_max'"), ["subject", "scan", "kind", "label"]
-    if not (rows["kind"] == "TP").any():
+    true, name = read("04_saliency").query("method == 'smoothgrad_max' and kind == 'TP'"), "absolute peak, FLAIR - MPRAGE"
+    if true.empty:
         return []
-    peaks = rows.pivot(index=lesion, columns="sequence", values="peak").abs().reset_index()
-    peaks["difference"] = peaks["FLAIR"] - peaks["MPRAGE"]
-    true = peaks[peaks["kind"] == "TP"]
-    effect = f"larger in FLAIR in {(true['difference'] > 0).sum()} of {len(true)} lesions"
-    effect = ", ".join(filter(None, [effect, _other_kinds(peaks, "difference")]))
-    return [_mean(true, "difference", "absolute peak, FLAIR - MPRAGE", effect=effect)]
+    peaks = true.pivot(index=["scan", "label"], columns="sequence", values="peak").abs()
+    larger = f"larger in FLAIR in {(peaks['FLAIR'] > peaks['MPRAGE']).sum()} of {len(peaks)} lesions"
+    return [_of_true(read("04_kinds").set_index(["measure", "kind"]).loc[name], name, larger)]
 
 
 def order_of_kinds(read):
-    """Judged over as many voxels of each lesion: a maximum over more is larger. Over all, as in the paper, it is reported."""
+    """Judged over as many voxels of each lesion: a maximum over more is larger. Over all, as in the paper, it is
+    reported. Patients are those of the kind that has fewer."""
     kinds, measures, flair = ["TP", "FP", "FN", "TN"], [], read("04_saliency").query("sequence == 'FLAIR'")
     for method, over in (("smoothgrad_few", ""), ("smoothgrad_max", ", all voxels")):
         peaks = flair[flair["method"] == method]
@@ -55,7 +54,8 @@ def order_of_kinds(read):
             pair = peaks[peaks["kind"].isin([larger, smaller])]
             found = bootstrap_cliffs_delta(pair, "peak", "kind", larger, smaller, generator=np.random.default_rng(0))
             test = f"{BOOTSTRAP}; Mann-Whitney, Holm p = {p_holm[larger, smaller]:.2g}"
-            name, patients = f"{larger} over {smaller}{over}", pair["subject"].nunique()
+            patients = min(pair.loc[pair["kind"] == kind, "subject"].nunique() for kind in (larger, smaller))
+            name = f"{larger} over {smaller}{over}"
             measures.append(measure(name, found, len(pair), patients, test=test))
     return measures
 
@@ -85,16 +85,16 @@ def synthetic_lesions(read):
 
 
 def context_radius(read):
-    """Judged by where the curve first reaches 95 % of its plateau, with the paper's fill in mm; with other fills, and in
-    the paper's dilations, it is only reported. Where the curve falls again after that, it is for what is shown there, and
-    where that ends is said beside: it is not how much tissue is needed."""
+    """Where the curve first reaches 95 % of its plateau, with an interval up to where it does so for good: a curve that
+    falls in between does not tell how much tissue is needed. Judged with the paper's fill in mm; with other fills, and
+    in the paper's dilations, it is only reported."""
     plateau, measures = read("06_plateau"), []
-    plateau = plateau.rename(columns={"first": "value", "low_first": "low", "high_first": "high"})
+    plateau = plateau.rename(columns={"first": "value", "low_first": "low", "high_last": "high"})
     for row in plateau[(plateau["fill"] == "mean") | (plateau["curve"] == "score")].itertuples():
         name = {"fraction": "detected lesions", "score": "mean score"}[row.curve]
         name += "" if row.fill == "mean" else f", rest {row.fill}"
         unit = "mm" if row.growth == "euclidean" else "dilations"
-        said = ["no variation"] if np.isnan(row.value) else []
+        said = [("no variation" if row.plateau > 0 else "no plateau")] if np.isnan(row.value) else []
         said += ["at most, being the smallest tried"] if row.value == row.smallest else []
         if np.isfinite(row.dip):
             last = f"for good from {row.last:g}" if np.isfinite(row.last) else "not reached for good"
@@ -114,18 +114,12 @@ def _of_row(row, name, **options):
     return measure(name, (row.value, row.low, row.high), row.lesions, row.patients, **options)
 
 
-def _mean(table, column, name, **options):
-    """The mean of a column over the rows of a table (lesions or sites); NaN without any."""
-    table = table.dropna(subset=[column])
-    found = np.ravel(bootstrap_mean(table, [column], generator=np.random.default_rng(0)))
-    return measure(name, found, len(table), table["subject"].nunique(), digits=3, **options)
-
-
-def _other_kinds(table, column):
-    """Means of a column in what is no TP, which are not judged: "FP 2.40, FN 2.22, TN 2.07", of the kinds that are there."""
-    means = table.groupby("kind")[column].mean()
-    digits = 2 if means.abs().max() >= 0.1 else 3
-    return ", ".join(f"{kind} {means[kind]:.{digits}f}" for kind in ("FP", "FN", "TN") if kind in means)
+def _of_true(kinds, name, effect=""):
+    """A measure of TP from rows of 04_kinds, by kind; those of the other kinds, which are not judged, beside it."""
+    others = kinds["value"].reindex(["FP", "FN", "TN"]).dropna()
+    digits = 2 if others.abs().max() >= 0.1 else 3
+    effect = [effect, *(f"{kind} {value:.{digits}f}" for kind, value in others.items())]
+    return _of_row(kinds.loc["TP"], name, effect=", ".join(filter(None, effect)), digits=3)
 
 
 FIND = {

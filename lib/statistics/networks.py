@@ -1,4 +1,4 @@
-"""Measures over networks: what several trainings of one network find on the same patients, in one value and interval."""
+"""Measures over networks: what several trainings of one network find on the same patients, as a value and interval."""
 
 import json
 import sys
@@ -19,35 +19,38 @@ def over_networks(values, lows, highs):
     values, lows, highs: (networks, ...), of each network with its interval over the same patients.  Networks are a
     sample (Student's t of the mean of their values), patients another (the mean distance of the networks' intervals
     from their values); the two distances are squared and added (Zou and Donner 2008). What differs between networks
-    from patient to patient counts in both: the interval is rather too wide. NaN where a network has no finite number.
+    from patient to patient counts in both: the interval is rather too wide. The mean is NaN where a network has no
+    finite value, the interval also where one has no finite interval.
     """
-    every = (np.isfinite(values) & np.isfinite(lows) & np.isfinite(highs)).all(0)
-    values, lows, highs = (np.where(every, numbers, np.nan) for numbers in (values, lows, highs))
+    values = np.where(np.isfinite(values).all(0), values, np.nan)
+    every = (np.isfinite(lows) & np.isfinite(highs)).all(0)
+    lows, highs = (np.where(every, ends, np.nan) for ends in (lows, highs))
     of_networks = student_t.ppf(0.975, len(values) - 1) * values.std(0, ddof=1) / np.sqrt(len(values))
     mean, below, above = values.mean(0), (values - lows).mean(0), (highs - values).mean(0)
     return mean, mean - np.hypot(of_networks, below), mean + np.hypot(of_networks, above)
 
 
 def measures_over_networks(table, networks):
-    """Measures of a run with value, low, high over networks and patients, sd between networks, and the fewest lesions
-    and patients of a network.
+    """Measures of a run with value, low, high over networks and patients, sd between networks, and the most lesions and
+    fewest patients of a network.
 
     table: measures of the run, with NAMES, digits and the bounds (least, most) of their numbers.  networks: as many
-    such tables; a measure that one lacks is NaN.
+    such tables; a measure that one lacks is NaN, and an interval without width, which tells nothing of patients, is none.
     """
     names, columns = pd.MultiIndex.from_frame(table[NAMES]), ["value", "low", "high", "lesions", "patients"]
     found = np.stack([one.set_index(NAMES)[columns].reindex(names).to_numpy(float) for one in networks])
-    numbers, counts = np.split(np.moveaxis(found, 2, 0), [3])
-    value, low, high = over_networks(*numbers)
+    values, lows, highs, lesions, patients = np.moveaxis(found, 2, 0)
+    lows, highs = (np.where(lows < highs, ends, np.nan) for ends in (lows, highs))
+    value, low, high = over_networks(values, lows, highs)
     least, most = np.transpose(table["bounds"].to_list())
-    finite = np.isfinite(numbers).all(0)
-    sd = np.where(finite.all(0), numbers[0], np.nan).std(0, ddof=1)
-    effect = [
-        f"SD {one:.{digits}f}" if every == len(found) else f"an interval in {every} of {len(found)} networks"
-        for one, digits, every in zip(sd, table["digits"], finite.sum(0), strict=True)
-    ]
+    sd = np.where(np.isfinite(value), values, np.nan).std(0, ddof=1)
+    effect = []
+    for one, digits, n in zip(sd, table["digits"], np.isfinite([values, lows, highs]).all(0).sum(0), strict=True):
+        said = [f"SD {one:.{digits}f}"] if np.isfinite(one) else []
+        said += [f"an interval in {n} of {len(found)} networks"] if n < len(found) else []
+        effect.append(", ".join(said))
     low, high = np.clip(low, least, most), np.clip(high, least, most)
-    lesions, patients = np.nan_to_num(counts).min(1)
+    lesions, patients = np.nan_to_num(lesions).max(0), np.nan_to_num(patients).min(0)
     return table.assign(value=value, low=low, high=high, sd=sd, effect=effect, lesions=lesions, patients=patients)
 
 

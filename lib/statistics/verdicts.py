@@ -13,7 +13,7 @@ def judged(table):
     """
     held = []
     for row in table.itertuples():
-        told = row.lesions and row.patients >= FEWEST and row.low < row.high
+        told = row.lesions and row.patients >= FEWEST and (row.low < row.high or np.isinf(row.low))
         expected = None if np.isnan(row.expected_low) else (row.expected_low, row.expected_high)
         held.append(holds(row.low, row.high, expected) if told else None)
     table = table.assign(holds=pd.Series(held, table.index, object))
@@ -21,8 +21,11 @@ def judged(table):
 
 
 def holds(low, high, expected):
-    """Whether an interval lies where it is expected, (low, high): None where that is open, or nothing is expected."""
-    if expected is None or not np.isfinite([low, high]).all():
+    """Whether an interval lies where it is expected, (low, high): None where that is open, or nothing is expected.
+
+    An infinite end is beyond what was tested: as far as is known, beyond any finite number. NaN is open.
+    """
+    if expected is None or np.isnan([low, high]).any():
         return None
     inside, apart = expected[0] < low and high < expected[1], high <= expected[0] or low >= expected[1]
     return True if inside else False if apart else None

@@ -7,7 +7,7 @@ from scipy.stats import mannwhitneyu
 from statsmodels.stats.multitest import multipletests
 
 from lib.statistics.comparisons import bootstrap_cliffs_delta, clustered_tests, pairwise_tests
-from lib.statistics.intervals import bootstrap_patients
+from lib.statistics.intervals import bootstrap_patients, percentile_interval
 
 
 def test_cliffs_delta_equals_the_pairwise_loop():
@@ -65,6 +65,22 @@ def test_interval_of_cliffs_delta_is_that_of_the_patient_bootstrap(correlated_le
     slow = bootstrap_patients(table, delta, n_resamples=1500, generator=generator)
     assert fast[0] == pytest.approx(slow[0])
     assert fast[1:] == pytest.approx(slow[1:], abs=0.05)
+
+
+def test_the_interval_of_cliffs_delta_is_of_the_patients_of_the_smaller_group():
+    """Group b in 3 of 8 patients: the ends are the percentiles that 3 patients need."""
+    generator = np.random.default_rng(0)
+    table = pd.DataFrame({"subject": np.arange(40) % 8, "x": generator.normal(size=40), "kind": "a"})
+    table.loc[table["subject"].isin([1, 4, 6]) & (table.index >= 20), "kind"] = "b"
+    patients, resampled = [rows for _, rows in table.groupby("subject")], []
+    for drawn in np.random.default_rng(1).multinomial(8, np.full(8, 1 / 8), 300):
+        rows = pd.concat([patients[i] for i, times in enumerate(drawn) for _ in range(times)])
+        x, y = (rows.loc[rows["kind"] == kind, "x"].to_numpy() for kind in "ab")
+        resampled.append(np.sign(x[:, None] - y).mean() if len(y) else np.nan)
+    found = bootstrap_cliffs_delta(table, "x", "kind", "a", "b", n_resamples=300, generator=np.random.default_rng(1))
+    assert found[1:] == pytest.approx(percentile_interval(np.array(resampled), 3))
+    one = table[(table["kind"] == "a") | (table["subject"] == 1)]
+    assert np.isnan(bootstrap_cliffs_delta(one, "x", "kind", "a", "b", generator=generator)[1:]).all()
 
 
 def test_clustered_tests_keep_their_error_where_mann_whitney_does_not(correlated_lesions):

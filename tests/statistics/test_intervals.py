@@ -145,7 +145,7 @@ def test_wilson_interval_of_arrays_is_nan_where_nothing_was_tried():
 def test_bootstrap_mean_is_the_patient_bootstrap_of_means():
     generator = np.random.default_rng(0)
     table = pd.DataFrame({"subject": generator.integers(8, size=200), "a": generator.normal(size=200)})
-    table["b"] = np.where(table["subject"] < 6, table["a"] + table["subject"], np.nan)
+    table["b"] = table["a"] + table["subject"]
     mean, low, high = bootstrap_mean(table, ["a", "b"], n_resamples=20000, generator=np.random.default_rng(1))
     slow = bootstrap_patients(
         table, lambda rows: rows[["a", "b"]].mean().to_numpy(), n_resamples=2000, generator=np.random.default_rng(2)
@@ -154,6 +154,19 @@ def test_bootstrap_mean_is_the_patient_bootstrap_of_means():
     spread = slow[2] - slow[1]
     assert (np.abs(low - slow[1]) < 0.1 * spread).all()
     assert (np.abs(high - slow[2]) < 0.1 * spread).all()
+
+
+def test_bootstrap_mean_of_a_column_is_as_wide_as_the_patients_that_have_a_number_allow():
+    generator = np.random.default_rng(0)
+    table = pd.DataFrame({"subject": np.arange(40) % 8, "a": generator.normal(size=40)})
+    for name, patients in (("b", 4), ("c", 1), ("d", 0)):
+        table[name] = table["a"].where(table["subject"] < patients)
+    columns = ["a", "b", "c", "d"]
+    _, low, high = bootstrap_mean(table, columns, n_resamples=500, generator=np.random.default_rng(1))
+    _, resampled = resampled_means(table, columns, n_resamples=500, generator=np.random.default_rng(1))
+    assert (low[0], high[0]) == percentile_interval(resampled[:, 0], 8)
+    assert (low[1], high[1]) == percentile_interval(resampled[:, 1], 4)
+    assert np.isnan([low[2:], high[2:]]).all()
 
 
 def test_resampled_means_are_those_of_drawn_patients():

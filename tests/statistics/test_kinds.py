@@ -43,7 +43,8 @@ def test_means_by_kind_are_those_of_the_lesions_and_of_their_two_sequences():
     assert set(found["kind"]) == {"TP", "FN"}
     counts = found.drop_duplicates("kind")[["lesions", "patients"]]
     assert counts.to_numpy().tolist() == [[7, 2], [10, 2]]
-    assert mean_by_kind(table.iloc[:0], ["TP"], generator=np.random.default_rng(0)).empty
+    none = mean_by_kind(table.iloc[:0], ["TP"], generator=np.random.default_rng(0))
+    assert none.empty and list(none) == list(found)
 
 
 def test_scaling_takes_the_gain_of_a_scan_away_whatever_kinds_it_has():

@@ -33,6 +33,43 @@ def test_a_network_without_a_finite_number_leaves_the_measure_open(odd):
     assert np.isfinite([mean[0], low[0], high[0]]).all() and np.isnan([mean[1], low[1], high[1]]).all()
 
 
+def test_a_network_without_a_finite_interval_leaves_the_mean_and_takes_the_interval():
+    values = np.array([1.0, 2.0, 3.0])
+    mean, low, high = over_networks(values, values - 1, np.array([2.0, np.inf, 4.0]))
+    assert mean == 2 and np.isnan([low, high]).all()
+
+
+def measured(seed, **changed):
+    """The measures of a run as a table, in which numbers of Dice are changed."""
+    given = tables()
+    rows = given["03_metrics"]["metric"] == "Dice"
+    given["03_metrics"].loc[rows, list(changed)] = list(changed.values())
+    given["03_metrics"].loc[rows, ["value", "low", "high"]] += 0.01 * seed
+    return given.__getitem__
+
+
+def over(networks):
+    return ledger(measured(0), networks).set_index("measure").loc["Dice"]
+
+
+def test_a_network_whose_interval_has_no_width_leaves_the_measure_open():
+    networks = [measured(seed) for seed in SEEDS]
+    assert over(networks)["networks_holds"] is True
+    found = over([*networks[:4], measured(4, low=0.6, high=0.6)])
+    assert found["networks_value"] == pytest.approx(0.62) and found["networks_holds"] is None
+    assert found["networks_text"] == "Dice 0.62, SD 0.02, an interval in 4 of 5 networks"
+
+
+def test_there_is_nothing_to_judge_only_if_no_network_has_a_lesion():
+    def without(seed):
+        read = measured(seed)
+        return lambda name: read(name).iloc[:0] if name == "03_annotated" else read(name)
+
+    networks = [measured(seed) for seed in SEEDS]
+    assert over([without(0), *networks[1:]])["networks_verdict"] == "reproduced"
+    assert over([without(seed) for seed in SEEDS])["networks_verdict"] == "nothing to judge"
+
+
 @pytest.mark.parametrize("interaction", [0.0, 1.0])
 def test_the_interval_covers_the_mean_of_all_networks_and_patients(interaction):
     """Crossed random effects of 5 networks and 8 patients; patients alone cover too little."""
@@ -88,7 +125,8 @@ def test_the_ledger_gives_the_run_and_the_mean_of_its_networks_side_by_side(figu
     assert dice["networks_text"] == "Dice 0.64 (0.58 to 0.70), SD 0.03"
     assert rows.loc["TP over FP", "networks_high"] <= 1
     half = "MPRAGE contrast that finds half of 5 mm lesions"
-    assert rows.loc[half, "networks_text"] == f"{half} not measured, an interval in 0 of 5 networks"
+    assert rows.loc[half, "networks_text"] == f"{half} no common mean, an interval in 0 of 5 networks"
+    assert rows.loc["TP", "networks_text"] == "TP 80 lesions (80 to 80), SD 0"
 
 
 def test_the_table_leads_with_the_verdict_over_networks(figures):
