@@ -58,7 +58,7 @@ apart_mm = 5.0  # least distance of a TN from every annotated or predicted voxel
 n_samples = 8  # noisy copies; the paper's: 50
 noise_fraction = 0.05  # of each channel's range
 score = "logit"  # explained: that of the lesion, as in the paper; or its "difference" from the background's
-peak_voxels = 6  # of each lesion, over which peaks of lesions of different size are compared: the least above 5 mm3
+peak_voxels = 6  # of each lesion, over which peaks of lesions of different size are compared; smaller ones are left out
 layer = "model.1.submodule.2.conv"  # of Grad-CAM++: the decoder one level below the output
 profile_mm = [-5, 16]  # range of the radial profile, in shells of 1 mm
 volume_caliper = 1.5  # largest ratio of the volumes of two matched lesions
@@ -124,6 +124,8 @@ for largest in sorted(instances, key=lambda lesion: len(lesion["where"]))[-1:]: 
           "in one process, less for maps that are there already")  # fmt: skip
 tables = compute_each(explain, items, scheduler=scheduler, desc="explaining", sizes=sizes)
 saliency, radial = (pd.concat(table, ignore_index=True) for table in zip(*(tables or [NO_MAPS]), strict=True))
+few = sum(len(lesion["where"]) < peak_voxels for lesion in instances)
+print(f"{few} volumes have fewer than {peak_voxels} voxels and are left out where as many of each are compared (C5)")
 
 # %%
 run.save_table(saliency, "saliency")

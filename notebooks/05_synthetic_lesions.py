@@ -146,8 +146,8 @@ table.pivot_table("detected", ["surroundings", "sequences", "diameter_mm"], "con
 # ## How much contrast, how large
 # Detection against contrast: a logistic curve for each diameter, sequence and surroundings, with a guess and a lapse rate of at most 0.1, fitted by maximum
 # likelihood. Its 50 % point has a patient-bootstrap 95 % interval; it is infinite where one half is not reached at any contrast that was
-# tried. Where fewer than two contrasts lie on the rise of the curve, it is known only between which two of them one half is found,
-# `bracket_low` and `bracket_high`, and the interval counts these ends. The same against diameter at a given contrast: the smallest lesion that is found.
+# tried. Where fewer than two contrasts lie on the rise of the curve, it is known only between which two one half is found, `bracket_low` and `bracket_high`
+# (with one on the rise, its neighbours), and the interval counts these ends. The same against diameter at a given contrast: the smallest lesion that is found.
 
 # %%
 refits = {"n_resamples": n_refits, "generator": generator}

@@ -112,10 +112,10 @@ curve.pivot_table("score", "step", ["fill", "growth"]).iloc[::3].round(3)
 # %% [markdown]
 # ## Plateau
 # The plateau is the mean response over the last quarter of the steps. `first` is the smallest step at which the mean curve over lesions reaches 95 % of
-# it: so much tissue is enough. `last` is the smallest from which on it never falls below again. Where they differ, the curve falls in between, to
-# `dip` at `dip_at`: what is shown there harms, and where the dip ends is not how much tissue is needed; claim C7 is judged by `first`. A first
-# crossing at `smallest` is at most that; inf: not reached before the last quarter; NaN: the curve is the same at every step and
-# tells nothing. Intervals are over resamples of patients, NaN where more than one in twenty of these has no variation.
+# it, `last` the smallest from which on it never falls below again: where they agree, so much tissue is needed. Where they differ, the curve falls in between, to
+# `dip` at `dip_at`, where more tissue is worse than less: neither of the two alone is how much is needed, and claim C7 is judged by the
+# bracket of both, from `low_first` to `high_last`. A first crossing at `smallest` is at most that; inf: not reached before the last quarter; NaN: the curve is the
+# same at every step, or its plateau is not above 0, and tells nothing. Intervals are over resamples of patients, NaN where more than one in twenty of these has no variation.
 
 # %%
 overall = run.save_table(overall_plateaus(responses, **resampling), "plateau")
@@ -132,7 +132,7 @@ run.save_figure(plot_context(responses, curve, overall), "context")
 # %% [markdown]
 # **Figure.** What the answer owes to the fill: detected lesions (a) and mean score (b) against the radius kept, and the radius at which 95 % of
 # the plateau is reached first (filled) and for good (open) (c), with patient-bootstrap 95 % intervals, by what is put in place of the rest.
-# An arrow up: not reached; no dot: no variation. Bears on claim C7.
+# An arrow up: not reached; no dot: no variation, or no plateau. Bears on claim C7.
 
 # %%
 run.save_figure(plot_fills(curve, overall), "fills")

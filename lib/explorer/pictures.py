@@ -84,7 +84,7 @@ def _draw_curves(near, far, explained, context, threshold):
     near.margins(y=0.15)  # room for the word above the curves
     near.set(xlabel="distance from lesion border (mm)", title=figures.METHOD_LABELS[method])
     figures.label_axis(near.yaxis, "mean saliency", figures.METHOD_UNITS[method], profile["value"].abs().max())
-    far.axhline(threshold, color=figures.KIND_COLOURS["FN"], lw=0.8, ls="--", label=f"threshold {threshold:.2f}")
+    far.axhline(threshold, color=figures.KIND_COLOURS["FN"], lw=0.8, ls="--", label=f"threshold {threshold:.6g}")
     far.plot(context["radius_mm"], context["peak"], color="0.6", label="largest over the lesion")
     far.plot(context["radius_mm"], context["score"], "o-", ms=2, color="black", label="mean over the lesion")
     far.set(

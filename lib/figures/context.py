@@ -51,7 +51,7 @@ def _mark_crossings(ax, found):
     """Where a curve, of a row of 06_plateau, first reaches 95 % of its plateau, and from where on it stays there."""
     ax.axhline(0.95 * found["plateau"], color="0.6", lw=0.5, zorder=0)
     if np.isnan(found["first"]):
-        ax.plot([], [], " ", label="95 % of plateau: no variation")
+        ax.plot([], [], " ", label="95 % of plateau: no variation" if found["plateau"] > 0 else "no plateau")
         return
     for name, text, line in (("first", "95 % of plateau first", "--"), ("last", "for good", ":")):
         step, low, high = (f"{found[column]:g}" for column in (name, f"low_{name}", f"high_{name}"))
@@ -95,8 +95,8 @@ def _draw_steps(ax, x, steps, top, colour, style):
         if np.isfinite(interval[0]):
             ax.vlines(place, *np.minimum(interval, top), color=colour, lw=1)
         if not np.isnan(step):
-            style = style if step < np.inf else {"marker": "^", "mfc": "none"}
-            ax.plot(place, min(step, top), **{"marker": "o", "color": colour, "clip_on": False} | style)
+            shown = style if step < np.inf else {"marker": "^", "mfc": "none"}
+            ax.plot(place, min(step, top), **{"marker": "o", "color": colour, "clip_on": False} | shown)
 
 
 @styled

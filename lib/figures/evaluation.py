@@ -115,7 +115,7 @@ def plot_detection(detection, metrics, curve, threshold):
     middle.set_title(", ".join(f"{name} {counts[name]:.0f}" for name in COUNTS if name in counts))
 
     for ax in right:
-        _draw_scores(ax, curve, "threshold", threshold, f"chosen: {threshold:.4g}")
+        _draw_scores(ax, curve, "threshold", threshold, f"chosen: {threshold:.6g}")
         ax.set(xscale="logit", ylim=(0, 1), xlabel="threshold (lesion probability)", ylabel="validation score")
         ax.set_xticks([0.1, 0.5, 0.9, 0.99, 0.999, 0.9999, 0.99999], minor=False)
         ax.set_xticks([], minor=True)

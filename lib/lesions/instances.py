@@ -127,7 +127,7 @@ def select_lesions(table, *, n_per_kind, min_volume_mm3, max_volume_mm3, max_vox
     if eligible.empty:
         warnings.warn(
             f"none of {len(table)} lesions is left that has more than {min_volume_mm3} and at most {max_volume_mm3} mm3: "
-            "nothing to compute; widen the bounds, or train a network that detects some",
+            "nothing to compute; widen the bounds, or take other scans or another network",
             stacklevel=2,
         )
     chosen = []

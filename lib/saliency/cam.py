@@ -38,19 +38,19 @@ def grad_cam(model, volume, lesion, *, layer="model.1.submodule.2.conv", score=c
     return _position_map(weigh, model, volume, lesion, layer, score, activations)
 
 
-def hires_cam(model, volume, lesion, *, layer="model.1.submodule.2.conv", score=class_logit, activations=None):
+def hires_cam(model, volume, lesion, *, layer="model.1.submodule.2.conv", activations=None):
     """HiResCAM of one lesion: gradient of the mean logit over its voxels times activation, summed over feature maps.
 
     Draelos and Carin 2020, "Use HiResCAM instead of Grad-CAM", arXiv:2011.08891. Arguments, grid and errors are those of
-    `grad_cam`. Returns (X, Y, Z), signed, in logits: what each position of the layer adds to the mean logit. Over the
-    positions of the layer, map[::r, ::r, ::r] for stride r, it sums to the mean logit less what the biases after the
-    layer add, where only linear, ReLU-like (also PReLU) and pooling steps follow.
+    `grad_cam`, the score is the logit. Returns (X, Y, Z), signed, in logits: what each position of the layer adds to
+    the mean logit. Over the positions of the layer, map[::r, ::r, ::r] for stride r, it sums to the mean logit less
+    what the biases after the layer add, where only linear, ReLU-like (also PReLU) and pooling steps follow.
     """
 
     def weigh(gradients, activations, _):
         return (gradients * activations).sum(1, keepdim=True) / np.count_nonzero(lesion)
 
-    return _position_map(weigh, model, volume, lesion, layer, score, activations)
+    return _position_map(weigh, model, volume, lesion, layer, class_logit, activations)
 
 
 @torch.inference_mode(False)

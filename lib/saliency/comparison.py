@@ -10,7 +10,7 @@ from scipy import stats
 
 from lib.lesions import signed_distance
 from lib.saliency.attribution import LesionScore
-from lib.saliency.cam import grad_cam, hires_cam
+from lib.saliency.cam import grad_cam, hires_cam, layer_activations
 from lib.saliency.gradients import smoothgrad
 from lib.saliency.maps import lesion_generator
 from lib.saliency.measures import PERILESIONAL_MM
@@ -37,8 +37,9 @@ def compare_methods(model, volume, lesion, *, n_samples, n_steps, occluded_voxel
         ("Occlusion", Occlusion, occlusion),
     ):
         found[name] = target.attribute(method(target), volume, **options)
+    activations = layer_activations(model, volume, layer)
     for name, method in (("Grad-CAM++", grad_cam), ("HiResCAM", hires_cam)):
-        found[name] = method(model, volume, lesion, layer=layer)[None]
+        found[name] = method(model, volume, lesion, layer=layer, activations=activations)[None]
     return {name: values.cpu().numpy() for name, values in found.items()}
 
 

@@ -15,15 +15,15 @@ def checks(read, copies, folder):
         texts = {row.Index: f"{row.value:.2f} ({row.low:.2f} to {row.high:.2f})" for row in means.itertuples()}
         counts = f"{means['lesions'].max():.0f} lesions, {means['patients'].max():.0f} patients"
         said.append(
-            f"The share of the change of the score under noise that a map at its best scale does not predict "
-            f"([infidelity]({folder}07_infidelity.csv), 1 for a map of zeros) is {texts['SmoothGrad']} for SmoothGrad of "
-            f"the {copies('07_infidelity')} noisy copies of notebook 7, {texts['lesion mask']} for the bare lesion mask and "
-            f"{texts['shuffled']} for the SmoothGrad map with its values in random places ({counts})."
+            "The share of the change of the score under noise that a map at its best scale does not predict "
+            f"([infidelity]({folder}07_infidelity.csv), 1 for a map of zeros) is {texts['SmoothGrad']} for SmoothGrad "
+            f"of the {copies('07_infidelity')} noisy copies of notebook 7, {texts['lesion mask']} for the bare lesion "
+            f"mask and {texts['shuffled']} for the SmoothGrad map with its values in random places ({counts})."
         )
     if len(error):
         said.append(
-            f"With the {n} noisy copies of notebook 4 the [standard error]({folder}08_convergence.csv) of a signed-maximum "
-            f"map, in the voxel where it is largest, is {error.min():.0f} to {error.max():.0f} % of the map's largest "
-            f"magnitude ({len(error)} lesions)."
+            f"With the {n} noisy copies of notebook 4 the [standard error]({folder}08_convergence.csv) of a "
+            f"signed-maximum map, in the voxel where it is largest, is {error.min():.0f} to {error.max():.0f} % of the "
+            f"map's largest magnitude ({len(error)} lesions)."
         )
     return " ".join(["**Sanity checks.**", *said]) if said else ""

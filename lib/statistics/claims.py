@@ -2,14 +2,14 @@
 
     python -m lib.statistics.claims figures/demo [README.md]
 
-writes `claims.csv` (one row a measure) and `claims.md` beside the tables, and puts the table, and what the sanity checks
-found, between the MARKERS of a Markdown file if one is given. What the paper says stands in `claims.yml`, how the
-measures of a claim are found in `measures.py`. One rule judges every run: a measure holds if its whole 95 % interval
-lies where the paper says, is contradicted if none of it does, and is open otherwise, as it is without variation (an
-interval without width) and with fewer than FEWEST patients. A claim is reproduced if all its measures hold, not
-reproduced if one is contradicted, and inconclusive otherwise; without a lesion there is nothing to judge. Where the
-folder has the sweep of networks (notebooks/sweeps/networks.yml) of this run, the same rule also judges the mean over
-networks with its interval over networks and patients.
+writes `claims.csv` (one row a measure) and `claims.md` beside the tables, and puts the table, and what the sanity
+checks found, between the MARKERS of a Markdown file if one is given. What the paper says stands in `claims.yml`, how
+the measures of a claim are found in `measures.py`. One rule judges every run: a measure holds if its whole 95 %
+interval lies where the paper says, is contradicted if none of it does, and is open otherwise, as it is without
+variation (an interval without width) and with fewer than FEWEST patients. A claim is reproduced if all its measures
+hold, not reproduced if one is contradicted, and inconclusive otherwise; without a lesion there is nothing to judge.
+Where the folder has the sweep of networks (notebooks/sweeps/networks.yml) of this run, the same rule also judges the
+mean over networks with its interval over networks and patients.
 """
 
 import argparse

@@ -31,8 +31,10 @@ def bootstrap_patients(table, statistic, *, n_resamples=2000, generator):
 
 
 def bootstrap_mean(table, columns, *, n_resamples=2000, generator):
-    """Mean of columns over the rows of a table with its 95 % interval over the patients that have a number: three arrays
-    (columns,)."""
+    """Mean of columns over the rows of a table, with its 95 % interval over the patients that have a number there.
+
+    Returns three arrays (columns,).
+    """
     mean, resampled = resampled_means(table, columns, n_resamples=n_resamples, generator=generator)
     patients = table[columns].notna().groupby(table["subject"]).any().sum()
     ends = [percentile_interval(of_column, n) for of_column, n in zip(resampled.T, patients, strict=True)]

@@ -35,9 +35,10 @@ def sign_around_the_border(read):
 
 
 def flair_against_mprage(read):
-    true, name = read("04_saliency").query("method == 'smoothgrad_max' and kind == 'TP'"), "absolute peak, FLAIR - MPRAGE"
+    true = read("04_saliency").query("method == 'smoothgrad_max' and kind == 'TP'")
     if true.empty:
         return []
+    name = "absolute peak, FLAIR - MPRAGE"
     peaks = true.pivot(index=["scan", "label"], columns="sequence", values="peak").abs()
     larger = f"larger in FLAIR in {(peaks['FLAIR'] > peaks['MPRAGE']).sum()} of {len(peaks)} lesions"
     return [_of_true(read("04_kinds").set_index(["measure", "kind"]).loc[name], name, larger)]

@@ -35,7 +35,7 @@ def measures_over_networks(table, networks):
     fewest patients of a network.
 
     table: measures of the run, with NAMES, digits and the bounds (least, most) of their numbers.  networks: as many
-    such tables; a measure that one lacks is NaN, and an interval without width, which tells nothing of patients, is none.
+    such tables; a measure that one lacks is NaN, and an interval without width is none: it tells nothing of patients.
     """
     names, columns = pd.MultiIndex.from_frame(table[NAMES]), ["value", "low", "high", "lesions", "patients"]
     found = np.stack([one.set_index(NAMES)[columns].reindex(names).to_numpy(float) for one in networks])
@@ -57,8 +57,8 @@ def measures_over_networks(table, networks):
 def network_readers(figures):
     """A function of each network of the sweep in figures/sweeps/networks, which gives a table by its name.
 
-    None without the sweep. Where none of its networks has found the tables of this run, to the last digit, it is of other
-    parameters or other code: it is left out, which stderr says, as is one that failed.
+    None without the sweep. Where none of its networks has found the tables of this run, to the last digit, it is of
+    other parameters or other code: it is left out, which stderr says, as is one that failed.
     """
     folder = figures / "sweeps" / "networks"
     if not (folder / "sweep.json").exists():

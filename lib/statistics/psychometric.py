@@ -7,6 +7,7 @@ from scipy.special import expit, logit, xlog1py, xlogy
 
 from lib.statistics.intervals import draw_patients, percentile_interval
 
+ROUNDING = 1e-3  # of a fitted probability: where exactly half are found at a level, the curve is on either side of it
 MOST_LAPSES = 0.1  # largest probability of a detection without a lesion (guess), and of a miss at any level (lapse)
 
 
@@ -52,21 +53,23 @@ def half_level(levels, parameters):
 
     All three are inf where the curve stays below one half at all levels, -inf where it is above at all: nothing is
     extrapolated. Where fewer than two levels lie on the rise of the curve (10 to 90 % of the way from guess to 1 -
-    lapse), nothing tells its width, and it is known only between which two levels it crosses one half: these are lower
-    and upper, and the level is the curve's with one on the rise, half-way with none. Otherwise all three are the curve's.
+    lapse), nothing tells its width. With one, lower and upper are its neighbours, as one half may be crossed on either
+    side of it, and the level is the curve's; with none, they are the two between which the curve crosses one half, and
+    the level is half-way. Otherwise all three are the curve's.
     """
     levels, (midpoint, width, guess, lapse) = np.asarray(levels, float), parameters
     p = detection_curve(levels, *parameters)
-    if p[-1] < 0.5 or p[0] > 0.5:
+    if p[-1] < 0.5 - ROUNDING or p[0] > 0.5 + ROUNDING:
         return (np.inf if p[-1] < 0.5 else -np.inf,) * 3
     rise = expit((levels - midpoint) / width)
-    rising = ((rise > 0.1) & (rise < 0.9)).sum()
-    level = midpoint + width * logit((0.5 - guess) / (1 - guess - lapse))
-    if rising > 1:
+    rising = np.flatnonzero((rise > 0.1) & (rise < 0.9))
+    level = np.clip(midpoint + width * logit((0.5 - guess) / (1 - guess - lapse)), levels[0], levels[-1])
+    if len(rising) > 1:
         return (level,) * 3
-    above = np.flatnonzero(p >= 0.5)[0]
-    lower, upper = levels[max(above - 1, 0)], levels[above]
-    return level if rising else (lower + upper) / 2, lower, upper
+    if len(rising):
+        return level, levels[max(rising[0] - 1, 0)], levels[min(rising[0] + 1, len(levels) - 1)]
+    lower, upper = levels[np.flatnonzero(p >= 0.5)[0] + np.array([-1, 0])]
+    return (lower + upper) / 2, lower, upper
 
 
 def deviance(levels, detected, n, parameters):
@@ -108,8 +111,8 @@ def half_interval(levels, detected, n, *, n_resamples, generator):
     """95 % interval of the level at which one half is detected, (low, high), over resamples of whole patients.
 
     detected, n: (patients, levels).  The curve is fitted again in each resample; where the levels leave open where it
-    crosses one half (`half_level`), low counts the lower end and high the upper. Infinite where too many resamples do not
-    reach one half; NaN with one patient, as nothing tells how patients vary.
+    crosses one half (`half_level`), low counts the lower end and high the upper. Infinite where too many resamples do
+    not reach one half; NaN with one patient, as nothing tells how patients vary.
     """
     if len(detected) == 1:
         return np.nan, np.nan

@@ -86,7 +86,12 @@ def test_curves_are_drawn_at_their_numbers_with_units(case):
     drawn = {line.get_label(): line.get_xydata() for ax in (upper, lower) for line in ax.lines}
     np.testing.assert_array_equal(drawn["MPRAGE"], PROFILE[["distance_mm", "value"]].iloc[3:])
     np.testing.assert_array_equal(drawn["mean over the lesion"], CONTEXT[["radius_mm", "score"]])
-    np.testing.assert_array_equal(drawn["threshold 0.50"][:, 1], [0.5, 0.5])
+    np.testing.assert_array_equal(drawn["threshold 0.5"][:, 1], [0.5, 0.5])
+
+
+def test_a_threshold_near_one_is_not_written_as_one(case):
+    labels = [line.get_label() for line in plot_curves(case, CONTEXT, 0.99999386).axes[1].lines]
+    assert "threshold 0.999994" in labels
 
 
 def test_the_colours_carry_the_unit_of_their_method(case):

@@ -103,6 +103,9 @@ def test_censored_crossings_and_curves_without_variation_are_said_to_be():
         return {name for name in lines(plot_context(*tables(plateau)).axes[0]) if "plateau" in name or "good" in name}
 
     assert names(np.nan) == {"95 % of plateau: no variation"}
+    responses, curve, overall = tables(np.nan)
+    flat = plot_context(responses, curve, overall.assign(plateau=0.0))
+    assert "no plateau" in lines(flat.axes[0])
     assert "95 % of plateau first: at most 0 (1.5 to 4)" in names(0.0)
     assert names(np.inf) == {
         "95 % of plateau first: not reached (1.5 to 4)",
@@ -126,6 +129,10 @@ def test_fills_are_told_apart_in_the_curves_and_plateaus(figures):
 def test_fills_not_reached_are_arrows_and_those_without_variation_are_left_out():
     assert {line.get_marker() for line in plot_fills(*tables(np.inf)[1:]).axes[2].get_lines()} == {"^"}
     assert not plot_fills(*tables(np.nan)[1:]).axes[2].get_lines()
+    _, curve, overall = tables()
+    overall.loc[overall["curve"] == "fraction", "last"] = np.inf  # the mean score after it is reached
+    drawn = [line.get_marker() for line in plot_fills(curve, overall).axes[2].get_lines()]
+    assert drawn == ["o", "o", "^", "o"] * 3
 
 
 def test_radii_are_drawn_against_places_and_reaches(figures):

@@ -142,6 +142,7 @@ def test_detection_separates_counts_from_rates_and_marks_the_threshold(figures):
 def test_detection_without_validation_has_no_empty_panel():
     bins, metrics, curve, chosen = detection()
     assert len(plot_detection(bins, metrics, curve[:0], chosen).axes) == 2
+    assert "chosen: 0.999994" in lines(plot_detection(bins, metrics, curve, 0.99999386).axes[2])
 
 
 @pytest.mark.parametrize("edge", [0.0, np.inf])

@@ -78,14 +78,23 @@ def test_half_level_beyond_the_range_is_not_extrapolated():
 @pytest.mark.parametrize(
     ("parameters", "expected"),
     [
-        ((0.503, 0.025, 0, 0), (0.503, 0.5, 1.0)),  # at 0.5, 47 % are found, elsewhere none or all
-        ((0.45, 0.1, 0, 0), (0.45, 0.0, 0.5)),  # at 0.5, 62 %
+        ((0.503, 0.025, 0, 0), (0.503, 0.0, 1.0)),  # at 0.5, 47 % are found, elsewhere none or all
+        ((0.45, 0.1, 0, 0), (0.45, 0.0, 1.0)),  # at 0.5, 62 %
+        ((3.0, 0.05, 0, 0), (3.0, 2.5, 3.0)),  # the last level
         ((1.25, 0.05, 0.02, 0.02), (1.25, 1.0, 1.5)),
-        ((1.0, 0.05, 0, MOST_LAPSES), (1.0 + 0.05 * np.log(5 / 4), 1.0, 1.5)),  # 0.9 from there on is no rise
+        ((1.0, 0.05, 0, MOST_LAPSES), (1.0 + 0.05 * np.log(5 / 4), 0.5, 1.5)),  # 0.9 from 1.5 on is no rise
     ],
 )
 def test_half_level_is_known_between_two_levels_with_fewer_than_two_on_the_rise(parameters, expected):
     assert half_level(LEVELS, parameters) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("place", [0, 3, 6])
+def test_rounding_does_not_move_the_bracket_where_exactly_half_are_found_at_a_level(place):
+    around = LEVELS[place] + np.array([-1e-6, 0, 1e-6])
+    found = np.array([half_level(LEVELS, (midpoint, 0.025, 0, 0)) for midpoint in around])
+    assert np.ptp(found, axis=0) == pytest.approx(0, abs=1e-5)
+    assert (found[0, 1:] == LEVELS[[max(place - 1, 0), min(place + 1, 6)]]).all()
 
 
 def test_one_level_on_the_rise_gives_no_interval_without_width():
@@ -93,7 +102,7 @@ def test_one_level_on_the_rise_gives_no_interval_without_width():
     table = rows(lambda _, site, x: x > 0.5 or (x == 0.5 and site < 2), subjects=8)
     found = psychometric_table(table, "contrast", ["sequences"], n_resamples=20, generator=np.random.default_rng(0))
     found = found.iloc[0]
-    assert found["bracket_high"] - found["bracket_low"] == 0.5
+    assert (found["bracket_low"], found["bracket_high"]) == (0.0, 1.0)
     assert found["bracket_low"] <= found["level50"] <= found["bracket_high"]
     assert (found["low"], found["high"]) == (found["bracket_low"], found["bracket_high"])
     finer = rows(lambda _, site, x: x > site / 8 + 0.3, subjects=8, levels=np.arange(0, 1.5, 0.125))
@@ -148,7 +157,7 @@ def test_table_finds_the_level_of_a_simulation_and_covers_it():
 
 def test_patients_that_differ_widen_the_interval():
     def width(spread):
-        table = simulated(1.5, np.random.default_rng(4), spread=spread)
+        table = simulated(1.5, np.random.default_rng(4), spread=spread, width=0.5)
         options = {"n_resamples": 40, "generator": np.random.default_rng(5)}
         found = psychometric_table(table, "contrast", ["sequences"], **options)
         return (found["high"] - found["low"]).item()
