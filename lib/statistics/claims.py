@@ -127,7 +127,6 @@ def findings(table, figures, folder):
     folder: that of the files, as seen from the document.
     """
 
-
     def copies(name):
         return json.loads((figures / f"{name}.json").read_text())["parameters"]["n_samples"]
 
