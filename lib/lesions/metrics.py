@@ -50,8 +50,10 @@ def lesion_rates(tp, fp, fn):
 
 
 def scan_metrics(prediction, annotation, brain):
-    """Dice, nDSC of the voxels of the brain and of the whole volume, and lesion counts of one scan, masks (X, Y, Z) bool:
-    dict dice, ndsc, ndsc_whole_volume, tp, fp, fn."""
+    """Dice, nDSC of the voxels of the brain and of the whole volume, and lesion counts of one scan.
+
+    All masks (X, Y, Z) bool. Returns a dict dice, ndsc, ndsc_whole_volume, tp, fp, fn.
+    """
     scores = {"dice": dice(prediction, annotation)}
     scores["ndsc"] = normalised_dice(prediction[brain], annotation[brain])
     scores["ndsc_whole_volume"] = normalised_dice(prediction, annotation)
