@@ -56,7 +56,7 @@ fresh_appearance = True  # of the synthetic cohort: every patch has an appearanc
 without = []  # ingredients of that appearance that are not varied: tissue, lesions, distractors, acquisition
 any_direction = False  # quarter turns and flips along any axis, as in the paper; otherwise left and right alone
 workers = 1  # processes that prepare patches
-threads = 1  # that compute the network, however many processors there are: the last digits of gradients depend on it
+threads = 2  # that compute the network, however many processors there are: the last digits of gradients depend on it
 
 # %%
 run = Run("02_training", globals())
