@@ -25,6 +25,9 @@ include lib/digits.env
 export $(shell cut -d= -f1 lib/digits.env)
 endif
 
+# Threads that wait for one another sleep: where processes share two processors, spinning takes a third of a training's time.
+export OMP_WAIT_POLICY ?= PASSIVE
+
 # Inside the conda environment of environment.yml that one is used; otherwise .venv is made.
 ifeq ($(CONDA_DEFAULT_ENV),instance-saliency)
 PYTHON := python
