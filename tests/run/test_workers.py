@@ -70,7 +70,7 @@ def explain_scan(row, *, weights, path, dying=()):
     outline, threshold = (float(np.quantile(probability, share)) for share in (0.999, 0.9995))
     tables = evaluate_scan(row, threshold=threshold, outline=outline, path=path)
     lesion = load_map(path(row["scan"], "desc-pred_dseg")) == 1
-    options = {"n_samples": 5, "noise_fraction": 0.05, "layer": "model.0.conv", "seed": 0, "identity": [row["scan"]]}
+    options = {"n_samples": 5, "noise_fraction": 0.05, "peak_voxels": 2, "layer": "model.0.conv", "seed": 0, "identity": [row["scan"]]}
     found = lesion_maps(loaded_network(weights, "cpu")[0], loaded_scan(row).image, lesion, **options)
     return *tables, pd.DataFrame({name: values.ravel()[values.ravel() != 0][:50] for name, values in found.items()})
 
@@ -170,7 +170,7 @@ def test_the_work_of_notebooks_4_to_6_is_the_same_to_the_last_digit_wherever_it_
 ):
     here, expected = expected_lesions
     dying = [
-        tmp_path / f"{name}-dies" for name in ("explain instances", "predict changes", "measure radii")[: 3 * deaths]
+        tmp_path / f"{name}-dies" for name in ("explain instances", "predict changes", "measure places")[: 3 * deaths]
     ]
     for file in dying:
         file.touch()
