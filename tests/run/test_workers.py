@@ -70,7 +70,14 @@ def explain_scan(row, *, weights, path, dying=()):
     outline, threshold = (float(np.quantile(probability, share)) for share in (0.999, 0.9995))
     tables = evaluate_scan(row, threshold=threshold, outline=outline, path=path)
     lesion = load_map(path(row["scan"], "desc-pred_dseg")) == 1
-    options = {"n_samples": 5, "noise_fraction": 0.05, "peak_voxels": 2, "layer": "model.0.conv", "seed": 0, "identity": [row["scan"]]}
+    options = {
+        "n_samples": 5,
+        "noise_fraction": 0.05,
+        "peak_voxels": 2,
+        "layer": "model.0.conv",
+        "seed": 0,
+        "identity": [row["scan"]],
+    }
     found = lesion_maps(loaded_network(weights, "cpu")[0], loaded_scan(row).image, lesion, **options)
     return *tables, pd.DataFrame({name: values.ravel()[values.ravel() != 0][:50] for name, values in found.items()})
 
