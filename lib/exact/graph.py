@@ -74,7 +74,7 @@ def record(model, shape):
         try:
             return recorder.nodes, recorder.node(model(volume)), None
         except Exception as error:  # a network fails in as many ways as there are networks
-            return recorder.nodes, None, error
+            return recorder.nodes, None, error.with_traceback(None)  # which would keep the caller's volumes
 
 
 class _Recorder(TorchDispatchMode):

@@ -1,9 +1,12 @@
 """A network that was explained and then changed is explained as it then is."""
 
+import gc
+import weakref
+
 import pytest
 import torch
 import torch.nn.functional as F
-from literal import block, generator, literal, relative_error, scan
+from literal import block, generator, literal, random_unet, relative_error, scan
 from torch import nn
 
 from lib.saliency.gradients import smoothgrad
@@ -82,3 +85,19 @@ def test_weight_norm_loaded_anew_is_that_of_the_loaded_weights():
     after = smoothgrad(model, VOLUME, LESION, n_samples=1, generator=generator())
     assert relative_error(after, literal(model, VOLUME, LESION, 1, "max")) < 1e-5
     assert relative_error(after, before) > 0.1
+
+
+def test_a_volume_is_let_go_when_it_is_explained():
+    """Also one whose sides the network refuses, for which it is padded: volumes of a scan are large."""
+    sides = (25, 18, 15)
+    model, volume = random_unet(), scan(sides)
+    with pytest.raises(RuntimeError):
+        model(volume)
+    gone = weakref.ref(volume)
+    gc.collect()
+    gc.disable()
+    smoothgrad(model, volume, block(sides, (10, 8, 7), (2, 1, 2)), n_samples=1, generator=generator())
+    del volume
+    found = gone()
+    gc.enable()
+    assert found is None
