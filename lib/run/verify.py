@@ -3,7 +3,7 @@
 python -m lib.run.verify    the run is AGAINST, a folder of tables, as the Makefile hands it on; empty: computed anew
 
 Prints a line a table that differs and a line a verdict, writes every number that differs to build/verify/differences.csv,
-and ends with 0 if all tables are the same to the last byte, 1 if numbers differ and no verdict does, 2 if a verdict differs
+and ends with 0 if all cells of all tables are the same, 1 if numbers differ and no verdict does, 2 if a verdict differs
 or a table cannot be compared.
 """
 
@@ -94,7 +94,7 @@ def report(committed, found):
             "computed anew"
         )
     changed = cells["table"].nunique()
-    lines.append(f"{n_tables - changed - len(refused)} of {n_tables} tables identical to the last byte")
+    lines.append(f"{n_tables - changed - len(refused)} of {n_tables} tables identical")
     before, now = verdicts(committed), verdicts(found)
     flipped = {claim: (before.get(claim), now.get(claim)) for claim in sorted({*before, *now})}
     flipped = {claim: pair for claim, pair in flipped.items() if pair[0] != pair[1]}
@@ -114,7 +114,7 @@ def _largest(numbers):
 
 
 def conditions(committed, found):
-    """What the records of two folders say of commit, packages and parameters, where they differ: a list of texts."""
+    """What the records of two folders say of commit and packages, where they differ: a list of texts."""
     records = [_record(folder) for folder in (committed, found)]
     before, now = (record.get("versions", {}) | {"commit": record.get("commit", "unknown")} for record in records)
     pairs = {name: (now.get(name, "not named"), before.get(name, "not named")) for name in {**before, **now}}
