@@ -15,6 +15,9 @@ import argparse
 import json
 from pathlib import Path
 
+import lib  # noqa: F401  before numpy: it chooses the kernels
+
+# isort: split
 import pandas as pd
 import torch
 

@@ -30,6 +30,9 @@ import ctypes
 import time
 from pathlib import Path
 
+import lib  # noqa: F401  before numpy: it chooses the kernels
+
+# isort: split
 import numpy as np
 import torch
 

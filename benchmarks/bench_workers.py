@@ -13,6 +13,9 @@ import time
 from functools import cache, partial
 from statistics import median
 
+import lib  # noqa: F401  before numpy: it chooses the kernels
+
+# isort: split
 import numpy as np
 from bench_saliency import ball, build, scan
 from distributed import LocalCluster

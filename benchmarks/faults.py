@@ -19,6 +19,9 @@ import subprocess
 import time
 from pathlib import Path
 
+import lib  # noqa: F401  before numpy: it chooses the kernels
+
+# isort: split
 import pandas as pd
 import psutil
 
