@@ -14,7 +14,7 @@
 # # 3 · Evaluation
 #
 # Predicts the test scans by sliding window, picks the thresholds on the validation scans, and lists every lesion: detected (TP),
-# invented (FP) or missed (FN). Bears on claims C1 and C2 of the paper.
+# invented (FP) or missed (FN), or in a scan without annotation predicted, which may be either of the first two. Bears on claims C1 and C2 of the paper.
 #
 # **Reads** scans and split (notebook 1), weights (notebook 2, or those given).
 # **Writes** probability and instance maps in the space of each input scan (BIDS derivatives), the lesion table, the metrics with
@@ -26,7 +26,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from lib.figures import plot_detection, plot_examples
+from lib.figures import needs_annotation, plot_detection, plot_examples
 from lib.lesions import (
     best_threshold,
     detection_by_volume,
@@ -45,7 +45,7 @@ from lib.network import (
     scan_scores,
 )
 from lib.run import Run, compute_each
-from lib.scans import load_map, load_scan
+from lib.scans import load_labels, load_scan
 
 # %% tags=["parameters"]
 build = "build/demo"  # intermediate files of this run
@@ -104,7 +104,7 @@ print(f"threshold {threshold:.6g}, outline {outline:.6g}")
 # %% [markdown]
 # ## Lesions
 # Instances are 18-connected components. A predicted one is a TP if it touches the annotation, else an FP; an annotated one without any
-# predicted voxel is an FN. Instance maps go beside the probability maps; the labels in the tables are theirs.
+# predicted voxel is an FN. Where nobody has annotated the scan, all are "predicted". Instance maps go beside the probability maps; the labels in the tables are theirs.
 
 # %%
 evaluate = partial(evaluate_scan, threshold=threshold, outline=outline, path=run.map)
@@ -112,6 +112,9 @@ tables = zip(*compute_each(evaluate, rows["test"], scheduler=scheduler, desc="le
 found, annotated, scores = (pd.concat(table, ignore_index=True) for table in tables)
 run.save_table(annotated, "annotated")
 run.save_table(found, "lesions")
+if len(scores) < len(rows["test"]):
+    print(f"{len(rows['test']) - len(scores)} of {len(rows['test'])} scans have no annotation: their lesions are \"predicted\", "
+          "and no metric counts them")  # fmt: skip
 found.groupby("kind")[["volume_mm3", "mean_probability"]].describe(percentiles=[0.5]).round(2)
 
 # %% [markdown]
@@ -121,6 +124,8 @@ found.groupby("kind")[["volume_mm3", "mean_probability"]].describe(percentiles=[
 # Intervals: patients resampled with replacement, 95 %.
 
 # %%
+if scores.empty:
+    print("metrics and detection by volume need annotation: their tables are empty")
 run.save_table(scores, "scans")
 table = metrics_table(scores, n_resamples=n_resamples, generator=generator)
 run.save_table(table, "metrics").round(3)
@@ -132,23 +137,31 @@ run.save_table(table, "metrics").round(3)
 
 # %%
 detection = run.save_table(detection_by_volume(annotated, volume_edges_mm3), "detection")
-run.save_figure(plot_detection(detection, table, curve, threshold), "detection")
+figure = plot_detection(detection, table, curve, threshold) if len(scores) else needs_annotation()
+run.save_figure(figure, "detection")
 
 # %% [markdown]
-# **Figure.** Annotation and prediction in the scans with the worst, the median and the best nDSC, at their largest lesion.
+# **Figure.** Annotation and prediction in the scans with the worst, the median and the best nDSC, at their largest lesion; where no scan is annotated,
+# the prediction in those with the least, the median and the most of it.
 
 # %%
 order = scores.sort_values("ndsc", ignore_index=True)
+order = order.assign(title=[f"nDSC {ndsc:.2f}" for ndsc in order["ndsc"]])
+if order.empty:
+    load_ml = (
+        found.groupby("scan")["volume_mm3"].sum().reindex([row["scan"] for row in rows["test"]], fill_value=0) / 1000
+    )
+    order = load_ml.sort_values().reset_index()
+    order["title"] = [f"{ml:.1f} ml predicted" for ml in order["volume_mm3"]]
 chosen = order.iloc[np.unique(np.linspace(0, len(order) - 1, min(shown_scans, len(order))).round().astype(int))]
 cases = []
 for score in chosen.itertuples():
     row = next(row for row in rows["test"] if row["scan"] == score.scan)
-    scan, labels = load_scan(row), load_map(run.map(score.scan, "desc-manual_dseg"))
-    prediction = load_map(run.map(score.scan, "desc-pred_dseg")) > 0
-    marked = next(mask for mask in (labels, label_instances(prediction), scan.brain) if mask.any())
+    scan, (predicted, labels) = load_scan(row), load_labels(row, run.map)
+    marked = next(mask for mask in (labels, label_instances(predicted > 0), scan.brain) if mask.any())
     centre = np.argwhere(largest_instance(marked)).mean(0).round().astype(int)
     cases.append(
-        {"image": scan.image, "annotation": scan.lesions, "prediction": prediction, "centre": centre}
-        | {"spacing_mm": scan.spacing_mm, "title": f"{score.scan}\nnDSC {score.ndsc:.2f}"}
+        {"image": scan.image, "annotation": scan.lesions if scan.annotated else None, "prediction": predicted > 0}
+        | {"centre": centre, "spacing_mm": scan.spacing_mm, "title": f"{score.scan}\n{score.title}"}
     )
 run.save_figure(plot_examples(cases), "examples")

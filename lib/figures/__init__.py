@@ -33,6 +33,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "STYLE",
             "label_axis",
             "label_panels",
+            "needs_annotation",
             "new_figure",
             "styled",
         ],

@@ -9,6 +9,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "instances": [
             "STRUCTURE",
             "annotated_table",
+            "detected_lesions",
             "instance_mask",
             "label_instances",
             "largest_instance",

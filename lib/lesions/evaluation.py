@@ -77,7 +77,7 @@ def best_threshold(curve):
 def metrics_table(scans, *, n_resamples, generator):
     """Test metrics with patient-bootstrap 95 % intervals: table metric, value, low, high, patients, scans.
 
-    scans: one row a scan with subject and `scan_metrics`. Dice, nDSC (over the brain) and nDSC of the whole volume are
+    scans: one row an annotated scan with subject and `scan_metrics`; without any there is no row. Dice, nDSC (over the brain) and nDSC of the whole volume are
     means over scans; counts are sums, and the lesion-wise rates are those of the summed counts, as in Spagnolo et al.
     2024.
     """
@@ -86,6 +86,8 @@ def metrics_table(scans, *, n_resamples, generator):
         counts = rows[["tp", "fp", "fn"]].sum().to_list()
         return [*rows[["dice", "ndsc", "ndsc_whole_volume"]].mean(), *lesion_rates(*counts).values(), *counts]
 
+    if scans.empty:
+        return pd.DataFrame(columns=["metric", "value", "low", "high", "patients", "scans"])
     value, low, high = bootstrap_patients(scans, metrics, n_resamples=n_resamples, generator=generator)
     names = ["Dice", "nDSC", "nDSC, whole volume", *lesion_rates(1, 1, 1), "TP", "FP", "FN"]
     counts = {"patients": scans["subject"].nunique(), "scans": len(scans)}

@@ -41,14 +41,19 @@ def instance_peaks(probability, labels):
 
 
 def lesion_table(probability, annotation, threshold, affine, outline=None):
-    """One row an instance: predicted ones are TP or FP, annotated ones that the prediction misses are FN.
+    """One row an instance: predicted ones are TP or FP, annotated ones that the prediction misses are FN; without annotation
+    all are of the kind "predicted", and their overlap is NaN.
 
-    probability: (X, Y, Z).  annotation: (X, Y, Z) bool.  affine: (4, 4), RAS, mm.  threshold, outline: of `segment`.  A
+    probability: (X, Y, Z).  annotation: (X, Y, Z) bool, or None.  affine: (4, 4), RAS, mm.  threshold, outline: of `segment`.  A
     predicted instance is a TP if at least one voxel is annotated, else an FP; an annotated one without predicted voxel
     is an FN. `label` counts in `label_instances` of the prediction (TP, FP) or of the annotation (FN). `overlap` is the
     annotated fraction of a predicted instance.  `nearest_lesion_mm` is the least distance between a voxel centre of the
     instance and one of another instance in the same map, NaN if it is alone.  Raises ValueError if shapes differ.
     """
+    if annotation is None:
+        nothing = np.zeros(np.shape(probability), bool)
+        table = lesion_table(probability, nothing, threshold, affine, outline)
+        return table.assign(kind="predicted", overlap=np.nan)
     predicted, annotated = _predicted_and_annotated(probability, annotation, threshold, outline)
     tables = []
     for labels, other, kinds in ((predicted, annotated, ("TP", "FP")), (annotated, predicted, ("found", "FN"))):
@@ -72,8 +77,8 @@ def annotated_table(probability, annotation, threshold, affine, outline=None):
 
 def instance_mask(row, predicted_labels, annotated_labels):
     """Voxels (X, Y, Z) bool of a row of `lesion_table`. Raises ValueError if the labels of its kind do not hold it."""
-    if row.kind not in ("TP", "FP", "FN"):
-        raise ValueError(f"kind is {row.kind!r}, but only TP, FP and FN rows have an instance")
+    if row.kind not in ("TP", "FP", "FN", "predicted"):
+        raise ValueError(f"kind is {row.kind!r}, but only TP, FP, FN and predicted rows have an instance")
     mask = (annotated_labels if row.kind == "FN" else predicted_labels) == row.label
     if not mask.any():
         raise ValueError(f"no voxel of {row.kind} label {row.label}: give the labels of the table's own scan")
@@ -109,6 +114,12 @@ def signed_distance(lesion, spacing_mm):
     if not lesion.any() or lesion.all():
         raise ValueError(f"lesion has {lesion.sum()} of {lesion.size} voxels: it needs a border")
     return np.where(lesion, -_to_border(lesion, spacing_mm), _to_border(~lesion, spacing_mm))
+
+
+def detected_lesions(table):
+    """Rows of a lesion table that are taken for lesions which the network found: TP and, where there is no annotation to
+    tell them from FP, all that are predicted."""
+    return table[table["kind"].isin(["TP", "predicted"])]
 
 
 def select_lesions(table, *, n_per_kind, min_volume_mm3, max_volume_mm3, max_voxels=None, generator):

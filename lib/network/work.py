@@ -34,15 +34,17 @@ def evaluate_scan(row, *, threshold, outline, path):
     """Lesions of a scan whose probability map is there; writes its instances, "desc-pred_dseg" and "desc-manual_dseg".
 
     threshold, outline: of `segment`.  Returns `lesion_table`, `annotated_table` and `scan_metrics` (one row), each a
-    table that begins with scan, subject and session.
+    table that begins with scan, subject and session. Without annotation the latter two have no row, and there is no
+    "desc-manual_dseg".
     """
     scan, probability = loaded_scan(row), load_map(path(row["scan"], "desc-pred_probseg"))
     prediction = segment(probability, threshold, outline)
-    for mask, source in ((prediction, "pred"), (scan.lesions, "manual")):
+    for mask, source in ((prediction, "pred"), (scan.lesions, "manual"))[: 1 + scan.annotated]:
         save_map(label_instances(mask), row["flair"], path(row["scan"], f"desc-{source}_dseg"))
-    given = probability, scan.lesions, threshold, scan.affine, outline
-    scores = pd.DataFrame([scan_metrics(prediction, scan.lesions, scan.brain)])
-    tables = lesion_table(*given), annotated_table(*given), scores
+    given = threshold, scan.affine, outline
+    scores = pd.DataFrame([scan_metrics(prediction, scan.lesions, scan.brain)]).head(int(scan.annotated))
+    found = lesion_table(probability, scan.lesions if scan.annotated else None, *given)
+    tables = found, annotated_table(probability, scan.lesions, *given), scores
     for table in tables:
         for place, name in enumerate(("scan", "subject", "session")):
             table.insert(place, name, row[name])
