@@ -96,6 +96,13 @@ def test_examples_colour_contours_by_kind():
         assert found["#ffffff"] == pytest.approx((21, 25))  # both annotated lesions
 
 
+def test_examples_without_annotation_show_what_is_predicted_alone():
+    fig = plot_examples([example() | {"annotation": None}])
+    found = contours(fig.axes[2])
+    assert list(found) == [KIND_COLOURS["predicted"]]
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["predicted"]
+
+
 def test_enlarged_part_is_60_mm_about_the_voxel_whatever_the_spacing():
     case = example() | {"spacing_mm": (0.5, 2.0, 3.0)}
     zoom = plot_examples([case]).axes[3]

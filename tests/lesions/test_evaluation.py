@@ -17,6 +17,14 @@ from lib.lesions.instances import label_instances, segment
 from lib.lesions.metrics import scan_metrics
 
 
+def test_without_an_annotated_scan_there_is_no_metric_and_no_bin():
+    scans = pd.DataFrame(columns=["subject", "dice", "ndsc", "ndsc_whole_volume", "tp", "fp", "fn"])
+    table = metrics_table(scans, n_resamples=10, generator=np.random.default_rng(0))
+    assert list(table) == ["metric", "value", "low", "high", "patients", "scans"]
+    assert table.empty
+    assert detection_by_volume(pd.DataFrame({"volume_mm3": [], "detected": []}), [1.0, 10.0]).empty
+
+
 def test_threshold_curve_is_the_mean_over_scans():
     annotation = np.zeros((10, 10, 10), bool)
     annotation[0, 0, :4] = True

@@ -7,6 +7,7 @@ from nibabel.affines import from_matvec
 
 from lib.lesions.instances import (
     annotated_table,
+    detected_lesions,
     instance_mask,
     label_instances,
     lesion_table,
@@ -55,6 +56,18 @@ def test_faces_and_edges_connect_but_corners_do_not(neighbour, instances):
     mask = blank()
     mask[2, 2, 2] = mask[neighbour] = True
     assert label_instances(mask).max() == instances
+
+
+def test_without_annotation_all_that_is_predicted_is_of_one_kind(scan):
+    probability, annotation = scan
+    bare, whole = (lesion_table(probability, given, 0.3, AFFINE) for given in (None, annotation))
+    assert bare["kind"].tolist() == ["predicted"] * 2
+    assert bare["overlap"].isna().all()
+    rest = [name for name in whole if name not in ("kind", "overlap")]
+    pd.testing.assert_frame_equal(bare[rest], whole.loc[whole["kind"] != "FN", rest])
+    assert detected_lesions(pd.concat([bare, whole]))["kind"].tolist() == ["predicted"] * 2 + ["TP"]
+    (_, second) = bare.itertuples()
+    assert np.argwhere(instance_mask(second, label_instances(probability >= 0.3), blank() * 1)).tolist() == [[9, 8, 6]]
 
 
 def test_kinds_follow_from_one_voxel_of_overlap(scan):
