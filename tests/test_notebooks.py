@@ -242,7 +242,7 @@ def test_given_weights_are_used_and_every_scan_is_a_test_scan(paper, tmp_path):
     source[["subject", "session", "flair", "t1w", "lesions"]].to_csv(mine, sep="\t", index=False)
     shutil.copytree(paper / "build/smoke/weights", tmp_path / "weights")
     given = f"DATA={mine}", f"WEIGHTS={tmp_path / 'weights/unet.safetensors'}"
-    fewer = "SET=04_gradient_distributions.n_per_kind=2 06_context_radius.n_lesions=3 n_lesions=1"
+    fewer = "SET=n_lesions=1 04_gradient_distributions.n_per_kind=2 06_context_radius.n_lesions=3"
     done = make(tmp_path, *given, fewer)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     (folder,) = (tmp_path / "figures").glob("smoke-mine-*")

@@ -37,6 +37,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "new_figure",
             "styled",
         ],
+        "sheet": ["plot_sheet"],
         "sweep": ["check_plot", "plot_sweep", "sweep_numbers"],
     },
 )
