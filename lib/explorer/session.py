@@ -5,7 +5,7 @@ import json
 from collections import namedtuple
 from contextlib import closing
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from itertools import count
 from pathlib import Path
 
@@ -103,8 +103,12 @@ class Exploration:
         self.scans = scans.sort_values("split", key=lambda split: split != "test", kind="stable")
         self.as_evaluated = not data and not weights
         given = run.build / "parameters" / "03_evaluation.json"  # to a run that did not train its own weights
-        given = json.loads(given.read_text())["weights"] if given.exists() else ""
-        self.weights = run.weights(given) if self.as_evaluated else ROOT / (weights or SHIPPED_WEIGHTS)
+        given = json.loads(given.read_text()) if given.exists() else {}
+        names = ("neighbours", "merged_mm", "smallest_mm3") if self.as_evaluated else ()
+        self._instances = {name: given[name] for name in names if name in given}
+        self.weights = (
+            run.weights(given.get("weights", "")) if self.as_evaluated else ROOT / (weights or SHIPPED_WEIGHTS)
+        )
         self.activations = lru_cache(1)(lambda opened: layer_activations(self.model, opened.volume, layer))
 
     @cached_property
@@ -129,9 +133,10 @@ class Exploration:
         scan = load_scan(row, normalised=False)
         outline = recorded_outline(self._loaded[1], self.weights)
         probability = self._predict(row, scan, report)
-        labels = [label_instances(mask) for mask in (segment(probability, self.threshold, outline), scan.lesions)]
+        label = partial(label_instances, **self._instances, affine=scan.affine)
+        labels = [label(mask) for mask in (segment(probability, self.threshold, outline, label), scan.lesions)]
         annotation = scan.lesions if scan.annotated else None
-        table = lesion_table(probability, annotation, self.threshold, scan.affine, outline)
+        table = lesion_table(probability, annotation, self.threshold, scan.affine, outline, label)
         return Opened(row, scan, probability, *labels, table)
 
     def _predict(self, row, scan, report):

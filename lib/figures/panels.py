@@ -20,7 +20,6 @@ from lib.figures.style import (
     new_panels,
     styled,
 )
-from lib.lesions import label_instances
 from lib.scans import SEQUENCES
 
 ANNOTATION_COLOUR = "white"
@@ -110,12 +109,13 @@ def largest_slice(mask, name):
     return *np.argwhere(mask[:, :, z]).mean(axis=0), z
 
 
-def _matched(annotation, prediction):
-    """(X, Y, Z) masks by kind: predicted instances on (TP) and off (FP) the annotation, annotated ones missed (FN); all that is
+def _matched(annotated, predicted):
+    """(X, Y, Z) masks by kind, of label images: predicted instances on (TP) and off (FP) the annotation, annotated ones missed (FN); all that is
     predicted without annotation (None)."""
-    if annotation is None:
+    prediction = predicted > 0
+    if annotated is None:
         return {"predicted": prediction}
-    predicted, annotated = label_instances(prediction), label_instances(annotation)
+    annotation = annotated > 0
     hit = np.isin(predicted, np.unique(predicted[annotation])) & prediction
     found = np.isin(annotated, np.unique(annotated[prediction])) & annotation
     return {"annotation": annotation, "TP": hit, "FP": prediction & ~hit, "FN": annotation & ~found}
@@ -125,7 +125,7 @@ def _matched(annotation, prediction):
 def plot_examples(cases):
     """Annotation and prediction on axial slices, one scan a row, with the surroundings of one voxel enlarged.
 
-    cases: dicts of image (2, X, Y, Z), annotation (None: there is none) and prediction (X, Y, Z) bool,
+    cases: dicts of image (2, X, Y, Z), label images (X, Y, Z) of annotation (None: there is none) and prediction,
     centre (voxel x, y, z), spacing_mm, title.
     """
     shape, widths, names = (len(cases), 4), (1, 1, 1, 1.22), {}

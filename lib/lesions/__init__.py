@@ -5,7 +5,14 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "evaluation": ["best_threshold", "detection_by_volume", "metrics_table", "threshold_curve", "threshold_scores"],
+        "evaluation": [
+            "best_threshold",
+            "count_instances",
+            "detection_by_volume",
+            "metrics_table",
+            "threshold_curve",
+            "threshold_scores",
+        ],
         "instances": [
             "STRUCTURE",
             "annotated_table",

@@ -123,7 +123,7 @@ def measure(name, found, lesions, patients, *, unit="", test=BOOTSTRAP, effect="
 
 def _of(name, read):
     """Name of a measure of TP, or of the predicted lesions that stand for them without annotation: another measure."""
-    return name if annotated(read) else f"{name}, predicted lesions"
+    return name if annotated(read) else f"{name} (predicted)"
 
 
 def _of_row(row, name, **options):

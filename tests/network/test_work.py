@@ -133,7 +133,7 @@ def test_lesions_of_a_scan_without_annotation_are_predicted_and_no_metric_counts
     probability = predict(folder / "kept", of_notebook_1(row))
     path = lambda scan, name: folder / "kept" / scan / f"{name}.nii.gz"  # noqa: E731
     threshold = float(np.quantile(probability, 0.99))
-    evaluate = partial(work.evaluate_scan, threshold=threshold, outline=threshold, path=path)
+    evaluate = partial(work.evaluate_scan, threshold=threshold, outline=threshold, path=path, instances={})
     row |= {"subject": "1", "session": ""}
     found, annotated, scores = evaluate(of_notebook_1(row | {"lesions": ""}))
     assert set(found["kind"]) == {"predicted"} and len(found)

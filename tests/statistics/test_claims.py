@@ -115,8 +115,8 @@ def test_without_an_annotated_scan_claims_need_annotation_and_what_needs_none_is
     assert held["measure"].str.startswith("share found").all() and held["holds"].all() and len(held) == 2
     found = rows.set_index("measure")["text"]
     assert found["Dice"] == "Dice needs annotation"
-    assert found["mean score, predicted lesions"] == "mean score, predicted lesions 13 mm (12 to 14)"
-    assert found["share still found, FLAIR removed - MPRAGE removed, predicted lesions"].endswith(
+    assert found["mean score (predicted)"] == "mean score (predicted) 13 mm (12 to 14)"
+    assert found["share still found, FLAIR removed - MPRAGE removed (predicted)"].endswith(
         " -0.60 (-0.70 to -0.50)"
     )
     against = effects.assign(value=-effects["value"], low=-effects["high"], high=-effects["low"])
