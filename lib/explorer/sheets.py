@@ -6,14 +6,13 @@ writes `lesions.csv` and `lesions/<scan>.pdf` beside the figures, and for every 
 of the build folder its signed-maximum map of each sequence and its mask, on the grid of the FLAIR.
 """
 
-import json
 import sys
 from functools import partial
 
 import numpy as np
 import pandas as pd
 
-from lib.figures import plot_sheet
+from lib.explorer.page import plot_sheet
 from lib.lesions import brain_depth, cortex, instance_mask, lesion_places, white_and_grey_matter
 from lib.provenance import write_atomically
 from lib.run import Run, Settings, compute_each, save_figure
@@ -97,12 +96,7 @@ def write_sheets(run):
 def main():
     try:
         settings = Settings.given()
-        parameters = settings.build / "parameters" / "03_evaluation.json"
-        if not parameters.exists():
-            raise FileNotFoundError(
-                f"there is no run in {settings.build}: run `make paper` first, with the same settings"
-            )
-        print(write_sheets(Run("03_evaluation", json.loads(parameters.read_text()))))
+        print(write_sheets(Run("03_evaluation", settings.parameters()["03_evaluation"])))
     except (FileNotFoundError, ValueError) as error:
         sys.exit(str(error))
 

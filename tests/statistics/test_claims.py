@@ -116,9 +116,7 @@ def test_without_an_annotated_scan_claims_need_annotation_and_what_needs_none_is
     found = rows.set_index("measure")["text"]
     assert found["Dice"] == "Dice needs annotation"
     assert found["mean score (predicted)"] == "mean score (predicted) 13 mm (12 to 14)"
-    assert found["share still found, FLAIR removed - MPRAGE removed (predicted)"].endswith(
-        " -0.60 (-0.70 to -0.50)"
-    )
+    assert found["share still found, FLAIR removed - MPRAGE removed (predicted)"].endswith(" -0.60 (-0.70 to -0.50)")
     against = effects.assign(value=-effects["value"], low=-effects["high"], high=-effects["low"])
     assert verdicts(given | {"05_effects": against})["C6"] == "not reproduced"
 
