@@ -15,8 +15,8 @@ PAGE_MM, LESION_MM, TITLES_MM = (
 ROW_MM, NOTE_MM = 4, 25  # of the table, and of its header and what stands below it
 NOTE = (
     "Empty: not explained, or not measured; inf: not in the range tried. Peaks of the signed-maximum map. "
-    "Green: all that is predicted; white: the lesion.\nPeriventricular: within 3 mm of the ventricles; juxtacortical: next "
-    "to grey matter near the surface, that of the cerebellum too; as the scan itself shows them.\n"
+    "Green: all that is predicted; white: the lesion.\nPeriventricular: within 3 mm of the ventricles; juxtacortical: "
+    "next to grey matter near the surface, that of the cerebellum too; as the scan itself shows them.\n"
     "For research, not for diagnosis."
 )
 COLUMNS = {
@@ -37,8 +37,8 @@ def plot_sheet(title, image, prediction, cases, lesions, spacing_mm):
     """A page of 183 x 255 mm.
 
     image: (2, X, Y, Z).  prediction: (X, Y, Z) bool.  cases: at most four explained lesions, dicts of kind, label,
-    lesion (X, Y, Z) bool and saliency (2, X, Y, Z), one scale for all.  lesions: rows of `lesions.csv`, of which as many
-    are shown as there is room for.
+    lesion (X, Y, Z) bool and saliency (2, X, Y, Z), one scale for all.  lesions: rows of `lesions.csv`, of which as
+    many are shown as there is room for.
     """
     fig = figures.new_figure(figures.DOUBLE_COLUMN_MM, PAGE_MM)
     fig.suptitle(title)

@@ -14,7 +14,7 @@ NUMBERS = {"peak": "peak", "mean_inside": "mean inside", "mean_perilesional": AR
 
 
 def lesion_options(lesions):
-    """Rows of a lesion table as (text, index): predicted, TP, FP, FN, each from large to small, in columns below HEADER."""
+    """Rows of a lesion table as (text, index): by kind, each from large to small, in columns below HEADER."""
     order = lesions.assign(order=lesions["kind"].map(kinds_of(lesions).index))
     order = order.sort_values(["order", "volume_mm3"], ascending=[True, False])
     texts = [ROW.format(**row).replace(" ", "\N{NO-BREAK SPACE}") for row in order.to_dict("records")]

@@ -110,8 +110,8 @@ def largest_slice(mask, name):
 
 
 def _matched(annotated, predicted):
-    """(X, Y, Z) masks by kind, of label images: predicted instances on (TP) and off (FP) the annotation, annotated ones missed (FN); all that is
-    predicted without annotation (None)."""
+    """(X, Y, Z) masks by kind, of label images: predicted instances on (TP) and off (FP) the annotation, annotated ones
+    missed (FN); all that is predicted without annotation (None)."""
     prediction = predicted > 0
     if annotated is None:
         return {"predicted": prediction}

@@ -19,8 +19,9 @@ def threshold_scores(probability, annotation, brain, label=label_instances):
     """Scores of `segment` in one scan at each of THRESHOLDS: (thresholds, 5), Dice, nDSC over the brain and numbers of
     lesions.
 
-    probability, annotation, brain: (X, Y, Z).  label: of `segment`.  Lesions are outlined at OUTLINE, or at the threshold where that is lower.
-    Numbers: annotated lesions found, FP, FN. One that is predicted in pieces is found once.
+    probability, annotation, brain: (X, Y, Z).  label: of `segment`.  Lesions are outlined at OUTLINE, or at the
+    threshold where that is lower. Numbers: annotated lesions found, FP, FN. One that is predicted in pieces is found
+    once.
     """
     scores = np.empty((len(THRESHOLDS), 5))
     annotated = label(annotation > 0)
@@ -98,9 +99,9 @@ def count_instances(scans, definitions, threshold, outline):
 def metrics_table(scans, *, n_resamples, generator):
     """Test metrics with patient-bootstrap 95 % intervals: table metric, value, low, high, patients, scans.
 
-    scans: one row an annotated scan with subject and `scan_metrics`; without any there is no row. Dice, nDSC (over the brain) and nDSC of the whole volume are
-    means over scans; counts are sums, and the lesion-wise rates are those of the summed counts, as in Spagnolo et al.
-    2024.
+    scans: one row an annotated scan with subject and `scan_metrics`; without any there is no row. Dice, nDSC (over the
+    brain) and nDSC of the whole volume are means over scans; counts are sums, and the lesion-wise rates are those of
+    the summed counts, as in Spagnolo et al. 2024.
     """
 
     def metrics(rows):

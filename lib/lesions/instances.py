@@ -20,13 +20,14 @@ def voxel_mm3(affine):
 def label_instances(mask, neighbours=18, merged_mm=0.0, smallest_mm3=0.0, affine=None):
     """Number the instances of mask (X, Y, Z) from 1; int32 (X, Y, Z), 0 outside. As a rule its 18-connected components.
 
-    neighbours: 6, 18 or 26 of a voxel that belong to its component.  merged_mm: components are one instance if the centres
-    of two of their voxels are at most so far apart, or both so near a third component; 0: never.  smallest_mm3: instances
-    of a smaller volume are left out.  affine: (4, 4), needed for the latter two.  Raises ValueError if they cannot be used.
+    neighbours: 6, 18 or 26 of a voxel that belong to its component.  merged_mm: components are one instance if the
+    centres of two of their voxels are at most so far apart, or both so near a third component; 0: never.  smallest_mm3:
+    instances of a smaller volume are left out.  affine: (4, 4), needed for the latter two.  Raises ValueError if they
+    cannot be used.
     """
     if neighbours not in NEIGHBOURS or merged_mm < 0 or smallest_mm3 < 0:
-        raise ValueError(f"neighbours {neighbours}, merged_mm {merged_mm}, smallest_mm3 {smallest_mm3}: give 6, 18 or 26, "
-                         "and lengths and volumes of 0 or more")  # fmt: skip
+        raise ValueError(f"neighbours {neighbours}, merged_mm {merged_mm}, smallest_mm3 {smallest_mm3}: give 6, 18 or "
+                         "26, and lengths and volumes of 0 or more")  # fmt: skip
     structure = ndimage.generate_binary_structure(3, NEIGHBOURS[neighbours])
     labels = ndimage.label(mask, structure, output=np.int32)[0]
     if merged_mm:
@@ -69,14 +70,15 @@ def instance_peaks(probability, labels):
 
 
 def lesion_table(probability, annotation, threshold, affine, outline=None, label=label_instances):
-    """One row an instance: predicted ones are TP or FP, annotated ones that the prediction misses are FN; without annotation
-    all are of the kind "predicted", and their overlap is NaN.
+    """One row an instance: predicted ones are TP or FP, annotated ones that the prediction misses are FN; without
+    annotation all are of the kind "predicted", and their overlap is NaN.
 
-    probability: (X, Y, Z).  annotation: (X, Y, Z) bool, or None.  affine: (4, 4), RAS, mm.  threshold, outline, label: of `segment`.  A
-    predicted instance is a TP if at least one voxel is annotated, else an FP; an annotated one without predicted voxel
-    is an FN. `label` counts in `label_instances` of the prediction (TP, FP) or of the annotation (FN). `overlap` is the
-    annotated fraction of a predicted instance.  `nearest_lesion_mm` is the least distance between a voxel centre of the
-    instance and one of another instance in the same map, NaN if it is alone.  Raises ValueError if shapes differ.
+    probability: (X, Y, Z).  annotation: (X, Y, Z) bool, or None.  affine: (4, 4), RAS, mm.  threshold, outline, label:
+    of `segment`.  A predicted instance is a TP if at least one voxel is annotated, else an FP; an annotated one without
+    predicted voxel is an FN. `label` counts in `label_instances` of the prediction (TP, FP) or of the annotation (FN).
+    `overlap` is the annotated fraction of a predicted instance.  `nearest_lesion_mm` is the least distance between a
+    voxel centre of the instance and one of another instance in the same map, NaN if it is alone.  Raises ValueError if
+    shapes differ.
     """
     if annotation is None:
         nothing = np.zeros(np.shape(probability), bool)
@@ -145,8 +147,8 @@ def signed_distance(lesion, spacing_mm):
 
 
 def detected_lesions(table):
-    """Rows of a lesion table that are taken for lesions which the network found: TP and, where there is no annotation to
-    tell them from FP, all that are predicted."""
+    """Rows of a lesion table that are taken for lesions which the network found: TP and, where there is no annotation
+    to tell them from FP, all that are predicted."""
     return table[table["kind"].isin(["TP", "predicted"])]
 
 

@@ -36,10 +36,10 @@ def scan_scores(row, *, path, instances):
 def evaluate_scan(row, *, threshold, outline, path, instances):
     """Lesions of a scan whose probability map is there; writes its instances, "desc-pred_dseg" and "desc-manual_dseg".
 
-    threshold, outline: of `segment`.  instances: arguments of `label_instances`, which are those of the tables; what they
-    leave out is no lesion, predicted or annotated.  Returns `lesion_table`, `annotated_table` and `scan_metrics` (one row), each a
-    table that begins with scan, subject and session. Without annotation the latter two have no row, and there is no
-    "desc-manual_dseg".
+    threshold, outline: of `segment`.  instances: arguments of `label_instances`, which are those of the tables; what
+    they leave out is no lesion, predicted or annotated.  Returns `lesion_table`, `annotated_table` and `scan_metrics`
+    (one row), each a table that begins with scan, subject and session. Without annotation the latter two have no row,
+    and there is no "desc-manual_dseg".
     """
     scan, probability = loaded_scan(row), load_map(path(row["scan"], "desc-pred_probseg"))
     label = partial(label_instances, **instances, affine=scan.affine)

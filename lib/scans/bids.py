@@ -23,12 +23,13 @@ File = namedtuple("File", ["path", "scan", "kind", "plain", "acquired"])
 def bids_scans(folder, choose=""):
     """Rows {subject, session, flair, t1w, lesions} of a BIDS folder (`find_scans`).
 
-    A scan with no file that may be meant for its lesion mask has none (""). Of several files that fit, all in one folder, the one without further entities is taken. choose: parts of paths,
-    separated by commas, such as "acq-3D,derivatives/lesions,desc-rater1". A mask of another run, acq, ce or rec than
-    both images does not fit. A part counts for the kinds of which some file has it: a file must have that folder, and
-    must have that entity or, where no file of the scan has, none of its name. Images in `derivatives/` are looked at
-    only if a part begins with this word. Linked folders are followed. Raises ValueError that lists every scan with
-    several files that fit or with none, or parts that no file has or that are subjects or sessions.
+    A scan with no file that may be meant for its lesion mask has none (""). Of several files that fit, all in one
+    folder, the one without further entities is taken. choose: parts of paths, separated by commas, such as
+    "acq-3D,derivatives/lesions,desc-rater1". A mask of another run, acq, ce or rec than both images does not fit. A
+    part counts for the kinds of which some file has it: a file must have that folder, and must have that entity or,
+    where no file of the scan has, none of its name. Images in `derivatives/` are looked at only if a part begins with
+    this word. Linked folders are followed. Raises ValueError that lists every scan with several files that fit or with
+    none, or parts that no file has or that are subjects or sessions.
     """
     parts = [part for part in (part.strip(" /") for part in choose.split(",")) if part]
     if scans := ", ".join(part for part in parts if re.fullmatch("(sub|ses)-[^_/]+", part)):

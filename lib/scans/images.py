@@ -14,8 +14,8 @@ SEQUENCES = ("FLAIR", "MPRAGE")  # the channels of an image, in their order
 
 @dataclass(frozen=True, eq=False)  # a scan equals only itself, so that it can be the key of a cache
 class Scan:
-    """One scan in RAS. image: (2, X, Y, Z) float32, FLAIR and MPRAGE, z-scored or as stored; brain, lesions: (X, Y, Z) bool,
-    the latter without a voxel where nobody has annotated the scan."""
+    """One scan in RAS. image: (2, X, Y, Z) float32, FLAIR and MPRAGE, z-scored or as stored; brain, lesions: (X, Y, Z)
+    bool, the latter without a voxel where nobody has annotated the scan."""
 
     id: str
     image: np.ndarray

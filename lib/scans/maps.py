@@ -21,8 +21,8 @@ def load_map(path):
 
 
 def load_labels(row, path):
-    """Label images (X, Y, Z) of the predicted and the annotated instances of a scan, as notebook 3 wrote them; 0 everywhere
-    in place of the annotated ones where the scan has no annotation.
+    """Label images (X, Y, Z) of the predicted and the annotated instances of a scan, as notebook 3 wrote them; 0
+    everywhere in place of the annotated ones where the scan has no annotation.
 
     row: of the scans table.  path: function of scan and description that gives the path of a map (`run.Run.map`).
     """

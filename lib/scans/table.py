@@ -44,8 +44,8 @@ SCHEMA = pa.DataFrameSchema(
 
 
 def find_scans(source, choose=""):
-    """The scans table of a BIDS folder or of a table file: columns scan, subject, session ("" if none), flair, t1w, lesions
-    ("" where nobody has annotated the scan).
+    """The scans table of a BIDS folder or of a table file: columns scan, subject, session ("" if none), flair, t1w,
+    lesions ("" where nobody has annotated the scan).
 
     A BIDS folder holds `sub-*/[ses-*/]anat/*_FLAIR.nii[.gz]` and `*_T1w.nii[.gz]`, and lesion masks named
     `*_label-lesion_mask.nii[.gz]`, mostly in `derivatives/`. choose: which of several that fit (`bids_scans`). A table is

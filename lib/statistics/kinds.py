@@ -12,8 +12,8 @@ NAMES = ["method", "sequence", "measure", "scaling"]
 
 
 def kinds_of(table):
-    """KINDS that instances of a table can have. Those of scans without annotation are "predicted", which leads; where no
-    other is known, TP, FP and FN are not among them."""
+    """KINDS that instances of a table can have. Those of scans without annotation are "predicted", which leads; where
+    no other is known, TP, FP and FN are not among them."""
     found = set(table["kind"])
     if "predicted" not in found:
         return KINDS
