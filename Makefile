@@ -38,7 +38,7 @@ STAMP  := .venv/.complete
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: help env lock paper chain verify sweep report book pretrain test lint bench lab clean
+.PHONY: help env lock paper chain verify sweep report lesions book pretrain test lint bench lab clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
@@ -48,7 +48,7 @@ help: ## this list
 	@echo "SCHEDULER=<address of a Dask scheduler whose workers compute, such as tcp://127.0.0.1:8786>,"
 	@echo "JOBS=$(JOBS) (notebooks at a time, once 03_evaluation is done), SET=\"name=value notebook.name=value\", ONLY=<last notebook wanted>;"
 	@echo "make pretrain takes REAL=<scans of patients to test on>; make sweep takes all of these but ONLY, and SWEEP=<file>;"
-	@echo "make report takes PROFILE, DATA and OUT"
+	@echo "make report and make lesions take PROFILE, DATA and OUT"
 
 env: $(STAMP) ## build the environment if it is missing or older than pyproject.toml and requirements.lock
 .venv/.complete: pyproject.toml requirements.lock
@@ -95,6 +95,9 @@ sweep: $(STAMP) ## run notebooks over values of their parameters: SWEEP=notebook
 
 report: $(STAMP) ## what `make paper` found in one HTML file and, with Chromium, a PDF, beside its figures
 	@$(PYTHON) -m lib.run.report
+
+lesions: $(STAMP) ## what `make paper` found, lesion by lesion: one table, a page (PDF) a scan, maps and masks for any viewer
+	@$(PYTHON) -m lib.explorer.sheets
 
 book: $(STAMP) ## executed notebooks of the default run, without the paths of this machine, into content/ for the book of myst.yml
 	$(PYTHON) -m jupyter nbconvert --to notebook --log-level WARN --output-dir content \

@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 
 from lib.cohort import load_reference, make_cohort, measure_cohort, nearest_positions, reference_distances
-from lib.figures import plot_cohort_contrasts, plot_cohort_distributions, plot_cohort_slices
+from lib.figures import needs_annotation, plot_cohort_contrasts, plot_cohort_distributions, plot_cohort_slices
 from lib.run import Run
 from lib.scans import check_scans, find_scans, load_scan
 
@@ -49,7 +49,7 @@ run = Run("00_cohort", globals())
 # %% [markdown]
 # ## The scans
 # The synthetic cohort is written to disk in BIDS layout and is read from there exactly as any other data is. Other scans are checked
-# before anything is measured.
+# before anything is measured. All that is measured needs an annotation: scans without are left out.
 
 # %%
 if data:
@@ -60,7 +60,11 @@ else:
 tables = {"this cohort": find_scans(source, choose)} | ({"real scans": find_scans(real)} if real else {})
 for given in [name for name, path in zip(tables, (data, real), strict=False) if path]:
     check_scans(tables[given])
-pd.Series({name: len(table) for name, table in tables.items()}, name="scans")
+tables = {name: table[table["lesions"] != ""].reset_index(drop=True) for name, table in tables.items()}
+if not all(map(len, tables.values())):
+    print("no scan has an annotation: tables are empty, figures say so")
+    tables = {}
+pd.Series({name: len(table) for name, table in tables.items()}, name="scans", dtype=int)
 
 # %% [markdown]
 # ## Measures
@@ -72,8 +76,10 @@ pd.Series({name: len(table) for name, table in tables.items()}, name="scans")
 # %%
 n_imaged = {"this cohort": described_scans, "real scans": None}
 groups = {name: measure_cohort(table, n_imaged[name]) for name, table in tables.items()}
+nothing = [pd.DataFrame(columns=["scan", "group"])]
 measured, lesions = (
-    pd.concat([group[part].assign(group=name) for name, group in groups.items()], ignore_index=True) for part in (0, 1)
+    pd.concat([group[part].assign(group=name) for name, group in groups.items()] or nothing, ignore_index=True)
+    for part in (0, 1)
 )
 run.save_table(lesions, "lesions")
 run.save_table(measured, "scans").drop(columns="scan").groupby("group").median().T.round(3)
@@ -86,7 +92,7 @@ run.save_table(measured, "scans").drop(columns="scan").groupby("group").median()
 # %%
 kept = load_reference()
 distances = {name: reference_distances(*group, kept[0]) for name, group in groups.items()}
-compared = pd.concat([table.assign(group=name) for name, table in distances.items()])
+compared = pd.concat([table.assign(group=name) for name, table in distances.items()] or nothing)
 run.save_table(compared, "distances").round(2)
 
 # %% [markdown]
@@ -95,17 +101,18 @@ run.save_table(compared, "distances").round(2)
 # else scans of the cohort, spread over its range of load. Grey from percentile 0.5 to 99.8 of each scan's brain.
 
 # %%
-loads = {name: group[0]["load_ml"] for name, group in groups.items()}
-last = loads["real scans" if real else "this cohort"]
-n = min(max(shown_scans // len(loads), 1), *map(len, loads.values()))
-wanted = last.iloc[nearest_positions(last, last.quantile(np.linspace(0.1, 0.9, n)))]
-chosen = [tables[name].iloc[nearest_positions(load, wanted)].assign(turn=range(n)) for name, load in loads.items()]
-chosen = pd.concat(chosen).sort_values("turn", kind="stable").to_dict("records")
+chosen, loads = [], {name: group[0]["load_ml"] for name, group in groups.items()}
+if loads:
+    last = loads["real scans" if real else "this cohort"]
+    n = min(max(shown_scans // len(loads), 1), *map(len, loads.values()))
+    wanted = last.iloc[nearest_positions(last, last.quantile(np.linspace(0.1, 0.9, n)))]
+    chosen = [tables[name].iloc[nearest_positions(load, wanted)].assign(turn=range(n)) for name, load in loads.items()]
+    chosen = pd.concat(chosen).sort_values("turn", kind="stable").to_dict("records")
 cases = [
     {"image": scan.image, "lesions": scan.lesions, "affine": scan.affine, "title": scan.id}
     for scan in (load_scan(row, normalised=False) for row in chosen)
 ]
-run.save_figure(plot_cohort_slices(cases, levels_mm), "slices")
+run.save_figure(plot_cohort_slices(cases, levels_mm) if cases else needs_annotation(), "slices")
 
 # %% [markdown]
 # **Figure.** (a) Volume of each lesion, (b, c) load and number of lesions of each scan, (d) distance of each lesion's nearest voxel
@@ -114,7 +121,8 @@ run.save_figure(plot_cohort_slices(cases, levels_mm), "slices")
 # panel the distance of the cohort from the reference, n of the cohort, and in brackets n of the reference.
 
 # %%
-run.save_figure(plot_cohort_distributions(groups, kept[0], distances["this cohort"]), "distributions")
+figure = plot_cohort_distributions(groups, kept[0], distances["this cohort"]) if groups else needs_annotation()
+run.save_figure(figure, "distributions")
 
 # %% [markdown]
 # **Figure.** (a) FLAIR and, dashed, MPRAGE against the signed distance from the lesion border, negative inside: thin, mean over the lesions of one scan;
@@ -125,4 +133,5 @@ run.save_figure(plot_cohort_distributions(groups, kept[0], distances["this cohor
 # small along z. Numbers over the panels as above; three reference scans are too few for a distance in a, d, e and f.
 
 # %%
-run.save_figure(plot_cohort_contrasts(groups, kept, distances["this cohort"]), "contrasts")
+figure = plot_cohort_contrasts(groups, kept, distances["this cohort"]) if groups else needs_annotation()
+run.save_figure(figure, "contrasts")

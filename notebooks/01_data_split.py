@@ -23,7 +23,7 @@ import numpy as np
 import pandas as pd
 
 from lib.cohort import frequency_map, instance_volumes
-from lib.figures import plot_split
+from lib.figures import needs_annotation, plot_split
 from lib.run import Run
 from lib.scans import SPLITS, check_scans, find_scans, load_masks, split_patients, with_digests
 
@@ -44,10 +44,22 @@ generator = np.random.default_rng(seed)
 
 # %% [markdown]
 # ## The scans
-# Found in the BIDS folder or listed in the table, one row a scan.
+# Found in the BIDS folder or listed in the table, one row a scan. A scan need not be annotated to be explained: what is predicted in it is
+# then neither TP nor FP. For training, and the validation and test of what was trained, scans without annotation are left out.
 
 # %%
 table = find_scans(data or run.cohort, choose)
+bare = table["lesions"] == ""
+if bare.any():
+    print(
+        f"{bare.sum()} of {len(table)} scans without annotation"
+        + ("" if weights else f", left out: {', '.join(table.loc[bare, 'scan'])}")
+    )
+if bare.all() and not weights:
+    raise ValueError(
+        f"{data}: no scan has an annotation, and training needs them: list masks as lesions, or leave TRAIN out"
+    )
+table = table[~bare | bool(weights)].reset_index(drop=True)
 table[["scan", "subject", "session"]].head()
 
 # %% [markdown]
@@ -81,6 +93,9 @@ summary = facts.groupby("split").agg(
     median_load_ml=("lesion_volume_ml", "median"),
 )
 summary = summary.reindex([name for name in SPLITS if name in summary.index])
+if table["lesions"].eq("").all():
+    summary[["lesions", "lesion_volume_ml"]] = np.nan
+    print("lesions, their volume and the load need annotation: none of these scans has a lesion mask")
 run.save_table(summary.reset_index(), "split")
 
 # %% [markdown]
@@ -88,8 +103,9 @@ run.save_table(summary.reset_index(), "split")
 # One row a lesion instance (18-connected component of the annotation).
 
 # %%
-volumes = []
-for row in table.to_dict("records"):
+marked = table[table["lesions"] != ""]
+volumes = [instance_volumes(np.zeros((1, 1, 1)), np.eye(4)).assign(scan="")]  # none, where no scan is annotated
+for row in marked.to_dict("records"):
     annotated, _, affine = load_masks(row)
     volumes.append(instance_volumes(annotated, affine).assign(scan=row["scan"]))
 lesions = pd.concat(volumes, ignore_index=True).merge(facts[["scan", "subject", "split"]], on="scan")
@@ -102,5 +118,8 @@ lesions.groupby("split")["volume_mm3"].describe(percentiles=[0.1, 0.25, 0.5, 0.7
 
 # %%
 grid_mm = max(2.0, facts["voxel_mm"].max())
-frequency, brain, affine = frequency_map(map(load_masks, table.to_dict("records")), grid_mm, table["scan"])
-run.save_figure(plot_split(facts, lesions, frequency, affine, brain), "cohort")
+figure = needs_annotation()
+if len(marked):
+    frequency, brain, affine = frequency_map(map(load_masks, marked.to_dict("records")), grid_mm, marked["scan"])
+    figure = plot_split(facts[table["lesions"] != ""], lesions, frequency, affine, brain)
+run.save_figure(figure, "cohort")

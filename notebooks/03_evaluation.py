@@ -14,7 +14,7 @@
 # # 3 · Evaluation
 #
 # Predicts the test scans by sliding window, picks the thresholds on the validation scans, and lists every lesion: detected (TP),
-# invented (FP) or missed (FN). Bears on claims C1 and C2 of the paper.
+# invented (FP) or missed (FN), or in a scan without annotation predicted, which may be either of the first two. Bears on claims C1 and C2 of the paper.
 #
 # **Reads** scans and split (notebook 1), weights (notebook 2, or those given).
 # **Writes** probability and instance maps in the space of each input scan (BIDS derivatives), the lesion table, the metrics with
@@ -26,9 +26,10 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from lib.figures import plot_detection, plot_examples
+from lib.figures import needs_annotation, plot_detection, plot_examples
 from lib.lesions import (
     best_threshold,
+    count_instances,
     detection_by_volume,
     label_instances,
     largest_instance,
@@ -45,7 +46,7 @@ from lib.network import (
     scan_scores,
 )
 from lib.run import Run, compute_each
-from lib.scans import load_map, load_scan
+from lib.scans import load_labels, load_map, load_scan
 
 # %% tags=["parameters"]
 build = "build/demo"  # intermediate files of this run
@@ -56,6 +57,9 @@ device = "cpu"
 fixed_threshold = 0.0  # lesion probability that detects and outlines; 0: the best on the validation scans
 scheduler = ""  # address of a Dask scheduler whose workers compute; empty: this process
 n_resamples = 2000  # of patients, for the intervals
+neighbours = 18  # of a voxel that are of its instance: 6 (faces), 18 (and edges) or 26 (and corners)
+merged_mm = 0.0  # components whose voxels lie at most so far apart are one instance; 0: never
+smallest_mm3 = 0.0  # instances of a smaller volume count as no lesion, predicted or annotated
 # bins of lesion volume; there is one more for what lies outside
 volume_edges_mm3 = [0.5, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 100000.0]
 shown_scans = 3  # in the figure of examples
@@ -65,6 +69,8 @@ run = Run("03_evaluation", globals())
 if weights and fixed_threshold:
     raise ValueError(f"fixed_threshold {fixed_threshold}: given weights keep theirs, in the JSON beside {weights}")
 generator = np.random.default_rng(seed)
+instances = {"neighbours": neighbours, "merged_mm": merged_mm, "smallest_mm3": smallest_mm3}
+label_instances(np.zeros((1, 1, 1), bool), **instances, affine=np.eye(4))  # they are possible
 _, description = loaded_network(run.weights(weights), device)
 scans = run.scans()
 rows = {split: table.to_dict("records") for split, table in scans.groupby("split")}
@@ -93,7 +99,7 @@ if weights:
     threshold, outline = (read(description, weights) for read in (recorded_threshold, recorded_outline))
     curve = pd.DataFrame(columns=["threshold", "outline", "dice", "ndsc", "f1"])
 else:
-    score = partial(scan_scores, path=run.map)
+    score = partial(scan_scores, path=run.map, instances=instances)
     curve = threshold_curve(compute_each(score, rows["validation"], scheduler=scheduler, desc="threshold"))
     best = best_threshold(curve)
     threshold, outline = (fixed_threshold or best[name] for name in ("threshold", "outline"))
@@ -103,16 +109,35 @@ print(f"threshold {threshold:.6g}, outline {outline:.6g}")
 
 # %% [markdown]
 # ## Lesions
-# Instances are 18-connected components. A predicted one is a TP if it touches the annotation, else an FP; an annotated one without any
-# predicted voxel is an FN. Instance maps go beside the probability maps; the labels in the tables are theirs.
+# Instances are components of voxels that touch (`neighbours`), as a rule by faces and edges; components that lie close together may be one lesion (`merged_mm`), and small
+# ones none (`smallest_mm3`). The tables and maps of all later notebooks are of these; only notebook 1 describes the annotation by 18-connected components whatever is chosen. A predicted one is a TP if it touches the annotation, else an FP; an annotated one without any
+# predicted voxel is an FN. Where nobody has annotated the scan, all are "predicted". Instance maps go beside the probability maps; the labels in the tables are theirs.
 
 # %%
-evaluate = partial(evaluate_scan, threshold=threshold, outline=outline, path=run.map)
+evaluate = partial(evaluate_scan, threshold=threshold, outline=outline, path=run.map, instances=instances)
 tables = zip(*compute_each(evaluate, rows["test"], scheduler=scheduler, desc="lesions"), strict=True)
 found, annotated, scores = (pd.concat(table, ignore_index=True) for table in tables)
 run.save_table(annotated, "annotated")
 run.save_table(found, "lesions")
+if len(scores) < len(rows["test"]):
+    print(f"{len(rows['test']) - len(scores)} of {len(rows['test'])} scans have no annotation: their lesions are \"predicted\", "
+          "and no metric counts them")  # fmt: skip
 found.groupby("kind")[["volume_mm3", "mean_probability"]].describe(percentiles=[0.5]).round(2)
+
+# %% [markdown]
+# **Table.** Where instances are not the usual ones: what each choice makes of the counts, one at a time and together. Components undercount lesions that flow together, more with more
+# neighbours; merging counts pieces of one as one.
+
+# %%
+usual = dict(zip(instances, label_instances.__defaults__, strict=False))
+if instances != usual:
+    definitions = [usual, *(usual | {name: value} for name, value in instances.items()), instances]
+    definitions = pd.DataFrame(definitions).drop_duplicates().to_dict("records")
+    probabilities = (load_map(run.map(row["scan"], "desc-pred_probseg")) for row in rows["test"])
+    loaded = zip(probabilities, map(load_scan, rows["test"]), strict=True)
+    cases = ((values, scan.lesions if scan.annotated else None, scan.affine) for values, scan in loaded)
+    counts = run.save_table(count_instances(cases, definitions, threshold, outline), "instances")
+    print(counts.to_string(index=False))
 
 # %% [markdown]
 # ## Metrics
@@ -121,6 +146,8 @@ found.groupby("kind")[["volume_mm3", "mean_probability"]].describe(percentiles=[
 # Intervals: patients resampled with replacement, 95 %.
 
 # %%
+if scores.empty:
+    print("metrics and detection by volume need annotation: their tables are empty")
 run.save_table(scores, "scans")
 table = metrics_table(scores, n_resamples=n_resamples, generator=generator)
 run.save_table(table, "metrics").round(3)
@@ -132,23 +159,31 @@ run.save_table(table, "metrics").round(3)
 
 # %%
 detection = run.save_table(detection_by_volume(annotated, volume_edges_mm3), "detection")
-run.save_figure(plot_detection(detection, table, curve, threshold), "detection")
+figure = plot_detection(detection, table, curve, threshold) if len(scores) else needs_annotation()
+run.save_figure(figure, "detection")
 
 # %% [markdown]
-# **Figure.** Annotation and prediction in the scans with the worst, the median and the best nDSC, at their largest lesion.
+# **Figure.** Annotation and prediction in the scans with the worst, the median and the best nDSC, at their largest lesion; where no scan is annotated,
+# the prediction in those with the least, the median and the most of it.
 
 # %%
 order = scores.sort_values("ndsc", ignore_index=True)
+order = order.assign(title=[f"nDSC {ndsc:.2f}" for ndsc in order["ndsc"]])
+if order.empty:
+    load_ml = (
+        found.groupby("scan")["volume_mm3"].sum().reindex([row["scan"] for row in rows["test"]], fill_value=0) / 1000
+    )
+    order = load_ml.sort_values().reset_index()
+    order["title"] = [f"{ml:.1f} ml predicted" for ml in order["volume_mm3"]]
 chosen = order.iloc[np.unique(np.linspace(0, len(order) - 1, min(shown_scans, len(order))).round().astype(int))]
 cases = []
 for score in chosen.itertuples():
     row = next(row for row in rows["test"] if row["scan"] == score.scan)
-    scan, labels = load_scan(row), load_map(run.map(score.scan, "desc-manual_dseg"))
-    prediction = load_map(run.map(score.scan, "desc-pred_dseg")) > 0
-    marked = next(mask for mask in (labels, label_instances(prediction), scan.brain) if mask.any())
+    scan, (predicted, labels) = load_scan(row), load_labels(row, run.map)
+    marked = next(mask for mask in (labels, predicted, scan.brain) if mask.any())
     centre = np.argwhere(largest_instance(marked)).mean(0).round().astype(int)
     cases.append(
-        {"image": scan.image, "annotation": scan.lesions, "prediction": prediction, "centre": centre}
-        | {"spacing_mm": scan.spacing_mm, "title": f"{score.scan}\nnDSC {score.ndsc:.2f}"}
+        {"image": scan.image, "annotation": labels if scan.annotated else None, "prediction": predicted}
+        | {"centre": centre, "spacing_mm": scan.spacing_mm, "title": f"{score.scan}\n{score.title}"}
     )
 run.save_figure(plot_examples(cases), "examples")

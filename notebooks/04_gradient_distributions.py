@@ -15,7 +15,7 @@
 #
 # Explains lesions one at a time: what in FLAIR and MPRAGE made the network detect and outline this lesion. Instance SmoothGrad
 # (signed maximum, eq. 3, and average, eq. 2) and instance Grad-CAM++ (eqs. 8-10) for detected (TP), invented (FP) and missed (FN)
-# lesions, and for volumes of healthy white matter (TN) and grey matter (TN grey) with the shapes of these. Bears on claims C3, C4 and C5.
+# lesions, for those that are predicted in scans without annotation, and for volumes of healthy white matter (TN) and grey matter (TN grey) with the shapes of these. Bears on claims C3, C4 and C5.
 #
 # **Reads** scans (notebook 1), weights (notebook 2, or those given), the lesion table and maps (notebook 3).
 # **Writes** one map a lesion and method (NIfTI, cut to its box), tables of measures, tests and radial profiles, and figures.
@@ -41,7 +41,7 @@ from lib.saliency import (
     seconds_a_voxel,
 )
 from lib.scans import SEQUENCES, load_scan
-from lib.statistics import KINDS, compare_kinds, matched_differences, mean_by_kind, order_kinds
+from lib.statistics import compare_kinds, kinds_of, matched_differences, mean_by_kind, order_kinds
 
 # %% tags=["parameters"]
 build = "build/demo"  # intermediate files of this run
@@ -128,6 +128,9 @@ few = sum(len(lesion["where"]) < peak_voxels for lesion in instances)
 print(f"{few} volumes have fewer than {peak_voxels} voxels and are left out where as many of each are compared (C5)")
 
 # %%
+kinds = kinds_of(saliency)
+if "TP" not in kinds:
+    print("no scan is annotated: which of the predicted lesions are TP, and what is missed (FN), needs annotation")
 run.save_table(saliency, "saliency")
 saliency.groupby(["method", "sequence", "kind"])["peak"].describe(percentiles=[0.5]).round(3)
 
@@ -145,7 +148,7 @@ once = saliency.drop_duplicates(["scan", "kind", "label"])
 # %%
 flair = saliency[(saliency["method"] == "smoothgrad_max") & (saliency["sequence"] == "FLAIR")].sort_values("peak")
 cases = []
-for kind in KINDS:
+for kind in kinds:
     rows = flair[flair["kind"] == kind]
     if rows.empty:
         print(f"no lesions of kind {kind}")
@@ -175,7 +178,7 @@ quantitative.groupby(["sequence", "kind"])["reach5_mm"].describe()[["count", "25
 # patient-bootstrap 95 % intervals, of the signed-maximum map.
 
 # %%
-by_kind = run.save_table(mean_by_kind(saliency, KINDS, **resampling), "kinds")
+by_kind = run.save_table(mean_by_kind(saliency, kinds, **resampling), "kinds")
 by_kind.pivot(index="kind", columns="measure", values=["value", "low", "high"]).astype(float).round(3)
 
 # %% [markdown]
@@ -188,7 +191,7 @@ by_kind.pivot(index="kind", columns="measure", values=["value", "low", "high"]).
 # %%
 described = saliency.assign(log_volume=np.log(saliency["volume_mm3"]))
 covariates = ["log_volume", "mean_probability"]
-tests, clustered = compare_kinds(described, KINDS, covariates=covariates, **resampling)
+tests, clustered = compare_kinds(described, kinds, covariates=covariates, **resampling)
 tests, clustered = run.save_table(tests, "tests"), run.save_table(clustered, "clustered")
 shown = clustered[(clustered["measure"] == "peak") & (clustered["scaling"] == "raw")]
 shown.query("method in ['smoothgrad_few', 'smoothgrad_max'] and sequence == 'FLAIR'").round(3)
@@ -196,7 +199,7 @@ shown.query("method in ['smoothgrad_few', 'smoothgrad_max'] and sequence == 'FLA
 # %% [markdown]
 # **Figure.** Peak of each map (value of largest magnitude, with its sign) by kind, method and sequence, with the Mann-Whitney tests: the order of
 # kinds that claim C5 is about. Peaks of Grad-CAM++ are shares of the layer's activation, in which the size of the gradient has cancelled: they order places within a
-# map, not lesions, and depend on the air around the head (notebook 8 has HiResCAM beside it, in logits). Each dot is a lesion; n lesions (patients) under each kind. p are corrected over all ten pairs of a panel; TN grey is
+# map, not lesions, and depend on the air around the head (notebook 8 has HiResCAM beside it, in logits). Each dot is a lesion; n lesions (patients) under each kind. p are corrected over all pairs of a panel; TN grey is
 # drawn against TN alone, its other pairs are in the table.
 
 # %%
@@ -230,7 +233,7 @@ matchings = {"volume": by_volume, "volume and probability": by_volume | {"mean_p
 peaks = described[described["method"] == "smoothgrad_max"]
 matched = {
     name: matched_differences(
-        peaks[peaks["sequence"] == name], "peak", "kind", KINDS, matchings=matchings, **resampling
+        peaks[peaks["sequence"] == name], "peak", "kind", kinds, matchings=matchings, **resampling
     )
     for name in SEQUENCES
 }

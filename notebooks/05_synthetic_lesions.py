@@ -28,7 +28,7 @@ import numpy as np
 import pandas as pd
 
 from lib.figures import plot_changes, plot_psychometric, plot_response, plot_synthetic_panels
-from lib.lesions import select_lesions
+from lib.lesions import detected_lesions, select_lesions
 from lib.network import loaded_network, recorded_threshold
 from lib.run import Run, compute_each, group_by_scan
 from lib.scans import load_scan
@@ -91,7 +91,8 @@ len(used)
 # ## Healthy tissue, sites, and real lesions
 # White matter, grey matter and ventricles are estimated from the scan, without any annotated or predicted voxel. Sites deep in white matter
 # have a margin of it; beside cortex or ventricle, the lesion lies in white matter and nearly touches them. The contrast of the annotated
-# lesions (mean z-score less that of the white matter within 5 mm) is what inserted contrasts are to be compared with.
+# lesions (mean z-score less that of the white matter within 5 mm) is what inserted contrasts are to be compared with; scans without annotation
+# have none to compare.
 
 # %%
 find = partial(
@@ -103,7 +104,9 @@ places = dict(zip(rows, found, strict=True))
 
 # %%
 contrast = run.save_table(pd.concat(contrast, ignore_index=True), "contrast")
-contrast[["flair", "mprage"]].describe().round(2)
+if not used["lesions"].any():
+    print("the contrast of annotated lesions needs annotation: the table is empty, and figures have no dotted line")
+contrast[["flair", "mprage"]].astype(float).describe().round(2)
 
 # %%
 if not any(len(found[DEEP]) for found in places.values()):
@@ -169,7 +172,8 @@ smallest.loc[:, :"high"].assign(deviance_explained=smallest["deviance_explained"
 # that was tried; down: more than one half is found in all of it. n: lesions at each contrast, of as many patients as the table above says. Bears on claim C6.
 
 # %%
-median = {"FLAIR": contrast["flair"].median(), "MPRAGE": -contrast["mprage"].median()}
+median = contrast[["flair", "mprage"]].astype(float).median()
+median = {"FLAIR": median["flair"], "MPRAGE": -median["mprage"]}
 run.save_figure(plot_psychometric(table, curves, smallest, median), "psychometric")
 
 # %% [markdown]
@@ -198,9 +202,9 @@ run.save_figure(plot_synthetic_panels(cases), "inserted")
 
 # %% [markdown]
 # ## Changes
-# Detected lesions (TP) lose their contrast in FLAIR, in MPRAGE or in both (healthy white matter is put in its place), have the contrasts of FLAIR
+# Detected lesions (TP, or predicted ones of scans without annotation) lose their contrast in FLAIR, in MPRAGE or in both (healthy white matter is put in its place), have the contrasts of FLAIR
 # and MPRAGE exchanged, or are moved next to grey matter. They are detected before, so that detection can only be lost. Beside them the same is done to
-# missed lesions (FN), and to healthy white matter in the shape of a TP (TN), which are not: what is found of them after is made by the change. (In one
+# missed lesions (FN), and to healthy white matter in the shape of a detected one (TN), which are not: what is found of them after is made by the change. (In one
 # pass through the whole volume, as here, a few are decided otherwise than by the sliding window of notebook 3.)
 
 # %%
@@ -208,10 +212,12 @@ found = run.table("03_lesions")
 found = found[found["scan"].isin(used.index)]
 limits = {"min_volume_mm3": min_volume_mm3, "max_volume_mm3": max_volume_mm3, "generator": generator}
 limits |= {"max_voxels": max_voxels}
-detected = select_lesions(found[found["kind"] == "TP"], n_per_kind=changed_lesions, **limits)
+detected = select_lesions(detected_lesions(found), n_per_kind=changed_lesions, **limits)
 missed = select_lesions(found[found["kind"] == "FN"], n_per_kind=compared_lesions, **limits)
 healthy = select_lesions(detected, n_per_kind=compared_lesions, **limits).assign(kind="TN")
 selected = pd.concat([detected, missed, healthy]).sort_values("scan", kind="stable")
+if not used["lesions"].any():
+    print("missed lesions (FN) need annotation, and a predicted lesion may be an FP")
 selected.groupby("kind")["volume_mm3"].describe().round(1)
 
 # %%
@@ -220,7 +226,7 @@ found = group_by_scan(selected.to_dict("records"), rows)
 changes = [table for table in compute_each(change, found, scheduler=scheduler, desc="changing") if len(table)]
 changes = pd.concat(changes or [NO_CHANGES], ignore_index=True)
 left_out = len(selected) - (changes["change"] == "none").sum()
-print(f"{left_out} left out: no healthy white matter nearby, or no room in it for the shape of a TP")
+print(f"{left_out} left out: no healthy white matter nearby, or no room in it for the shape of a lesion")
 
 # %%
 run.save_table(changes, "changes")
@@ -228,15 +234,15 @@ changes.groupby(["kind", "change"])[["detected", "score", "peak_flair", "peak_mp
 
 # %% [markdown]
 # What decides detection: differences of the detected share between sequences, surroundings and changes. Claim C6 is judged by those of inserted lesions
-# and TP; FN and TN stand beside.
+# and TP; FN, TN and predicted ones stand beside.
 
 # %%
 effects = effects_table(insertions, changes, n_resamples=n_resamples, generator=generator)
 run.save_table(effects, "effects").round(2)
 
 # %% [markdown]
-# **Figure.** Detection (a), score (b) and peak saliency (c, d; TP alone) after each change: means of TP, FN and TN with their
-# patient-bootstrap 95 % intervals; grey: each TP. Where all of a kind are detected, or none, there is no interval. Bears on claim C6.
+# **Figure.** Detection (a), score (b) and peak saliency (c, d; detected ones alone) after each change: means of each kind with their
+# patient-bootstrap 95 % intervals; grey: each detected one. Where all of a kind are detected, or none, there is no interval. Bears on claim C6.
 
 # %%
 run.save_figure(plot_changes(changes, generator), "changes")
@@ -245,7 +251,7 @@ run.save_figure(plot_changes(changes, generator), "changes")
 # **Figure.** One of these lesions (of median volume), unchanged and after each change, with the network's score.
 
 # %%
-each = changes.query("change == 'none' and kind == 'TP'").sort_values("volume_mm3", kind="stable")
+each = detected_lesions(changes[changes["change"] == "none"]).sort_values("volume_mm3", kind="stable")
 cases = []
 for middle in each.iloc[len(each) // 2 : len(each) // 2 + 1].to_dict("records"):  # none, if no lesion was changed
     ((_, changed),) = change_lesions((rows[middle["scan"]], [middle]), path=run.map, seed=seed)

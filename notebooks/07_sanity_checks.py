@@ -26,7 +26,7 @@ import numpy as np
 from tqdm import tqdm
 
 from lib.figures import plot_sanity
-from lib.lesions import select_lesions, signed_distance
+from lib.lesions import detected_lesions, select_lesions, signed_distance
 from lib.network import load_weights
 from lib.run import Run
 from lib.saliency import lesion_generator
@@ -78,9 +78,9 @@ load = lru_cache(1)(lambda name: load_scan(scans.loc[name]))
 intervals = {"n_resamples": n_resamples, "generator": np.random.default_rng(seed)}
 
 # %%
-found = run.table("03_lesions")
+found = detected_lesions(run.table("03_lesions"))  # of scans without annotation, all that are predicted
 selected = select_lesions(
-    found[found["kind"] == "TP"], n_per_kind=n_lesions, min_volume_mm3=min_volume_mm3, max_volume_mm3=max_volume_mm3,
+    found, n_per_kind=n_lesions, min_volume_mm3=min_volume_mm3, max_volume_mm3=max_volume_mm3,
     max_voxels=max_voxels, generator=np.random.default_rng(seed),
 )  # fmt: skip
 print(f"{len(selected)} lesions of {selected['subject'].nunique()} patients")

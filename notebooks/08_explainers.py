@@ -31,7 +31,7 @@ from tqdm import tqdm
 
 from lib.exact import find_window
 from lib.figures import plot_convergence, plot_methods
-from lib.lesions import select_lesions, signed_distance
+from lib.lesions import detected_lesions, select_lesions, signed_distance
 from lib.network import load_weights
 from lib.run import Run
 from lib.saliency import (
@@ -71,9 +71,9 @@ scans = run.scans().set_index("scan", drop=False)
 load = lru_cache(1)(lambda name: load_scan(scans.loc[name]))
 
 # %%
-found = run.table("03_lesions")
+found = detected_lesions(run.table("03_lesions"))  # of scans without annotation, all that are predicted
 selected = select_lesions(
-    found[found["kind"] == "TP"], n_per_kind=n_lesions, min_volume_mm3=min_volume_mm3, max_volume_mm3=max_volume_mm3,
+    found, n_per_kind=n_lesions, min_volume_mm3=min_volume_mm3, max_volume_mm3=max_volume_mm3,
     max_voxels=max_voxels, generator=np.random.default_rng(seed),
 )  # fmt: skip
 selected[["scan", "label", "voxels", "volume_mm3", "mean_probability"]]

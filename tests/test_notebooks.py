@@ -235,16 +235,28 @@ def test_context_ends_at_the_prediction_with_all_tissue(paper, table, scans):
 
 
 def test_given_weights_are_used_and_every_scan_is_a_test_scan(paper, tmp_path):
-    """The user's way: a scans table and weights trained before."""
+    """The user's way: a scans table and weights trained before. Nobody has annotated the second scan."""
     source = pd.read_csv(paper / "build" / "smoke" / "scans.csv", dtype=str, keep_default_na=False).head(2)
+    source.loc[1, "lesions"] = ""
     mine = tmp_path / "mine.tsv"
     source[["subject", "session", "flair", "t1w", "lesions"]].to_csv(mine, sep="\t", index=False)
     shutil.copytree(paper / "build/smoke/weights", tmp_path / "weights")
     given = f"DATA={mine}", f"WEIGHTS={tmp_path / 'weights/unet.safetensors'}"
-    done = make(tmp_path, *given, "SET=04_gradient_distributions.n_per_kind=2")
+    fewer = "SET=n_lesions=1 04_gradient_distributions.n_per_kind=2 06_context_radius.n_lesions=3"
+    done = make(tmp_path, *given, fewer)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     (folder,) = (tmp_path / "figures").glob("smoke-mine-*")
     assert set(pd.read_csv(folder / "01_scans.csv")["split"]) == {"test"}
     assert {path.stem[:2] for path in folder.glob("0*.csv")} == {"00", "01", "03", "04", "05", "06", "07", "08"}
-    again = make(tmp_path, *given, "SET=04_gradient_distributions.n_per_kind=2")
+    tables = {
+        name: pd.read_csv(folder / f"{name}.csv") for name in ("03_lesions", "03_scans", "04_saliency", "06_lesions")
+    }
+    bare, annotated = source["scan"].iloc[[1, 0]]
+    kinds = tables["03_lesions"].groupby("scan")["kind"].unique()
+    assert list(kinds[bare]) == ["predicted"] and not set(kinds[annotated]) & {"predicted"}
+    assert tables["03_scans"]["scan"].tolist() == [annotated]
+    assert set(tables["04_saliency"].query("scan == @bare")["kind"]) >= {"predicted", "TN"}
+    assert bare in set(tables["06_lesions"]["scan"])
+    assert "needs annotation" not in set(pd.read_csv(folder / "claims.csv")["verdict"])
+    again = make(tmp_path, *given, fewer)
     assert (again.returncode, again.stderr.count("running.ipynb")) == (0, 0)

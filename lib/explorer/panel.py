@@ -13,9 +13,13 @@ from lib.explorer.session import PAUSE_S, Exploration, Settings
 from lib.explorer.texts import HEADER, lesion_options, numbers_html, place_html
 from lib.explorer.viewer import Viewer
 from lib.figures import KIND_COLOURS, METHOD_LABELS
+from lib.lesions import detected_lesions
 from lib.scans import SEQUENCES
 
-FIRST_MM3 = 50  # the first lesion shown is the largest TP up to this volume, which is explained within seconds
+FIRST_MM3 = (
+    50  # the first lesion shown is the largest detected one up to this volume, which is explained within seconds
+)
+SHOWN = ("TP", "FP", "FN", "predicted")  # kinds of lesions
 CSS = """<style>.explore select[size], .explore pre {font: 12px monospace} .explore pre {margin: 0 6px}
 .explore th + th {padding: 0 10px} .explore td + td {text-align: center}</style>"""
 
@@ -72,7 +76,7 @@ class Explorer(widgets.VBox):
         self.save = widgets.Button(description="Save map and figure", **button)
         self.progress, self.message = widgets.FloatProgress(max=1, **column), widgets.HTML(**column)
         self._report = partial(setattr, self.progress, "value")
-        squares = [f'<span style="color:{KIND_COLOURS[kind]}">&#9632;</span> {kind}' for kind in ("TP", "FP", "FN")]
+        squares = [f'<span style="color:{KIND_COLOURS[kind]}">&#9632;</span> {kind}' for kind in SHOWN]
         legend = widgets.HTML(f"{CSS}outlines: {' &nbsp;'.join(squares)} &nbsp;&#9633; annotated")
         header = widgets.HTML(f"<pre>{HEADER}</pre>")
         choices = [header, self.lesion, self.method, self.n_samples, self.noise, self.save, self.progress, self.message]
@@ -106,9 +110,10 @@ class Explorer(widgets.VBox):
         self._style()
         self.opened = opened
         options, table = lesion_options(opened.lesions), opened.lesions
-        self._say("choose a lesion" if options else "there is no lesion in this scan, annotated or predicted")
+        said = "choose a lesion" if options else "there is no lesion in this scan, annotated or predicted"
+        self._say(said if opened.scan.annotated else said + "; nobody has annotated this scan")
         self.lesion.options = options
-        quick = table.index[(table["kind"] == "TP") & (table["volume_mm3"] <= FIRST_MM3)]
+        quick = detected_lesions(table).query("volume_mm3 <= @FIRST_MM3").index
         if options:
             self.lesion.value = next((index for _, index in options if index in quick), options[0][1])
 

@@ -5,7 +5,7 @@ import json
 from collections import namedtuple
 from contextlib import closing
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from itertools import count
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from lib.network import (
 from lib.provenance import ROOT, code_digest, digest, run_record, write_atomically
 from lib.run import save_figure
 from lib.saliency import copy_maps, grad_cam, layer_activations, lesion_generator, map_name, measure_maps
-from lib.scans import Scan, check_scans, find_scans, is_whole, load_map, load_scan, normalise, save_map
+from lib.scans import Scan, check_scans, find_scans, is_whole, load_labels, load_map, load_scan, normalise, save_map
 
 SHIPPED_WEIGHTS = "weights/unet.safetensors"
 PROFILE_EDGES_MM = range(-5, 17)  # of the shells of the radial profile, as in notebook 4
@@ -67,10 +67,10 @@ class Opened:
 
     def outlines(self):
         """Masks (X, Y, Z) bool by layer and kind, for `Viewer.show`."""
-        of = {kind: self.lesions.loc[self.lesions["kind"] == kind, "label"] for kind in ("TP", "FP", "FN")}
+        of = {kind: rows["label"] for kind, rows in self.lesions.groupby("kind")}
         return {
-            "annotation": {"annotation": self.annotated > 0, "FN": np.isin(self.annotated, of["FN"])},
-            "prediction": {kind: np.isin(self.predicted, of[kind]) for kind in ("TP", "FP")},
+            "annotation": {"annotation": self.annotated > 0, "FN": np.isin(self.annotated, of.pop("FN", []))},
+            "prediction": {kind: np.isin(self.predicted, labels) for kind, labels in of.items()},
         }
 
     def voxel(self, place_mm):
@@ -103,8 +103,12 @@ class Exploration:
         self.scans = scans.sort_values("split", key=lambda split: split != "test", kind="stable")
         self.as_evaluated = not data and not weights
         given = run.build / "parameters" / "03_evaluation.json"  # to a run that did not train its own weights
-        given = json.loads(given.read_text())["weights"] if given.exists() else ""
-        self.weights = run.weights(given) if self.as_evaluated else ROOT / (weights or SHIPPED_WEIGHTS)
+        given = json.loads(given.read_text()) if given.exists() else {}
+        names = ("neighbours", "merged_mm", "smallest_mm3") if self.as_evaluated else ()
+        self._instances = {name: given[name] for name in names if name in given}
+        self.weights = (
+            run.weights(given.get("weights", "")) if self.as_evaluated else ROOT / (weights or SHIPPED_WEIGHTS)
+        )
         self.activations = lru_cache(1)(lambda opened: layer_activations(self.model, opened.volume, layer))
 
     @cached_property
@@ -122,16 +126,17 @@ class Exploration:
         row = self.scans.set_index("scan", drop=False).loc[name].to_dict()
         if self.as_evaluated and self.run.map(name, "desc-pred_dseg").exists():
             lesions = self.run.table("03_lesions").query("scan == @name")
-            maps = [
-                load_map(self.run.map(name, f"desc-{kind}")) for kind in ("pred_probseg", "pred_dseg", "manual_dseg")
-            ]
-            return Opened(row, load_scan(row, normalised=False), *maps, lesions)
+            probability = load_map(self.run.map(name, "desc-pred_probseg"))
+            labels = load_labels(row, self.run.map)
+            return Opened(row, load_scan(row, normalised=False), probability, *labels, lesions)
         check_scans(pd.DataFrame([row]))
         scan = load_scan(row, normalised=False)
         outline = recorded_outline(self._loaded[1], self.weights)
         probability = self._predict(row, scan, report)
-        labels = [label_instances(mask) for mask in (segment(probability, self.threshold, outline), scan.lesions)]
-        table = lesion_table(probability, scan.lesions, self.threshold, scan.affine, outline)
+        label = partial(label_instances, **self._instances, affine=scan.affine)
+        labels = [label(mask) for mask in (segment(probability, self.threshold, outline, label), scan.lesions)]
+        annotation = scan.lesions if scan.annotated else None
+        table = lesion_table(probability, annotation, self.threshold, scan.affine, outline, label)
         return Opened(row, scan, probability, *labels, table)
 
     def _predict(self, row, scan, report):

@@ -5,17 +5,17 @@ from nibabel.affines import apply_affine
 from lib.figures import METHOD_UNITS
 from lib.saliency import PERILESIONAL_MM
 from lib.scans import SEQUENCES
-from lib.statistics import KINDS
+from lib.statistics import kinds_of
 
-HEADER = "kind  label     mm³  prob.      x     y     z mm"
-ROW = "{kind:<4} {label:>6} {volume_mm3:>7.0f} {mean_probability:>6.2f} {centroid_x_mm:>6.0f} {centroid_y_mm:>5.0f} {centroid_z_mm:>5.0f}"
+HEADER = "kind       label     mm³  prob.      x     y     z mm"
+ROW = "{kind:<9} {label:>6} {volume_mm3:>7.0f} {mean_probability:>6.2f} {centroid_x_mm:>6.0f} {centroid_y_mm:>5.0f} {centroid_z_mm:>5.0f}"
 AROUND = f"mean up to {PERILESIONAL_MM:g} mm around"
 NUMBERS = {"peak": "peak", "mean_inside": "mean inside", "mean_perilesional": AROUND}
 
 
 def lesion_options(lesions):
-    """Rows of a lesion table as (text, index): TP, FP, FN, each from large to small, in columns below HEADER."""
-    order = lesions.assign(order=lesions["kind"].map(KINDS.index))
+    """Rows of a lesion table as (text, index): by kind, each from large to small, in columns below HEADER."""
+    order = lesions.assign(order=lesions["kind"].map(kinds_of(lesions).index))
     order = order.sort_values(["order", "volume_mm3"], ascending=[True, False])
     texts = [ROW.format(**row).replace(" ", "\N{NO-BREAK SPACE}") for row in order.to_dict("records")]
     return list(zip(texts, order.index, strict=True))

@@ -20,7 +20,6 @@ from lib.figures.style import (
     new_panels,
     styled,
 )
-from lib.lesions import label_instances
 from lib.scans import SEQUENCES
 
 ANNOTATION_COLOUR = "white"
@@ -110,22 +109,26 @@ def largest_slice(mask, name):
     return *np.argwhere(mask[:, :, z]).mean(axis=0), z
 
 
-def _matched(annotation, prediction):
-    """(X, Y, Z) masks by kind: predicted instances on (TP) and off (FP) the annotation, annotated ones missed (FN)."""
-    predicted, annotated = label_instances(prediction), label_instances(annotation)
+def _matched(annotated, predicted):
+    """(X, Y, Z) masks by kind, of label images: predicted instances on (TP) and off (FP) the annotation, annotated ones
+    missed (FN); all that is predicted without annotation (None)."""
+    prediction = predicted > 0
+    if annotated is None:
+        return {"predicted": prediction}
+    annotation = annotated > 0
     hit = np.isin(predicted, np.unique(predicted[annotation])) & prediction
     found = np.isin(annotated, np.unique(annotated[prediction])) & annotation
-    return {"TP": hit, "FP": prediction & ~hit, "FN": annotation & ~found}
+    return {"annotation": annotation, "TP": hit, "FP": prediction & ~hit, "FN": annotation & ~found}
 
 
 @styled
 def plot_examples(cases):
     """Annotation and prediction on axial slices, one scan a row, with the surroundings of one voxel enlarged.
 
-    cases: dicts of image (2, X, Y, Z), annotation and prediction (X, Y, Z) bool,
+    cases: dicts of image (2, X, Y, Z), label images (X, Y, Z) of annotation (None: there is none) and prediction,
     centre (voxel x, y, z), spacing_mm, title.
     """
-    shape, widths = (len(cases), 4), (1, 1, 1, 1.22)
+    shape, widths, names = (len(cases), 4), (1, 1, 1, 1.22), {}
     fig, axes = new_panels(52 * len(cases) + 10, *shape, letters=False, squeeze=False, width_ratios=widths)
     for row, case in zip(axes, cases, strict=True):
         spacing, z = case["spacing_mm"], int(case["centre"][2])
@@ -134,7 +137,8 @@ def plot_examples(cases):
             prepare_field(ax, (corners.min(0) + corners.max(0)) / 2, np.ptp(corners, axis=0) + 6)
             draw_anatomy(ax, case["image"][channel], z, spacing)
         draw_surroundings(row[3], case["image"][0], case["centre"], spacing)
-        masks = {"annotation": case["annotation"]} | _matched(case["annotation"], case["prediction"])
+        masks = _matched(case["annotation"], case["prediction"])
+        names |= dict.fromkeys(masks)
         for ax in row[2:]:
             for kind, mask in masks.items():
                 draw_outline(ax, mask[:, :, z], spacing, KIND_COLOURS.get(kind, ANNOTATION_COLOUR))
@@ -145,10 +149,10 @@ def plot_examples(cases):
         mark_sides(row[3], 10)
     for ax, title in zip(axes[0], (*SEQUENCES, "FLAIR with contours", f"enlarged, {FIELD_MM} mm"), strict=True):
         ax.set_title(title)
-    names = {"annotation": "annotation", "TP": "TP", "FP": "FP", "FN": "FN (annotated, missed)"}
     lines = [Line2D([], [], color=KIND_COLOURS.get(name, ANNOTATION_COLOUR), lw=1.5) for name in names]
     style = {"loc": "outside lower center", "frameon": True, "facecolor": "0.2", "labelcolor": "white"}
-    fig.legend(lines, names.values(), ncols=4, **style)
+    texts = ["FN (annotated, missed)" if name == "FN" else name for name in names]
+    fig.legend(lines, texts, ncols=len(names), **style)
     return fig
 
 

@@ -15,6 +15,7 @@ MEASURES = {
     "peak_flair": "FLAIR peak saliency\n(logit per z-score)",
     "peak_mprage": "MPRAGE peak saliency\n(logit per z-score)",
 }
+DETECTED = ("TP", "predicted")  # kinds whose saliency is computed
 PEAKS = {"peak_flair": ("-", "saliency in FLAIR"), "peak_mprage": ("--", "saliency in MPRAGE")}
 
 
@@ -54,7 +55,7 @@ def plot_response(response, real_contrast):
 def plot_changes(changes, generator):
     """Detection, score and peak saliency of lesions and healthy tissue before and after a change.  Table 05_changes.
 
-    Lines: each TP; dots: means of each kind with their 95 % patient-bootstrap intervals, drawn from generator.
+    Lines: each of DETECTED; dots: means of each kind with their 95 % patient-bootstrap intervals, drawn from generator.
     """
     order = [name for name in CHANGES if (changes["change"] == name).any()]
     kinds = [kind for kind in KIND_COLOURS if (changes["kind"] == kind).any()]
@@ -67,7 +68,7 @@ def plot_changes(changes, generator):
         means = pd.DataFrame(np.transpose(means), index=lesions.columns, columns=["value", "low", "high"])
         place = np.arange(len(order)) + 0.2 * (number - (len(kinds) - 1) / 2)
         for ax, name in zip(axes, MEASURES, strict=True):
-            if name != "detected" and kind == "TP":
+            if name != "detected" and kind in DETECTED:
                 ax.plot(lesions[name].reindex(columns=order).T, range(len(order)), color="0.75", lw=0.4)
             mean, style = means.loc[name].reindex(order), {"color": KIND_COLOURS[kind], "zorder": 3}
             ax.hlines(place, mean["low"], mean["high"], lw=1.2, **style)
@@ -78,6 +79,7 @@ def plot_changes(changes, generator):
     names = [f"{name}\nn = {', '.join(map(str, counts.loc[name]))}" for name in order]
     axes[0].set_yticks(range(len(order)), names)
     axes[0].set_ylim(len(order) - 0.5, -0.5)
-    title = f"n: of each kind, {changes['subject'].nunique()} patients; lines: each TP; dots: mean, 95 % interval"
+    lines = " and ".join(kind for kind in DETECTED if kind in kinds) or "TP"
+    title = f"n: of each kind, {changes['subject'].nunique()} patients; lines: each {lines}; dots: mean, 95 % interval"
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(kinds), title=title)
     return fig

@@ -12,7 +12,7 @@ from matplotlib.ticker import MultipleLocator
 
 from lib.figures import style
 from lib.figures.style import KIND_COLOURS, label_panels, move_legend, new_chart, rows_of, styled
-from lib.statistics import KINDS
+from lib.statistics import kinds_of
 
 METHOD_LABELS = {"smoothgrad_max": "SmoothGrad max", "smoothgrad_mean": "SmoothGrad mean", "grad_cam": "Grad-CAM++"}
 METHOD_UNITS = {"smoothgrad_max": "logit per z-score", "smoothgrad_mean": "logit per z-score", "grad_cam": "a.u."}
@@ -57,9 +57,10 @@ def plot_peaks(saliency, tests):
     white matter alone. A kind without lesions leaves its place empty.
     """
     fig, axes = _new_method_panels(saliency, 66, 12)
+    kinds = kinds_of(saliency)
     for (method, sequence), ax in axes.items():
         rows = rows_of(saliency, method=method, sequence=sequence).dropna(subset="peak")
-        _draw_kinds(ax, rows)
+        _draw_kinds(ax, rows, kinds)
         style.label_axis(ax.yaxis, "peak saliency", METHOD_UNITS[method], rows["peak"].abs().max())
     tall = {"grad_cam": 0.14 if len(axes) > 3 else 0.38}
     bars = {key: ax.inset_axes((0, 1, 1, tall.get(key[0], 0.38)), xlim=ax.get_xlim()) for key, ax in axes.items()}
@@ -71,7 +72,7 @@ def plot_peaks(saliency, tests):
     for (method, sequence), ax in bars.items():
         ax.set(title=_title(method, sequence), ylim=(-1, 0))
         ax.axis("off")
-        _draw_bars(ax, rows_of(shown, method=method, sequence=sequence), 6 / 72 * fig.dpi / ax.bbox.height)
+        _draw_bars(ax, rows_of(shown, method=method, sequence=sequence), kinds, 6 / 72 * fig.dpi / ax.bbox.height)
     return fig
 
 
@@ -79,28 +80,28 @@ def _title(method, sequence):
     return METHOD_LABELS[method] + ("" if sequence == "both" else f", {sequence}")
 
 
-def _draw_kinds(ax, rows):
+def _draw_kinds(ax, rows, kinds):
     """Every lesion of each kind, their median, the violin of more than four values, and how many they are."""
     many = rows.groupby("kind")["peak"].transform("nunique") > 4
     sns.violinplot(
-        rows[many], x="kind", y="peak", hue="kind", order=KINDS, palette=KIND_COLOURS, legend=False, ax=ax,
+        rows[many], x="kind", y="peak", hue="kind", order=kinds, palette=KIND_COLOURS, legend=False, ax=ax,
         inner=None, cut=0, density_norm="width", width=0.85, alpha=0.3, saturation=1, linewidth=0,
     )  # fmt: skip
     chart = new_chart(rows, x="kind", y="peak", color="kind").on(ax)
-    chart = chart.scale(x=so.Nominal(order=KINDS), color=KIND_COLOURS).add(
+    chart = chart.scale(x=so.Nominal(order=kinds), color=KIND_COLOURS).add(
         so.Dot(pointsize=2, artist_kws=style.ON_TOP), so.Jitter(0.3, seed=0), legend=False
     )
     chart.add(so.Dash(color="black", linewidth=1, width=0.6), so.Agg("median"), legend=False).plot()
     n = rows.groupby("kind").agg(lesions=("peak", "size"), patients=("subject", "nunique"))
-    n = n.reindex(KINDS, fill_value=0)
-    ax.set_xticks(range(len(KINDS)), [f"{k}\n{n.lesions[k]} ({n.patients[k]})" for k in KINDS])
-    ax.set(xlabel="", xlim=(-0.6, len(KINDS) - 0.4))
+    n = n.reindex(kinds, fill_value=0)
+    ax.set_xticks(range(len(kinds)), [f"{k}\n{n.lesions[k]} ({n.patients[k]})" for k in kinds])
+    ax.set(xlabel="", xlim=(-0.6, len(kinds) - 0.4))
     ax.axhline(0, color="0.7", lw=0.6, zorder=0)
 
 
-def _draw_bars(ax, rows, text):
+def _draw_bars(ax, rows, kinds, text):
     """Bars of significance; text: height of the type in axes."""
-    pairs = [(KINDS.index(a), KINDS.index(b), p) for a, b, p in rows[["a", "b", "p_holm"]].itertuples(index=False)]
+    pairs = [(kinds.index(a), kinds.index(b), p) for a, b, p in rows[["a", "b", "p_holm"]].itertuples(index=False)]
     with redirect_stdout(StringIO()):  # starbars 3.1.1 prints its axis limits
         starbars.draw_annotation(pairs, ax=ax, fontsize=6, line_width=0.6, tip_length=0.05, text_distance=0.5 * text)
     ax.set_ylim(0, max([1] + [label.get_position()[1] + text for label in ax.texts]))
@@ -135,7 +136,7 @@ def plot_profiles(profile):
 
 
 def _draw_profiles(ax, rows):
-    for kind in KINDS:
+    for kind in kinds_of(rows):
         here = rows_of(rows, kind=kind)
         if len(here):
             label = f"{kind}, {here['lesions'].max():.0f} lesions of {here['patients'].max():.0f} patients"
@@ -174,7 +175,7 @@ def plot_proxy(saliency, clustered, matched):
     shown, clustered, matched = (
         rows_of(table, method="smoothgrad_max", sequence="FLAIR") for table in (saliency, clustered, matched)
     )
-    for kind in KINDS:
+    for kind in kinds_of(shown):
         here = shown[shown["kind"] == kind]
         for ax, measure in ((size, "volume_mm3"), (probability, "mean_probability")):
             ax.plot(here[measure], here["peak"], "o", ms=2.2, color=KIND_COLOURS[kind], label=kind)

@@ -13,7 +13,14 @@ from matplotlib.colors import LinearSegmentedColormap
 MM_PER_INCH = 25.4
 SINGLE_COLUMN_MM = 89
 DOUBLE_COLUMN_MM = 183
-KIND_COLOURS = {"TP": "#0f8fd3", "FP": "#f0a000", "FN": "#cc3311", "TN": "#4a4a4a", "TN grey": "#a8a8a8"}
+KIND_COLOURS = {
+    "predicted": "#12b09a",
+    "TP": "#0f8fd3",
+    "FP": "#f0a000",
+    "FN": "#cc3311",
+    "TN": "#4a4a4a",
+    "TN grey": "#a8a8a8",
+}
 SEQUENCE_COLOURS = {"FLAIR": "#004488", "MPRAGE": "#bb5566"}
 GROUP_COLOURS = ("#0077bb", "#ee7733")  # the cohort that is described, scans beside it
 SPLIT_COLOURS = {"train": "#77aadd", "validation": "#ddaa33", "test": "#882255"}
@@ -46,11 +53,17 @@ def styled(draw):
     return drawn
 
 
-def nothing_to_show():
+def nothing_to_show(text=NOTHING):
     """Figure that says so."""
     fig = new_figure(DOUBLE_COLUMN_MM, 20)
-    fig.text(0.5, 0.5, NOTHING, ha="center", va="center")
+    fig.text(0.5, 0.5, text, ha="center", va="center")
     return fig
+
+
+@styled
+def needs_annotation():
+    """Figure that stands where one would be that compares with an annotation, which no scan has."""
+    return nothing_to_show("needs annotation: no scan has a lesion mask")
 
 
 def has_data(ax):

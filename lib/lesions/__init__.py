@@ -5,10 +5,18 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "evaluation": ["best_threshold", "detection_by_volume", "metrics_table", "threshold_curve", "threshold_scores"],
+        "evaluation": [
+            "best_threshold",
+            "count_instances",
+            "detection_by_volume",
+            "metrics_table",
+            "threshold_curve",
+            "threshold_scores",
+        ],
         "instances": [
             "STRUCTURE",
             "annotated_table",
+            "detected_lesions",
             "instance_mask",
             "label_instances",
             "largest_instance",
@@ -19,7 +27,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "voxel_mm3",
         ],
         "metrics": ["dice", "lesion_rates", "normalised_dice", "scan_metrics"],
-        "places": ["brain_depth", "cortex", "depth", "distance_to", "place_distances", "ventricles"],
+        "places": ["brain_depth", "cortex", "depth", "distance_to", "lesion_places", "place_distances", "ventricles"],
         "tissue": ["healthy_volumes", "white_and_grey_matter", "white_matter"],
     },
 )

@@ -1,12 +1,13 @@
 """Tables of an evaluation: thresholds, metrics with intervals, detection against lesion size."""
 
 import warnings
+from functools import partial
 
 import numpy as np
 import pandas as pd
 from scipy.special import expit
 
-from lib.lesions.instances import instance_peaks, label_instances
+from lib.lesions.instances import instance_peaks, label_instances, lesion_table
 from lib.lesions.metrics import dice_of_counts, lesion_rates, normalised_dice_of_counts
 from lib.statistics import bootstrap_patients, proportion_interval
 
@@ -14,20 +15,22 @@ THRESHOLDS = expit(np.arange(-3, 12.25, 0.25))  # on the largest lesion probabil
 OUTLINE = 0.5  # on the lesion probability of its voxels: where lesion is likelier than not
 
 
-def threshold_scores(probability, annotation, brain):
+def threshold_scores(probability, annotation, brain, label=label_instances):
     """Scores of `segment` in one scan at each of THRESHOLDS: (thresholds, 5), Dice, nDSC over the brain and numbers of
     lesions.
 
-    probability, annotation, brain: (X, Y, Z).  Lesions are outlined at OUTLINE, or at the threshold where that is lower.
-    Numbers: annotated lesions found, FP, FN. One that is predicted in pieces is found once.
+    probability, annotation, brain: (X, Y, Z).  label: of `segment`.  Lesions are outlined at OUTLINE, or at the
+    threshold where that is lower. Numbers: annotated lesions found, FP, FN. One that is predicted in pieces is found
+    once.
     """
     scores = np.empty((len(THRESHOLDS), 5))
-    inside = annotation > 0
-    annotated = label_instances(inside)[inside]  # the instance of each annotated voxel
+    annotated = label(annotation > 0)
+    inside = annotated > 0
+    annotated = annotated[inside]  # the instance of each annotated voxel
     outlines = np.minimum(THRESHOLDS, OUTLINE)
     for outline in np.unique(outlines):
         here = outlines == outline
-        labels = label_instances(probability >= outline)
+        labels = label(probability >= outline)
         peaks = instance_peaks(probability, labels)
         reached = (peaks >= THRESHOLDS[here, None]).astype(int)
         best = pd.Series(peaks[labels[inside]]).groupby(annotated).max().to_numpy()  # on each annotated instance
@@ -74,18 +77,39 @@ def best_threshold(curve):
     return best
 
 
+def count_instances(scans, definitions, threshold, outline):
+    """What other definitions of an instance make of the counts: rows neighbours, merged_mm, smallest_mm3, predicted,
+    annotated, TP, FP, FN (sums over scans; the latter four of annotated scans).
+
+    scans: (probability, annotation or None, affine) of each.  definitions: dicts of arguments of `label_instances`.
+    threshold, outline: of `segment`.
+    """
+    totals = np.zeros((len(definitions), 5), int)
+    for probability, annotation, affine in scans:
+        for total, definition in zip(totals, definitions, strict=True):
+            label = partial(label_instances, **definition, affine=affine)
+            kinds = lesion_table(probability, annotation, threshold, affine, outline, label)["kind"].value_counts()
+            total[0] += kinds.drop("FN", errors="ignore").sum()
+            total[1] += 0 if annotation is None else label(annotation).max()
+            total[2:] += kinds.reindex(["TP", "FP", "FN"], fill_value=0).to_numpy()
+    counts = pd.DataFrame(totals, columns=["predicted", "annotated", "TP", "FP", "FN"])
+    return pd.concat([pd.DataFrame(definitions), counts], axis=1)
+
+
 def metrics_table(scans, *, n_resamples, generator):
     """Test metrics with patient-bootstrap 95 % intervals: table metric, value, low, high, patients, scans.
 
-    scans: one row a scan with subject and `scan_metrics`. Dice, nDSC (over the brain) and nDSC of the whole volume are
-    means over scans; counts are sums, and the lesion-wise rates are those of the summed counts, as in Spagnolo et al.
-    2024.
+    scans: one row an annotated scan with subject and `scan_metrics`; without any there is no row. Dice, nDSC (over the
+    brain) and nDSC of the whole volume are means over scans; counts are sums, and the lesion-wise rates are those of
+    the summed counts, as in Spagnolo et al. 2024.
     """
 
     def metrics(rows):
         counts = rows[["tp", "fp", "fn"]].sum().to_list()
         return [*rows[["dice", "ndsc", "ndsc_whole_volume"]].mean(), *lesion_rates(*counts).values(), *counts]
 
+    if scans.empty:
+        return pd.DataFrame(columns=["metric", "value", "low", "high", "patients", "scans"])
     value, low, high = bootstrap_patients(scans, metrics, n_resamples=n_resamples, generator=generator)
     names = ["Dice", "nDSC", "nDSC, whole volume", *lesion_rates(1, 1, 1), "TP", "FP", "FN"]
     counts = {"patients": scans["subject"].nunique(), "scans": len(scans)}

@@ -5,10 +5,11 @@ import warnings
 import numpy as np
 import pandas as pd
 from nibabel.affines import apply_affine, voxel_sizes
-from scipy import linalg, ndimage
+from scipy import linalg, ndimage, sparse
 from scipy.spatial import cKDTree
 
-STRUCTURE = ndimage.generate_binary_structure(3, 2)  # 18-connectivity
+NEIGHBOURS = {6: 1, 18: 2, 26: 3}  # of a voxel, by faces, and edges, and corners: the connectivity of scipy
+STRUCTURE = ndimage.generate_binary_structure(3, NEIGHBOURS[18])
 
 
 def voxel_mm3(affine):
@@ -16,21 +17,49 @@ def voxel_mm3(affine):
     return abs(float(linalg.det(affine[:3, :3])))  # numpy's own goes by logarithms and is not exact
 
 
-def label_instances(mask):
-    """Number the 18-connected components of mask (X, Y, Z) from 1; int32 (X, Y, Z), 0 outside."""
-    return ndimage.label(mask, STRUCTURE, output=np.int32)[0]
+def label_instances(mask, neighbours=18, merged_mm=0.0, smallest_mm3=0.0, affine=None):
+    """Number the instances of mask (X, Y, Z) from 1; int32 (X, Y, Z), 0 outside. As a rule its 18-connected components.
+
+    neighbours: 6, 18 or 26 of a voxel that belong to its component.  merged_mm: components are one instance if the
+    centres of two of their voxels are at most so far apart, or both so near a third component; 0: never.  smallest_mm3:
+    instances of a smaller volume are left out.  affine: (4, 4), needed for the latter two.  Raises ValueError if they
+    cannot be used.
+    """
+    if neighbours not in NEIGHBOURS or merged_mm < 0 or smallest_mm3 < 0:
+        raise ValueError(f"neighbours {neighbours}, merged_mm {merged_mm}, smallest_mm3 {smallest_mm3}: give 6, 18 or "
+                         "26, and lengths and volumes of 0 or more")  # fmt: skip
+    structure = ndimage.generate_binary_structure(3, NEIGHBOURS[neighbours])
+    labels = ndimage.label(mask, structure, output=np.int32)[0]
+    if merged_mm:
+        labels = _merged(labels, voxel_sizes(affine), merged_mm)
+    if smallest_mm3:
+        large = np.bincount(labels.ravel()) * voxel_mm3(affine) >= smallest_mm3
+        large[0] = False
+        labels = np.where(large, large.cumsum(), 0).astype(np.int32)[labels]
+    return labels
 
 
-def segment(probability, threshold, outline=None):
-    """Predicted lesions, (X, Y, Z) bool: 18-connected parts of ``probability >= outline`` that reach the threshold.
+def _merged(labels, spacing_mm, merged_mm):
+    """Labels (X, Y, Z) of chains of components, each nearer to the next than merged_mm, in the order of their first."""
+    surface = (labels > 0) & ~ndimage.binary_erosion(labels > 0)
+    points, owner = np.argwhere(surface) * spacing_mm, labels[surface] - 1
+    pairs = owner[cKDTree(points).query_pairs(merged_mm * (1 + 1e-9), output_type="ndarray")]
+    near = sparse.coo_array((np.ones(len(pairs)), pairs.T), shape=(labels.max(),) * 2)
+    chains = sparse.csgraph.connected_components(near, directed=False)[1]
+    return np.r_[0, chains + 1].astype(np.int32)[labels]
 
+
+def segment(probability, threshold, outline=None, label=label_instances):
+    """Predicted lesions, (X, Y, Z) bool: instances of ``probability >= outline`` that reach the threshold.
+
+    label: `label_instances`, of other instances with its arguments as a `functools.partial`, here and below.
     outline: at most the threshold, else ValueError; as the threshold if None. Below it, what is sure to be a lesion is
     outlined where it is less sure (hysteresis thresholding: Canny 1986, IEEE TPAMI 8:679).
     """
     outline = threshold if outline is None else outline
     if outline > threshold:
         raise ValueError(f"outline {outline} is above the threshold {threshold}")
-    labels = label_instances(np.asarray(probability) >= outline)
+    labels = label(np.asarray(probability) >= outline)
     return (instance_peaks(probability, labels) >= threshold)[labels]
 
 
@@ -40,16 +69,22 @@ def instance_peaks(probability, labels):
     return np.r_[-np.inf, pd.Series(np.asarray(probability)[inside]).groupby(labels[inside]).max()]
 
 
-def lesion_table(probability, annotation, threshold, affine, outline=None):
-    """One row an instance: predicted ones are TP or FP, annotated ones that the prediction misses are FN.
+def lesion_table(probability, annotation, threshold, affine, outline=None, label=label_instances):
+    """One row an instance: predicted ones are TP or FP, annotated ones that the prediction misses are FN; without
+    annotation all are of the kind "predicted", and their overlap is NaN.
 
-    probability: (X, Y, Z).  annotation: (X, Y, Z) bool.  affine: (4, 4), RAS, mm.  threshold, outline: of `segment`.  A
-    predicted instance is a TP if at least one voxel is annotated, else an FP; an annotated one without predicted voxel
-    is an FN. `label` counts in `label_instances` of the prediction (TP, FP) or of the annotation (FN). `overlap` is the
-    annotated fraction of a predicted instance.  `nearest_lesion_mm` is the least distance between a voxel centre of the
-    instance and one of another instance in the same map, NaN if it is alone.  Raises ValueError if shapes differ.
+    probability: (X, Y, Z).  annotation: (X, Y, Z) bool, or None.  affine: (4, 4), RAS, mm.  threshold, outline, label:
+    of `segment`.  A predicted instance is a TP if at least one voxel is annotated, else an FP; an annotated one without
+    predicted voxel is an FN. `label` counts in `label_instances` of the prediction (TP, FP) or of the annotation (FN).
+    `overlap` is the annotated fraction of a predicted instance.  `nearest_lesion_mm` is the least distance between a
+    voxel centre of the instance and one of another instance in the same map, NaN if it is alone.  Raises ValueError if
+    shapes differ.
     """
-    predicted, annotated = _predicted_and_annotated(probability, annotation, threshold, outline)
+    if annotation is None:
+        nothing = np.zeros(np.shape(probability), bool)
+        table = lesion_table(probability, nothing, threshold, affine, outline, label)
+        return table.assign(kind="predicted", overlap=np.nan)
+    predicted, annotated = _predicted_and_annotated(probability, annotation, threshold, outline, label)
     tables = []
     for labels, other, kinds in ((predicted, annotated, ("TP", "FP")), (annotated, predicted, ("found", "FN"))):
         rows = _describe(labels, probability, other > 0, affine)
@@ -59,12 +94,12 @@ def lesion_table(probability, annotation, threshold, affine, outline=None):
     return pd.concat(tables, ignore_index=True)
 
 
-def annotated_table(probability, annotation, threshold, affine, outline=None):
+def annotated_table(probability, annotation, threshold, affine, outline=None, label=label_instances):
     """One row an annotated instance, with `detected`: at least one of its voxels is predicted.
 
     Arguments and errors as in `lesion_table`; `label` counts in ``label_instances(annotation)``.
     """
-    predicted, annotated = _predicted_and_annotated(probability, annotation, threshold, outline)
+    predicted, annotated = _predicted_and_annotated(probability, annotation, threshold, outline, label)
     rows = _describe(annotated, probability, predicted > 0, affine)
     rows.insert(3, "detected", rows.pop("overlap") > 0)
     return rows
@@ -72,8 +107,8 @@ def annotated_table(probability, annotation, threshold, affine, outline=None):
 
 def instance_mask(row, predicted_labels, annotated_labels):
     """Voxels (X, Y, Z) bool of a row of `lesion_table`. Raises ValueError if the labels of its kind do not hold it."""
-    if row.kind not in ("TP", "FP", "FN"):
-        raise ValueError(f"kind is {row.kind!r}, but only TP, FP and FN rows have an instance")
+    if row.kind not in ("TP", "FP", "FN", "predicted"):
+        raise ValueError(f"kind is {row.kind!r}, but only TP, FP, FN and predicted rows have an instance")
     mask = (annotated_labels if row.kind == "FN" else predicted_labels) == row.label
     if not mask.any():
         raise ValueError(f"no voxel of {row.kind} label {row.label}: give the labels of the table's own scan")
@@ -111,6 +146,12 @@ def signed_distance(lesion, spacing_mm):
     return np.where(lesion, -_to_border(lesion, spacing_mm), _to_border(~lesion, spacing_mm))
 
 
+def detected_lesions(table):
+    """Rows of a lesion table that are taken for lesions which the network found: TP and, where there is no annotation
+    to tell them from FP, all that are predicted."""
+    return table[table["kind"].isin(["TP", "predicted"])]
+
+
 def select_lesions(table, *, n_per_kind, min_volume_mm3, max_volume_mm3, max_voxels=None, generator):
     """At most n_per_kind rows of each kind, spread over patients, in the order of the table.
 
@@ -139,11 +180,11 @@ def select_lesions(table, *, n_per_kind, min_volume_mm3, max_volume_mm3, max_vox
     return table.iloc[sorted(chosen)]
 
 
-def _predicted_and_annotated(probability, annotation, threshold, outline):
+def _predicted_and_annotated(probability, annotation, threshold, outline, label):
     """Label images of prediction and annotation."""
     if np.shape(probability) != np.shape(annotation):
         raise ValueError(f"probability is {np.shape(probability)} but annotation is {np.shape(annotation)}")
-    return label_instances(segment(probability, threshold, outline)), label_instances(np.asarray(annotation) > 0)
+    return label(segment(probability, threshold, outline, label)), label(np.asarray(annotation) > 0)
 
 
 def _describe(labels, probability, other, affine):

@@ -49,15 +49,15 @@ def lesion_rates(tp, fp, fn):
     return {name: part / whole if whole else float("nan") for name, (part, whole) in parts.items()}
 
 
-def scan_metrics(prediction, annotation, brain):
+def scan_metrics(prediction, annotation, brain, label=label_instances):
     """Dice, nDSC of the voxels of the brain and of the whole volume, and lesion counts of one scan.
 
-    All masks (X, Y, Z) bool. Returns a dict dice, ndsc, ndsc_whole_volume, tp, fp, fn.
+    All masks (X, Y, Z) bool; label: of `segment`. Returns a dict dice, ndsc, ndsc_whole_volume, tp, fp, fn.
     """
     scores = {"dice": dice(prediction, annotation)}
     scores["ndsc"] = normalised_dice(prediction[brain], annotation[brain])
     scores["ndsc_whole_volume"] = normalised_dice(prediction, annotation)
-    predicted, annotated = label_instances(prediction), label_instances(annotation)
+    predicted, annotated = label(prediction), label(annotation)
     both = (predicted > 0) & (annotated > 0)
     tp, detected = (np.unique(labels[both]).size for labels in (predicted, annotated))
     return scores | {"tp": tp, "fp": int(predicted.max()) - tp, "fn": int(annotated.max()) - detected}

@@ -1,12 +1,18 @@
 """Places in one brain: depth below its surface, cortex, ventricles, and the distance from them."""
 
 import numpy as np
+import pandas as pd
 from scipy import ndimage
 from skimage.filters import threshold_multiotsu
 
 from lib.lesions.instances import bounding_box, largest_part
 
 VENTRICLE_MM = 20.0  # fluid deeper than this in the brain is ventricle; sulci are nearer to the surface
+PLACES = ("periventricular", "juxtacortical", "deep or infratentorial")
+PERIVENTRICULAR_MM = 3.0  # as the synthetic cohort's lesions are described
+JUXTACORTICAL = (
+    2.5  # voxels: grey matter is not looked for in voxels next to a lesion, so one that touches it lies 2 away
+)
 CORTEX_MM = 15.0  # grey matter nearer than this to the brain's surface is cortex; basal ganglia are deeper
 
 
@@ -53,3 +59,20 @@ def distance_to(structure, spacing_mm):
     if not structure.any():
         return np.full(structure.shape, np.inf)
     return ndimage.distance_transform_edt(~structure, sampling=spacing_mm)
+
+
+def lesion_places(labels, image, brain, cortical, marked, spacing_mm):
+    """Place of each instance of a label image (X, Y, Z) as the scan itself shows it: a Series of texts by label.
+
+    The first rule that holds: periventricular, a voxel within PERIVENTRICULAR_MM of the ventricles (`ventricles`);
+    juxtacortical, a voxel within JUXTACORTICAL voxels of the cortex; the rest is deep or infratentorial, which a scan
+    outside a template's space does not tell apart. cortical: (X, Y, Z) bool, of `cortex`.
+    image, brain, marked (any lesion): of `place_distances`.
+    """
+    ventricle_mm = place_distances(image, brain, marked, spacing_mm)["ventricle_mm"]
+    numbers = np.arange(1, labels.max() + 1)
+    nearest = [
+        ndimage.minimum(distance, labels, numbers) for distance in (ventricle_mm, distance_to(cortical, spacing_mm))
+    ]
+    rules = [np.less_equal(nearest[0], PERIVENTRICULAR_MM), np.less_equal(nearest[1], JUXTACORTICAL * max(spacing_mm))]
+    return pd.Series(np.select(rules, PLACES[:2], PLACES[2]), numbers, dtype=object)

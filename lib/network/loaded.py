@@ -13,7 +13,7 @@ _network = lru_cache(1)(lambda path, device, changed: load_weights(path, device)
 def loaded_scan(row):
     """`load_scan` of a row of the scans table (a dict), read again only if another one or a file has changed."""
     of_scan = tuple((name, value) for name, value in row.items() if name.startswith(("scan", *FILES)))
-    return _scan(of_scan, _changed(*(row[name] for name in FILES)))
+    return _scan(of_scan, _changed(*filter(None, (row[name] for name in FILES))))
 
 
 def loaded_network(path, device):

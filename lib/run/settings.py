@@ -99,7 +99,7 @@ def inputs_of(parameters):
     for name, path in paths.items():
         if name in ("data", "real"):
             table = find_scans(path, parameters.get("choose", "") if name == "data" else "")
-            files = [Path(file) for file in table[FILES].to_numpy().ravel()]
+            files = [Path(file) for file in table[FILES].to_numpy().ravel() if file]
             found[name] = {
                 str(file): file.exists() and [file.stat().st_size, file.stat().st_mtime_ns] for file in files
             }

@@ -6,6 +6,7 @@ python -m lib.run.workers tcp://127.0.0.1:8786    how many workers this schedule
 import reprlib
 import sys
 import threading
+import time
 import uuid
 from functools import partial
 
@@ -17,6 +18,7 @@ from lib.threads import one_thread
 
 CODE = digest(*sorted((ROOT / "lib").rglob("*.py")), FILE)  # as it was when this process started
 TOGETHER = 8  # lesions of a scan, at most, in one item
+SAID_S = 5  # an item that takes longer is told of, before the others begin
 DEATHS = 20  # of workers that an item survives; each counts for every item that the worker was about to compute
 SHORT = reprlib.Repr()
 SHORT.maxdict, SHORT.maxtuple, SHORT.maxstring, SHORT.maxother = 10, 10, 60, 60
@@ -26,6 +28,7 @@ _one_at_a_time = threading.RLock()  # a network is changed while it is explained
 def compute_each(function, items, *, scheduler="", desc, sizes=None):
     """[function(item) for item in items], computed in this process or on a Dask cluster; desc labels the progress bar.
 
+    In this process the time that the first item took is said, and that of the others at its pace.
     sizes: voxels of each item where its time goes with them; the bar counts these then, and tells the time that is left.
     scheduler: address such as "tcp://127.0.0.1:8786"; "" for this process. Function and items are sent to the workers:
     give names and paths of scans and networks (`lib.network.loaded` reads them), not their contents. Every number is
@@ -40,8 +43,14 @@ def compute_each(function, items, *, scheduler="", desc, sizes=None):
     if not scheduler:
         with bar:
             for number, item in enumerate(items):
+                started = time.perf_counter()
                 results[number] = _naming(item, compute, item)
                 bar.update(sizes[number])
+                if number == 0 and (took := time.perf_counter() - started) > SAID_S:
+                    rest = took * (sum(sizes) / sizes[0] - 1) / 60
+                    bar.write(
+                        f"{desc}: the first of {len(items)} took {took:.0f} s, at that pace the rest {rest:.1f} minutes"
+                    )
         return results
     from distributed import as_completed
 

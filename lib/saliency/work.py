@@ -17,7 +17,7 @@ from lib.provenance import code_digest, kept_folder
 from lib.saliency.cam import layer_activations
 from lib.saliency.maps import lesion_maps, map_name, numpy_generator, saved_maps
 from lib.saliency.measures import NUMBERS, PROFILE, measure_maps
-from lib.scans import load_map
+from lib.scans import load_labels, load_map
 
 FACTS = ["scan", "subject", "session", "label", "kind", "voxels", "volume_mm3", "mean_probability", "mean_logit"]
 FACTS += ["whole_probability"]
@@ -55,8 +55,8 @@ def scan_instances(rows, scan, probability, predicted, annotated, *, apart_mm, s
 def find_instances(item, *, path, **options):
     """`scan_instances` of rows of `lesions.lesion_table`.  path: gives those of maps (`run.Run.map`)."""
     row, lesions = item
-    maps = (load_map(path(row["scan"], f"desc-{name}")) for name in ("pred_probseg", "pred_dseg", "manual_dseg"))
-    return scan_instances(pd.DataFrame(lesions), loaded_scan(row), *maps, **options)
+    probability = load_map(path(row["scan"], "desc-pred_probseg"))
+    return scan_instances(pd.DataFrame(lesions), loaded_scan(row), probability, *load_labels(row, path), **options)
 
 
 def explain_instances(item, *, weights, device, folder, edges_mm, settings):

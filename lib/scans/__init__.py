@@ -16,7 +16,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "normalise",
             "with_digests",
         ],
-        "maps": ["is_whole", "load_cut", "load_map", "save_cut", "save_map"],
+        "maps": ["is_whole", "load_cut", "load_labels", "load_map", "save_cut", "save_map"],
         "table": ["SPLITS", "find_scans", "split_patients"],
     },
 )

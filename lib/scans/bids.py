@@ -1,4 +1,4 @@
-"""Scans of a BIDS folder: of the files in it, the FLAIR, T1w and lesion mask of each scan."""
+"""Scans of a BIDS folder: of the files in it, the FLAIR, T1w and, if it has one, lesion mask of each scan."""
 
 import os
 import re
@@ -23,12 +23,13 @@ File = namedtuple("File", ["path", "scan", "kind", "plain", "acquired"])
 def bids_scans(folder, choose=""):
     """Rows {subject, session, flair, t1w, lesions} of a BIDS folder (`find_scans`).
 
-    Of several files that fit, all in one folder, the one without further entities is taken. choose: parts of paths,
-    separated by commas, such as "acq-3D,derivatives/lesions,desc-rater1". A mask of another run, acq, ce or rec than
-    both images does not fit. A part counts for the kinds of which some file has it: a file must have that folder, and
-    must have that entity or, where no file of the scan has, none of its name. Images in `derivatives/` are looked at
-    only if a part begins with this word. Linked folders are followed. Raises ValueError that lists every scan with
-    several files that fit or with none, or parts that no file has or that are subjects or sessions.
+    A scan with no file that may be meant for its lesion mask has none (""). Of several files that fit, all in one
+    folder, the one without further entities is taken. choose: parts of paths, separated by commas, such as
+    "acq-3D,derivatives/lesions,desc-rater1". A mask of another run, acq, ce or rec than both images does not fit. A
+    part counts for the kinds of which some file has it: a file must have that folder, and must have that entity or,
+    where no file of the scan has, none of its name. Images in `derivatives/` are looked at only if a part begins with
+    this word. Linked folders are followed. Raises ValueError that lists every scan with several files that fit or with
+    none, or parts that no file has or that are subjects or sessions.
     """
     parts = [part for part in (part.strip(" /") for part in choose.split(",")) if part]
     if scans := ", ".join(part for part in parts if re.fullmatch("(sub|ses)-[^_/]+", part)):
@@ -63,9 +64,9 @@ def bids_scans(folder, choose=""):
             one = [file for file in fit if file.plain and one_folder] if len(fit) > 1 else fit
             if len(one) == 1:
                 taken[kind] = one[0]
-            else:
+            elif kind != "lesions" or fit or _like(files, scan, kind) or _not_installed(folder):
                 problems[scan].append((kind, fit))
-        paths = {kind: str(folder / file.path) for kind, file in taken.items()}
+        paths = {"lesions": ""} | {kind: str(folder / file.path) for kind, file in taken.items()}
         rows.append({"subject": scan[0], "session": scan[1], **paths})
     if problems:
         raise ValueError(_message(folder, problems, asked, files))
@@ -126,7 +127,7 @@ def _message(folder, problems, asked, files):
     lines = [f"{folder}: {len(problems)} scan(s) without exactly one file of each kind"]
     for name, scan in zip(names[:SHOWN], problems, strict=False):
         for kind, fit in problems[scan]:
-            like = fit or [f for f in files if f.scan == scan and re.search(f"(?i)({LIKE[kind]})[^/]*$", f.path)]
+            like = fit or _like(files, scan, kind)
             paths = ", ".join(file.path for file in like[:6]) + (f" and {len(like) - 6} more" if len(like) > 6 else "")
             other = ["/".join(ACQUIRED) + " as in FLAIR or T1w"] * any(f.kind == "lesions" for f in like)
             missing = f"no {kind} file, {', '.join([NAMED[kind], *asked[kind], *other])}"
@@ -139,7 +140,16 @@ def _message(folder, problems, asked, files):
         'choose by parts of their paths, such as SET="choose=acq-3D,derivatives/lesions,desc-rater1", or'
     ] * several
     lines += ["rename the files, or list them in a scans table (data/README.md)" + _not_installed(folder)]
+    if any(kind == "lesions" and not fit for texts in problems.values() for kind, fit in texts):
+        lines += ["to explain scans without annotation beside such files, list FLAIR and T1w alone in a scans table"]
     return "\n".join(lines)
+
+
+def _like(files, scan, kind):
+    """Files of a scan that may be meant for a kind, by their names; a mask of the brain is none of lesions."""
+    like = re.compile(f"(?i)({LIKE[kind]})[^/]*$")
+    found = [file for file in files if file.scan == scan and like.search(file.path)]
+    return [file for file in found if kind != "lesions" or "brain" not in file.path.rpartition("/")[2]]
 
 
 def _not_installed(folder):

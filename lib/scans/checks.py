@@ -32,6 +32,8 @@ HEAD_ML = 2500  # brains with their fluid are smaller, heads larger
 def check_scans(table):
     """Read every scan once. Returns one row a scan (lesions, lesion_volume_ml, brain_volume_ml, voxel_mm: its longest side) and a list of warnings.
 
+    The first two are NaN where there is no annotation (an empty path).
+
     Raises ValueError with all problems together, each with its file and cure: files that are missing, not fetched,
     unreadable or used for two scans; images that are not 3D, not finite, masks or segmentations, or ruled by outliers;
     voxels of impossible size or not at right angles; FLAIR, T1w and mask that lie apart; masks that are not binary or
@@ -40,6 +42,7 @@ def check_scans(table):
     with ThreadPoolExecutor(4) as pool:
         facts, problems, warnings = zip(*pool.map(_check_scan, table.to_dict("records")), strict=True)
     files = table.melt(id_vars="scan", value_vars=FILES, value_name="file").sort_values("scan")
+    files = files[files["file"] != ""]
     files["file"] = files["file"].map(os.path.abspath)
     shared = files[files["file"].duplicated(keep=False)].groupby("file")["scan"].agg(", ".join)
     shared = shared.index + ": used more than once (" + shared + "); every scan needs its own files"
@@ -50,8 +53,8 @@ def check_scans(table):
 
 def _check_scan(row):
     """Facts of one scan, its problems (errors) and its warnings."""
-    images, problems = {}, []
-    for name in FILES:
+    images, problems, given = {}, [], [name for name in FILES if row[name]]
+    for name in given:
         try:
             images[name] = image, data = _read(row[name])
             problem = _geometry_problem(image.affine) or (_mask_problem if name == "lesions" else _image_problem)(data)
@@ -60,9 +63,9 @@ def _check_scan(row):
         if problem:
             problems.append(f"{row[name]} {problem}")
     if not problems:
-        problems = [_apart(name, row, images) for name in FILES[1:]]
+        problems = [_apart(name, row, images) for name in given[1:]]
     if not any(problems):
-        facts, problems, warnings = _describe(row, images["flair"][0], *(images[name][1] for name in FILES))
+        facts, problems, warnings = _describe(row, images["flair"][0], *(images[name][1] for name in given))
     found = [f"scan {row['scan']}: {problem}" for problem in problems if problem]
     return ({}, found, []) if found else (facts, [], [f"scan {row['scan']}: {text}" for text in warnings])
 
@@ -156,13 +159,14 @@ def _largest_distance(affine, other, shape):
     return np.linalg.norm(apply_affine(affine, corners) - apply_affine(other, corners), axis=1).max()
 
 
-def _describe(row, image, flair, t1w, mask):
-    """Facts, problems and warnings of a scan whose files are in order each."""
-    brain, mask, spacing = (flair != 0) | (t1w != 0), mask > 0.5, voxel_sizes(image.affine)
+def _describe(row, image, flair, t1w, mask=None):
+    """Facts, problems and warnings of a scan whose files are in order each; mask: None without annotation."""
+    annotated, brain, spacing = mask is not None, (flair != 0) | (t1w != 0), voxel_sizes(image.affine)
+    mask = mask > 0.5 if annotated else np.zeros(brain.shape, bool)
     voxel_ml = voxel_mm3(image.affine) / 1000
     facts = {
-        "lesions": int(label_instances(mask).max()),
-        "lesion_volume_ml": float(mask.sum() * voxel_ml),
+        "lesions": int(label_instances(mask).max()) if annotated else np.nan,
+        "lesion_volume_ml": float(mask.sum() * voxel_ml) if annotated else np.nan,
         "brain_volume_ml": float(brain.sum() * voxel_ml),
         "voxel_mm": float(spacing.max()),
     }

@@ -14,13 +14,15 @@ SEQUENCES = ("FLAIR", "MPRAGE")  # the channels of an image, in their order
 
 @dataclass(frozen=True, eq=False)  # a scan equals only itself, so that it can be the key of a cache
 class Scan:
-    """One scan in RAS. image: (2, X, Y, Z) float32, FLAIR and MPRAGE, z-scored or as stored; brain, lesions: (X, Y, Z) bool."""
+    """One scan in RAS. image: (2, X, Y, Z) float32, FLAIR and MPRAGE, z-scored or as stored; brain, lesions: (X, Y, Z)
+    bool, the latter without a voxel where nobody has annotated the scan."""
 
     id: str
     image: np.ndarray
     brain: np.ndarray
     lesions: np.ndarray
     affine: np.ndarray
+    annotated: bool = True
 
     @property
     def spacing_mm(self):
@@ -28,8 +30,10 @@ class Scan:
 
 
 def with_digests(table):
-    """The scans table with digests of the contents of the files (flair_digest, ...), by which results are kept."""
-    return table.assign(**{f"{name}_digest": [digest(Path(file)) for file in table[name]] for name in FILES})
+    """The scans table with digests of the contents of the files (flair_digest, ...), by which results are kept; "" of
+    an annotation that there is not."""
+    digests = {name: [digest(Path(file)) if file else "" for file in table[name]] for name in FILES}
+    return table.assign(**{f"{name}_digest": values for name, values in digests.items()})
 
 
 def open_image(file):
@@ -41,10 +45,12 @@ def open_image(file):
 def load_scan(row, normalised=True):
     """Scan of one row of the scans table, in RAS, each channel z-scored over its own non-zero voxels (background stays 0),
     or as it is stored. Raises ValueError if a file is not the one of which the row has a digest (`with_digests`)."""
-    flair, t1w, lesions = (_turn(row, name) for name in FILES)
+    flair, t1w = (_turn(row, name) for name in ("flair", "t1w"))
     raw = np.stack([image.get_fdata(dtype=np.float32) for image in (flair, t1w)])
     image = normalise(raw) if normalised else raw
-    return Scan(row["scan"], image, (raw != 0).any(0), _inside(lesions), flair.affine)
+    annotated = bool(row["lesions"])
+    lesions = load_lesions(row)[0] if annotated else np.zeros(raw.shape[1:], bool)
+    return Scan(row["scan"], image, (raw != 0).any(0), lesions, flair.affine, annotated)
 
 
 def normalise(image):
@@ -63,7 +69,7 @@ def load_masks(row):
 def load_lesions(row):
     """Lesions, (X, Y, Z) bool, and affine (4, 4) of one row of the scans table, in RAS. The FLAIR may be empty."""
     lesions = _turn(row, "lesions")
-    return _inside(lesions), lesions.affine
+    return np.asanyarray(lesions.dataobj) > 0.5, lesions.affine  # 0.9999 may be 1 that was rounded when it was stored
 
 
 def _turn(row, name):
@@ -72,7 +78,3 @@ def _turn(row, name):
         raise ValueError(f"{row[name]} has changed since notebook 01_data_split read it: run that notebook again")
     image, affine = open_image(row[name]), nib.load(row["flair"] or row[name]).affine
     return type(image)(image.dataobj, affine, image.header).as_reoriented(nib.io_orientation(affine))
-
-
-def _inside(lesions):
-    return np.asanyarray(lesions.dataobj) > 0.5  # a mask may hold 0.9999, rounded when it was stored

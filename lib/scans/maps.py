@@ -20,6 +20,17 @@ def load_map(path):
     return np.asanyarray(nib.as_closest_canonical(nib.load(path)).dataobj)
 
 
+def load_labels(row, path):
+    """Label images (X, Y, Z) of the predicted and the annotated instances of a scan, as notebook 3 wrote them; 0
+    everywhere in place of the annotated ones where the scan has no annotation.
+
+    row: of the scans table.  path: function of scan and description that gives the path of a map (`run.Run.map`).
+    """
+    predicted = load_map(path(row["scan"], "desc-pred_dseg"))
+    annotated = load_map(path(row["scan"], "desc-manual_dseg")) if row["lesions"] else np.zeros_like(predicted)
+    return predicted, annotated
+
+
 def is_whole(path):
     """Whether a map is there and can be read to its end; one that cannot is to be computed again."""
     try:

@@ -13,7 +13,10 @@ from lib.scans.bids import bids_scans
 from lib.scans.images import FILES
 
 SPLITS = ["train", "validation", "test"]
-NO_FILE = "no {} file; every scan needs FLAIR, T1w and lesion mask"
+NO_FILE = "no {} file; every scan needs FLAIR and T1w"
+MASKS = (
+    "(lesion_?)?(masks?|labels?|annotations?|segmentations?)|lesion"  # names of a column that may be meant for lesions
+)
 EMPTY = ["n/a", "N/A", "#N/A", "NA", "NaN", "nan"]  # as BIDS, Excel, R and pandas write what is missing
 BLANK = r"\s\u200b-\u200f\u2060\ufeff"  # with those of no width, which come along when a cell is copied
 WRONG = "a subject or session must not hold slashes or blanks other than a space, nor be dots alone"
@@ -26,7 +29,8 @@ SCHEMA = pa.DataFrameSchema(
             pa.Parser(lambda sub: sub.str.removeprefix("sub-")),
         ),
         "session": pa.Column(str, NAME, pa.Parser(lambda ses: ses.str.removeprefix("ses-")), default=""),
-        **{name: pa.Column(str, pa.Check.ne("", error=NO_FILE.format(name))) for name in FILES},
+        **{name: pa.Column(str, pa.Check.ne("", error=NO_FILE.format(name))) for name in ("flair", "t1w")},
+        "lesions": pa.Column(str, default=""),
     },
     checks=[
         pa.Check(lambda table: ~_alike(_scan_names(table)).duplicated(), error="listed more than once, case aside"),
@@ -40,7 +44,8 @@ SCHEMA = pa.DataFrameSchema(
 
 
 def find_scans(source, choose=""):
-    """The scans table of a BIDS folder or of a table file: columns scan, subject, session ("" if none), flair, t1w, lesions.
+    """The scans table of a BIDS folder or of a table file: columns scan, subject, session ("" if none), flair, t1w,
+    lesions ("" where nobody has annotated the scan).
 
     A BIDS folder holds `sub-*/[ses-*/]anat/*_FLAIR.nii[.gz]` and `*_T1w.nii[.gz]`, and lesion masks named
     `*_label-lesion_mask.nii[.gz]`, mostly in `derivatives/`. choose: which of several that fit (`bids_scans`). A table is
@@ -68,7 +73,7 @@ def find_scans(source, choose=""):
     if table.empty:
         raise ValueError(f"{source}: no scan found; data/README.md says how scans are laid out")
     if source.is_file():
-        table[FILES] = table[FILES].map(lambda file: str(source.parent / Path(file).expanduser()))
+        table[FILES] = table[FILES].map(lambda file: file and str(source.parent / Path(file).expanduser()))
     return table.assign(scan=_scan_names(table)).sort_values("scan", ignore_index=True)[["scan", *SCHEMA.columns]]
 
 
@@ -101,6 +106,10 @@ def _read_table(file):
             cure = f"no row may have more cells than the first (quote one that holds {separator!r}); close every quote"
         raise ValueError(f"{file} cannot be read as a table ({str(error).strip()}); {cure}") from None
     cells.columns = [name.lower() for name in cells.iloc[0]]
+    if "lesions" not in [*cells] and (meant := [name for name in cells if re.fullmatch(MASKS, name)]):
+        raise ValueError(
+            f"{file}: column {meant[0]} is not read: name it lesions, or leave it out to explain scans without"
+        )
     known = cells.iloc[1:, cells.columns.isin([*SCHEMA.columns])].reset_index(drop=True)
     if twice := ", ".join(known.columns[known.columns.duplicated()]):
         raise ValueError(f"{file}: column listed twice: {twice}; keep one")

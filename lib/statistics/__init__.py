@@ -15,7 +15,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "proportion_interval",
             "resampled_means",
         ],
-        "kinds": ["KINDS", "compare_kinds", "mean_by_kind", "order_kinds"],
+        "kinds": ["KINDS", "compare_kinds", "kinds_of", "mean_by_kind", "order_kinds"],
         "matching": ["matched_differences"],
         "networks": ["over_networks"],
         "psychometric": ["check_levels", "detection_curve", "psychometric_table"],

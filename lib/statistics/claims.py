@@ -8,6 +8,7 @@ the measures of a claim are found in `measures.py`. One rule judges every run: a
 interval lies where the paper says, is contradicted if none of it does, and is open otherwise, as it is without
 variation (an interval without width) and with fewer than FEWEST patients. A claim is reproduced if all its measures
 hold, not reproduced if one is contradicted, and inconclusive otherwise; without a lesion there is nothing to judge.
+Without an annotated test scan, claims whose measures need one say so in place of the latter two.
 Where the folder has the sweep of networks (notebooks/sweeps/networks.yml) of this run, the same rule also judges the
 mean over networks with its interval over networks and patients.
 """
@@ -24,9 +25,9 @@ import yaml
 
 from lib.provenance import write_atomically
 from lib.statistics.checks import checks
-from lib.statistics.measures import FIND, measure
+from lib.statistics.measures import FIND, annotated, measure
 from lib.statistics.networks import measures_over_networks, network_readers
-from lib.statistics.verdicts import judged
+from lib.statistics.verdicts import NEEDS, judged
 
 CLAIMS = yaml.safe_load(Path(__file__).with_suffix(".yml").read_text())
 POSITIVE, NEGATIVE = (0.0, np.inf), (-np.inf, 0.0)
@@ -55,14 +56,14 @@ def ledger(read, networks=()):
 
 def _measures(read):
     """Measures of all claims as their functions find them, and those that are expected and not found, as NaN."""
-    rows = []
+    rows, lacking = [], "" if annotated(read) else NEEDS
     for claim, facts in CLAIMS.items():
         front = {"claim": claim, "statement": facts["statement"], "paper": facts["paper"]}
         found = FIND[claim](read)
         present = {one["measure"] for one in found}
         for name in (name for name in facts["expected"] if name not in present):
             unit = "mm" if isinstance(facts["expected"][name], list) else ""
-            found.append(measure(name, [np.nan] * 3, 0, 0, unit=unit))
+            found.append(measure(name, [np.nan] * 3, 0, 0, unit=unit, effect=lacking))
         for one in found:
             low, high = _where(facts["expected"].get(one["measure"]), one["unit"]) or (np.nan, np.nan)
             bounds = facts.get("bounds", {}).get(one["unit"], (-np.inf, np.inf))
@@ -103,6 +104,8 @@ def _where(said, unit):
 
 
 def _text(without, measure, value, low, high, unit, effect, digits, **_):
+    if effect == NEEDS:
+        return f"{measure} {NEEDS}"
     beyond = {"inf": "not reached", "-inf": "below the range", "nan": without}
     texts = [f"{number:.{digits}f}" for number in (value, low, high)]
     found, *interval = (beyond.get(text, text) for text in texts)

@@ -11,6 +11,15 @@ MEASURES = ("peak", "peak_positive", "peak_negative", "mean_inside", "mean_peril
 NAMES = ["method", "sequence", "measure", "scaling"]
 
 
+def kinds_of(table):
+    """KINDS that instances of a table can have. Those of scans without annotation are "predicted", which leads; where
+    no other is known, TP, FP and FN are not among them."""
+    found = set(table["kind"])
+    if "predicted" not in found:
+        return KINDS
+    return ("predicted", *(KINDS if found & {"TP", "FP", "FN"} else KINDS[3:]))
+
+
 def scale_scans(saliency):
     """The table 04_saliency with MEASURES divided by one number a scan and method: how strong its FLAIR peaks are.
 

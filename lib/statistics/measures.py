@@ -11,7 +11,14 @@ from lib.statistics.comparisons import bootstrap_cliffs_delta, pairwise_tests
 BOOTSTRAP = "bootstrap of patients"
 
 
+def annotated(read):
+    """Whether a test scan has an annotation: only then there are metrics, and TP, FP and FN are told apart."""
+    return len(read("03_metrics")) > 0
+
+
 def metrics(read, counts, rates):
+    if not annotated(read):
+        return []
     table = read("03_metrics").assign(lesions=len(read("03_annotated"))).set_index("metric")
     return [
         *(_of_row(table.loc[name], name, unit="lesions", digits=0) for name in counts),
@@ -47,6 +54,8 @@ def flair_against_mprage(read):
 def order_of_kinds(read):
     """Judged over as many voxels of each lesion: a maximum over more is larger. Over all, as in the paper, it is
     reported. Patients are those of the kind that has fewer."""
+    if not annotated(read):
+        return []
     kinds, measures, flair = ["TP", "FP", "FN", "TN"], [], read("04_saliency").query("sequence == 'FLAIR'")
     for method, over in (("smoothgrad_few", ""), ("smoothgrad_max", ", all voxels")):
         peaks = flair[flair["method"] == method]
@@ -63,6 +72,7 @@ def order_of_kinds(read):
 
 def synthetic_lesions(read):
     curves, effects = read("05_psychometric"), read("05_effects").set_index(["effect", "kind"])
+    changed = "TP" if annotated(read) else "predicted"
     deep = curves["surroundings"] == "deep white matter"
     size = (curves if deep.all() else curves[~deep])["diameter_mm"].max()
     halves = curves[deep & (curves["diameter_mm"] == size) & (curves["sequences"] != "both")]
@@ -70,8 +80,8 @@ def synthetic_lesions(read):
     shares = {
         "share found, inserted in FLAIR only - MPRAGE only": ("FLAIR - MPRAGE", "inserted"),
         "share found, deep in white matter - beside cortex": ("deep white matter - beside cortex", "inserted"),
-        "share still found, FLAIR removed - MPRAGE removed": ("FLAIR removed - MPRAGE removed", "TP"),
-        "share still found, moved to grey matter - unchanged": ("moved to grey matter - none", "TP"),
+        _of("share still found, FLAIR removed - MPRAGE removed", read): ("FLAIR removed - MPRAGE removed", changed),
+        _of("share still found, moved to grey matter - unchanged", read): ("moved to grey matter - none", changed),
     }
     measures = []
     for row in halves.itertuples():
@@ -79,7 +89,7 @@ def synthetic_lesions(read):
         name = f"{row.sequences} contrast that finds half of {size:g} mm lesions"
         measures.append(_of_row(row, name, unit="z-scores", effect=between))
     for name, (effect, kind) in shares.items():
-        beside = effects["value"].reindex([(effect, other) for other in ("FN", "TN") if kind == "TP"]).dropna()
+        beside = effects["value"].reindex([(effect, other) for other in ("FN", "TN") if kind == changed]).dropna()
         said = ", ".join(f"{other} {value:z.2f}" for (_, other), value in beside.items())
         measures.append(_of_row(effects.loc[(effect, kind)], name, effect=said))
     return measures
@@ -88,11 +98,11 @@ def synthetic_lesions(read):
 def context_radius(read):
     """Where the curve first reaches 95 % of its plateau, with an interval up to where it does so for good: a curve that
     falls in between does not tell how much tissue is needed. Judged with the paper's fill in mm; with other fills, and
-    in the paper's dilations, it is only reported."""
+    in the paper's dilations, it is only reported, as it is of predicted lesions, which may be TP or FP."""
     plateau, measures = read("06_plateau"), []
     plateau = plateau.rename(columns={"first": "value", "low_first": "low", "high_last": "high"})
     for row in plateau[(plateau["fill"] == "mean") | (plateau["curve"] == "score")].itertuples():
-        name = {"fraction": "detected lesions", "score": "mean score"}[row.curve]
+        name = _of({"fraction": "detected lesions", "score": "mean score"}[row.curve], read)
         name += "" if row.fill == "mean" else f", rest {row.fill}"
         unit = "mm" if row.growth == "euclidean" else "dilations"
         said = [("no variation" if row.plateau > 0 else "no plateau")] if np.isnan(row.value) else []
@@ -109,6 +119,11 @@ def measure(name, found, lesions, patients, *, unit="", test=BOOTSTRAP, effect="
     value, low, high = map(float, found)
     numbers = {"value": value, "low": low, "high": high, "lesions": int(lesions), "patients": int(patients)}
     return {"measure": name} | numbers | {"unit": unit, "test": test, "effect": effect, "digits": digits}
+
+
+def _of(name, read):
+    """Name of a measure of TP, or of the predicted lesions that stand for them without annotation: another measure."""
+    return name if annotated(read) else f"{name} (predicted)"
 
 
 def _of_row(row, name, **options):

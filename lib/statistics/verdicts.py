@@ -3,13 +3,14 @@
 import numpy as np
 import pandas as pd
 
+NEEDS = "needs annotation"  # effect of a measure that no annotated scan gives, and verdict of its claim
 FEWEST = 6  # patients: with fewer, all lie on one side of the truth in 2 / 2**5 = 6 % of samples or more
 
 
 def judged(table):
     """Measures with columns holds (of each) and verdict (of its claim).
 
-    table: columns claim, low, high, lesions, patients, and expected_low, expected_high (NaN: only reported).
+    table: columns claim, low, high, lesions, patients, effect, and expected_low, expected_high (NaN: only reported).
     """
     held = []
     for row in table.itertuples():
@@ -33,7 +34,9 @@ def holds(low, high, expected):
 
 def _verdict(measures):
     measures = measures[measures["expected_low"].notna()]
+    held = measures["holds"].to_list()
+    if NEEDS in set(measures["effect"]) and False not in held:
+        return NEEDS
     if not measures["lesions"].sum():
         return "nothing to judge"
-    held = measures["holds"].to_list()
     return "not reproduced" if False in held else "reproduced" if all(held) else "inconclusive"

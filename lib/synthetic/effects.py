@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from lib.statistics import bootstrap_mean
+from lib.statistics import bootstrap_mean, kinds_of
 from lib.synthetic.sites import DEEP
 
 CHANGES = [("FLAIR removed", "MPRAGE removed"), ("sequences swapped", "none"), ("moved to grey matter", "none")]
@@ -29,7 +29,7 @@ def effects_table(insertions, changes, **resampling):
     wide = _shares(compared, ["subject"], "surroundings")
     for other in ("beside cortex", "beside ventricle"):
         rows.append(_difference(wide, DEEP, other, resampling) | {"lesions": sites.get(other, 0)})
-    for kind in ("TP", "FN", "TN"):
+    for kind in (kind for kind in kinds_of(changes) if kind not in ("FP", "TN grey")):
         wide = _shares(changes[changes["kind"] == kind], ["subject", "scan", "label"], "change")
         rows += [_difference(wide, a, b, resampling) | {"kind": kind} for a, b in CHANGES]
     return pd.DataFrame(rows)

@@ -11,7 +11,7 @@ import pandas as pd
 from lib.lesions import distance_to, healthy_volumes, white_and_grey_matter
 from lib.network import loaded_network, loaded_scan
 from lib.saliency import numpy_generator, peak_saliency
-from lib.scans import load_map
+from lib.scans import load_labels
 from lib.synthetic import response
 from lib.synthetic.changes import BLEND_MM, has_healthy_surroundings
 from lib.synthetic.sites import sites_by_surroundings, structures
@@ -60,8 +60,8 @@ def explain_insertions(item, *, weights, device, diameters_mm, contrasts, noise,
 def change_lesions(item, *, path, seed):
     """Yield rows of lesions, each with its `changed_images`; without those that have no healthy surroundings.
 
-    item: row, and rows of lesions in that scan, as of `run.group_by_scan`: TP, FN, or as TN a TP whose shape is put in
-    healthy white matter, out of reach of any lesion's changes.
+    item: row, and rows of lesions in that scan, as of `run.group_by_scan`: TP, predicted, FN, or as TN a detected one
+    whose shape is put in healthy white matter, out of reach of any lesion's changes.
     """
     row, lesions = item
     scan, predicted, annotated, marked = _scan(row, path)
@@ -77,12 +77,12 @@ def change_lesions(item, *, path, seed):
 
 
 def predict_changes(item, *, path, weights, device, threshold, noise, seed):
-    """`change_response` of `change_lesions`, a table that begins with NAMES; TPs alone are explained, and the noise of a
-    lesion is that of all its changes."""
+    """`change_response` of `change_lesions`, a table that begins with NAMES; detected lesions (TP, predicted) alone are
+    explained, and the noise of a lesion is that of all its changes."""
     model, tables = loaded_network(weights, device)[0], []
     for lesion, changed in change_lesions(item, path=path, seed=seed):
         saliency = partial(peak_saliency, model, **noise, seed=[seed, lesion["scan"], lesion["label"]])
-        saliency = saliency if lesion["kind"] == "TP" else lambda *_: {}
+        saliency = saliency if lesion["kind"] in ("TP", "predicted") else lambda *_: {}
         found = response.change_response(model, changed, threshold=threshold, saliency=saliency)
         tables.append(_named(found, {name: lesion[name] for name in NAMES}))
     return pd.concat(tables, ignore_index=True).reindex(columns=NO_CHANGES.columns) if tables else NO_CHANGES
@@ -90,7 +90,7 @@ def predict_changes(item, *, path, weights, device, threshold, noise, seed):
 
 def _scan(row, path):
     """The scan, its predicted and annotated labels, and whether a voxel is either: (X, Y, Z) each."""
-    predicted, annotated = (load_map(path(row["scan"], f"desc-{source}_dseg")) for source in ("pred", "manual"))
+    predicted, annotated = load_labels(row, path)
     return loaded_scan(row), predicted, annotated, (predicted > 0) | (annotated > 0)
 
 

@@ -53,6 +53,24 @@ def test_the_first_lesion_is_explained_and_another_choice_explains_that(explored
     assert len(panel.viewer.widget.volumes) == 1
 
 
+def test_of_a_scan_without_annotation_a_predicted_lesion_is_explained(explored_run, tmp_path):
+    scans = explored_run.scans()[["subject", "session", "flair", "t1w"]]
+    scans.to_csv(tmp_path / "bare.tsv", sep="\t", index=False)
+
+    async def use(panel):
+        return await settled(panel), panel
+
+    given = {"data": str(tmp_path / "bare.tsv"), "weights": str(explored_run.weights())}
+    elsewhere = explored_run.parameters | {"build": str(tmp_path), "figures": str(tmp_path)}
+    said, panel = with_panel(type(explored_run)("00_explore", elsewhere), use, **given)
+    assert "predicted" in said and "explained in" in said
+    assert set(panel.opened.lesions["kind"]) == {"predicted"}
+    assert panel.explained.lesion["volume_mm3"] <= 50
+    outlines = panel.opened.outlines()
+    assert (outlines["prediction"]["predicted"] == (panel.opened.predicted > 0)).all()
+    assert not any(mask.any() for mask in outlines["annotation"].values())
+
+
 def test_a_choice_takes_the_place_of_what_is_being_computed(explored_run):
     async def use(panel):
         await settled(panel)

@@ -33,6 +33,14 @@ def test_lesions_are_listed_by_kind_and_size_below_their_columns():
         assert options[0][0].index(value) + len(value) == HEADER.index(name) + len(name)
 
 
+def test_predicted_lesions_fit_in_the_columns():
+    table = pd.DataFrame({"kind": ["predicted"], "label": [2], "volume_mm3": [9.0]})
+    table = table.assign(mean_probability=0.5, centroid_x_mm=-120.4, centroid_y_mm=3.0, centroid_z_mm=70.0)
+    ((text, _),) = lesion_options(table)
+    assert text.startswith("predicted" + SPACE)
+    assert text.index("0.50") + 4 == HEADER.index("prob.") + 5
+
+
 def test_a_place_is_described_in_world_millimetres_with_units():
     affine = np.diag([2.0, 2.0, 2.0, 1.0])
     affine[0, 3] = -10

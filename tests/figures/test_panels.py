@@ -7,6 +7,7 @@ from matplotlib.colors import to_hex
 
 from lib.figures.panels import plot_examples, plot_saliency_maps, plot_synthetic_panels
 from lib.figures.style import KIND_COLOURS
+from lib.lesions.instances import label_instances
 
 SHAPE = (40, 48, 20)
 
@@ -22,8 +23,8 @@ def image():
 
 
 def example():
-    annotation = ball((14, 20, 10), 2) | ball((28, 30, 10), 2)
-    prediction = ball((15, 20, 10), 2) | ball((22, 36, 10), 2)
+    annotation = label_instances(ball((14, 20, 10), 2) | ball((28, 30, 10), 2))
+    prediction = label_instances(ball((15, 20, 10), 2) | ball((22, 36, 10), 2))
     facts = {"image": image(), "annotation": annotation, "prediction": prediction}
     return facts | {"centre": (14, 20, 10), "spacing_mm": (1.0, 1.0, 1.0), "title": "sub-001"}
 
@@ -94,6 +95,13 @@ def test_examples_colour_contours_by_kind():
         assert found[KIND_COLOURS["FP"]] == pytest.approx((22, 36))
         assert found[KIND_COLOURS["FN"]] == pytest.approx((28, 30))
         assert found["#ffffff"] == pytest.approx((21, 25))  # both annotated lesions
+
+
+def test_examples_without_annotation_show_what_is_predicted_alone():
+    fig = plot_examples([example() | {"annotation": None}])
+    found = contours(fig.axes[2])
+    assert list(found) == [KIND_COLOURS["predicted"]]
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["predicted"]
 
 
 def test_enlarged_part_is_60_mm_about_the_voxel_whatever_the_spacing():

@@ -8,6 +8,7 @@ from scipy import ndimage
 from lib.lesions.evaluation import (
     THRESHOLDS,
     best_threshold,
+    count_instances,
     detection_by_volume,
     metrics_table,
     threshold_curve,
@@ -15,6 +16,27 @@ from lib.lesions.evaluation import (
 )
 from lib.lesions.instances import label_instances, segment
 from lib.lesions.metrics import scan_metrics
+
+
+def test_counts_of_other_instances_are_those_of_their_tables():
+    annotation, probability = np.zeros((2, 9, 9, 9))
+    annotation[1, 1, 1] = annotation[2, 2, 2] = annotation[6, 6, 6] = 1  # the first two touch by a corner
+    probability[1, 1, 1] = probability[1, 1, 4] = 0.9
+    usual = {"neighbours": 18, "merged_mm": 0.0, "smallest_mm3": 0.0}
+    definitions = [usual, usual | {"neighbours": 26}, usual | {"merged_mm": 3.0}, usual | {"smallest_mm3": 2.0}]
+    scans = [(probability, annotation > 0, np.eye(4)), (probability, None, np.eye(4))]
+    table = count_instances(scans, definitions, 0.5, 0.5)
+    columns = ["predicted", "annotated", "TP", "FP", "FN"]
+    assert table[columns].to_numpy().tolist() == [[4, 3, 1, 1, 2], [4, 2, 1, 1, 1], [2, 2, 1, 0, 1], [0, 0, 0, 0, 0]]
+    assert table["neighbours"].tolist() == [18, 26, 18, 18]
+
+
+def test_without_an_annotated_scan_there_is_no_metric_and_no_bin():
+    scans = pd.DataFrame(columns=["subject", "dice", "ndsc", "ndsc_whole_volume", "tp", "fp", "fn"])
+    table = metrics_table(scans, n_resamples=10, generator=np.random.default_rng(0))
+    assert list(table) == ["metric", "value", "low", "high", "patients", "scans"]
+    assert table.empty
+    assert detection_by_volume(pd.DataFrame({"volume_mm3": [], "detected": []}), [1.0, 10.0]).empty
 
 
 def test_threshold_curve_is_the_mean_over_scans():

@@ -1,5 +1,7 @@
 """Lesion instances against hand-made masks, closed forms and literal loops."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,6 +9,7 @@ from nibabel.affines import from_matvec
 
 from lib.lesions.instances import (
     annotated_table,
+    detected_lesions,
     instance_mask,
     label_instances,
     lesion_table,
@@ -55,6 +58,63 @@ def test_faces_and_edges_connect_but_corners_do_not(neighbour, instances):
     mask = blank()
     mask[2, 2, 2] = mask[neighbour] = True
     assert label_instances(mask).max() == instances
+
+
+@pytest.mark.parametrize(("neighbours", "reached"), [(6, 1), (18, 2), (26, 3)])
+def test_neighbours_are_those_across_so_many_coordinates(neighbours, reached):
+    for steps in range(1, 4):
+        mask = blank((3, 3, 3))
+        mask[1, 1, 1] = mask[(2,) * steps + (1,) * (3 - steps)] = True
+        assert label_instances(mask, neighbours).max() == (1 if steps <= reached else 2)
+
+
+def literally_merged(mask, neighbours, merged_mm, smallest_mm3):
+    """Sets of voxels: components joined, pair by pair, while any two have voxels at most merged_mm apart."""
+    labels = label_instances(mask, neighbours)
+    parts = [np.argwhere(labels == number) for number in range(1, labels.max() + 1)]
+    far = lambda a, b: np.linalg.norm((a[:, None] - b) * SPACING, axis=2).min() > merged_mm + 1e-6  # noqa: E731
+    while near := [(i, j) for j in range(len(parts)) for i in range(j) if not far(parts[i], parts[j])]:
+        i, j = near[0]
+        parts[i] = np.concatenate([parts[i], parts.pop(j)])
+    return {frozenset(map(tuple, part.tolist())) for part in parts if 6 * len(part) >= smallest_mm3}
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    ("neighbours", "merged_mm", "smallest_mm3"), [(6, 2.0, 0), (18, 3.0, 13), (26, 5.0, 18), (18, 0.5, 7)]
+)
+def test_merged_and_small_instances_are_those_of_the_literal_search(seed, neighbours, merged_mm, smallest_mm3):
+    mask = np.random.default_rng(seed).random((10, 9, 8)) < 0.06
+    labels = label_instances(mask, neighbours, merged_mm, smallest_mm3, AFFINE)
+    found = {frozenset(map(tuple, np.argwhere(labels == number).tolist())) for number in range(1, labels.max() + 1)}
+    assert found == literally_merged(mask, neighbours, merged_mm, smallest_mm3)
+    again = label_instances(labels > 0, neighbours, merged_mm, smallest_mm3, AFFINE)
+    np.testing.assert_array_equal(again, labels)
+    first = [np.flatnonzero(labels == number)[0] for number in range(1, labels.max() + 1)]
+    assert labels.dtype == np.int32 and first == sorted(first)
+
+
+@pytest.mark.parametrize("given", [{"neighbours": 8}, {"merged_mm": -1.0}, {"smallest_mm3": -1.0}])
+def test_instances_that_are_none_are_refused(given):
+    with pytest.raises(ValueError, match="give 6, 18 or 26, and lengths and volumes of 0 or more"):
+        label_instances(blank(), **given)
+
+
+def test_what_is_too_small_is_neither_found_nor_missed(scan):
+    label = partial(label_instances, smallest_mm3=12.0, affine=AFFINE)  # two voxels
+    assert lesion_table(*scan, 0.3, AFFINE, None, label)["kind"].tolist() == ["TP", "FN"]
+
+
+def test_without_annotation_all_that_is_predicted_is_of_one_kind(scan):
+    probability, annotation = scan
+    bare, whole = (lesion_table(probability, given, 0.3, AFFINE) for given in (None, annotation))
+    assert bare["kind"].tolist() == ["predicted"] * 2
+    assert bare["overlap"].isna().all()
+    rest = [name for name in whole if name not in ("kind", "overlap")]
+    pd.testing.assert_frame_equal(bare[rest], whole.loc[whole["kind"] != "FN", rest])
+    assert detected_lesions(pd.concat([bare, whole]))["kind"].tolist() == ["predicted"] * 2 + ["TP"]
+    (_, second) = bare.itertuples()
+    assert np.argwhere(instance_mask(second, label_instances(probability >= 0.3), blank() * 1)).tolist() == [[9, 8, 6]]
 
 
 def test_kinds_follow_from_one_voxel_of_overlap(scan):

@@ -3,7 +3,16 @@
 import numpy as np
 from brains import COARSE, ball, brain, nearest
 
-from lib.lesions.places import CORTEX_MM, brain_depth, cortex, depth, distance_to, place_distances, ventricles
+from lib.lesions.places import (
+    CORTEX_MM,
+    brain_depth,
+    cortex,
+    depth,
+    distance_to,
+    lesion_places,
+    place_distances,
+    ventricles,
+)
 
 
 def test_depth_and_distance_are_those_of_the_literal_search():
@@ -49,3 +58,14 @@ def test_place_distances_count_from_the_surface_and_the_ventricles():
     np.testing.assert_allclose(found["surface_mm"][tuple(voxels.T)], surface)
     fluid = nearest(voxels, np.argwhere(ventricles(image, inside, brain_depth(inside, COARSE))), COARSE)
     np.testing.assert_allclose(found["ventricle_mm"][tuple(voxels.T)], fluid)
+
+
+def test_places_go_by_the_nearest_voxel_and_the_first_rule_that_holds():
+    image, inside, _, _ = brain()
+    x, y, z = np.argwhere(ventricles(image, inside, brain_depth(inside, COARSE)))[-1]
+    labels, cortical = np.zeros(inside.shape, np.int32), np.zeros_like(inside)
+    labels[x + 1, y, z], labels[2, 2, 2], labels[2, 8, 2] = 1, 2, 3
+    cortical[2, 2, 4] = cortical[x + 1, y, z] = True  # two voxels from the second lesion, and on the first
+    places = lesion_places(labels, image, inside, cortical, inside & False, COARSE)
+    assert places.tolist() == ["periventricular", "juxtacortical", "deep or infratentorial"]
+    assert places.index.tolist() == [1, 2, 3]

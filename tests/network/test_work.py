@@ -126,3 +126,19 @@ def test_a_file_that_changes_after_notebook_1_is_named_wherever_it_is_read(place
         ValueError, match=f"{name}.nii.gz has changed since notebook 01_data_split read it: run that notebook again"
     ):
         load_scan(row)
+
+
+def test_lesions_of_a_scan_without_annotation_are_predicted_and_no_metric_counts_it(place):
+    folder, row, predict = place
+    probability = predict(folder / "kept", of_notebook_1(row))
+    path = lambda scan, name: folder / "kept" / scan / f"{name}.nii.gz"  # noqa: E731
+    threshold = float(np.quantile(probability, 0.99))
+    evaluate = partial(work.evaluate_scan, threshold=threshold, outline=threshold, path=path, instances={})
+    row |= {"subject": "1", "session": ""}
+    found, annotated, scores = evaluate(of_notebook_1(row | {"lesions": ""}))
+    assert set(found["kind"]) == {"predicted"} and len(found)
+    assert annotated.empty and scores.empty
+    assert not path(row["scan"], "desc-manual_dseg").exists()
+    same, annotated, scores = evaluate(of_notebook_1(row))
+    pd.testing.assert_frame_equal(same.loc[same["kind"] != "FN", "label"].to_frame(), found[["label"]])
+    assert len(scores) == 1 and path(row["scan"], "desc-manual_dseg").exists()

@@ -68,7 +68,7 @@ def explain_scan(row, *, weights, path, dying=()):
     die_once(row["scan"], dying)
     probability = load_map(predict_scan(row, weights=weights, device="cpu", path=path))
     outline, threshold = (float(np.quantile(probability, share)) for share in (0.999, 0.9995))
-    tables = evaluate_scan(row, threshold=threshold, outline=outline, path=path)
+    tables = evaluate_scan(row, threshold=threshold, outline=outline, path=path, instances={})
     lesion = load_map(path(row["scan"], "desc-pred_dseg")) == 1
     options = {
         "n_samples": 5,

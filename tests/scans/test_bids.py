@@ -139,6 +139,13 @@ def test_a_choice_that_one_scan_does_not_offer_names_that_scan(make_folder, file
     assert "scan sub-01" not in str(error.value)
 
 
+@pytest.mark.parametrize("others", [[], ["derivatives/prepared/sub-01/anat/sub-01_desc-brain_mask.nii.gz"]])
+def test_a_scan_without_a_file_like_a_lesion_mask_has_no_annotation(make_folder, others):
+    first, second = bids_scans(make_folder([*WHOLE[:2], *others, *SECOND]))
+    assert first["lesions"] == ""
+    assert second["lesions"].endswith(SECOND[2])
+
+
 @pytest.mark.parametrize(
     "name",
     [
@@ -155,6 +162,7 @@ def test_a_mask_of_another_name_is_named_with_what_was_looked_for(make_folder, n
         bids_scans(make_folder([*WHOLE[:2], name]))
     assert f"scan sub-01: no lesions file, *_label-lesion_mask.nii[.gz], but there is {name}" in str(error.value)
     assert "rename the files, or list them in a scans table" in str(error.value)
+    assert "to explain scans without annotation beside such files, list FLAIR and T1w alone" in str(error.value)
 
 
 def anat(entities):

@@ -25,6 +25,16 @@ def test_facts_of_a_scan_are_in_ml(write_scan):
     assert "2 x 1 x 1 mm" in warnings[0]
 
 
+def test_scans_without_annotation_are_checked_without_it(write_scan):
+    bare = [write_scan(subject, seed=int(subject)) | {"lesions": ""} for subject in ("01", "02")]
+    whole = [write_scan(subject, seed=int(subject)) for subject in ("01", "02")]
+    facts, expected = (check_scans(pd.DataFrame(rows))[0] for rows in (bare, whole))
+    assert facts[["lesions", "lesion_volume_ml"]].isna().all(axis=None)
+    assert facts["brain_volume_ml"].tolist() == expected["brain_volume_ml"].tolist()
+    with pytest.raises(ValueError, match="is missing"):
+        check_scans(pd.DataFrame([bare[0] | {"t1w": "lost.nii.gz"}]))
+
+
 def test_every_problem_is_reported_with_its_file_and_cure(write_scan, tmp_path):
     not_finite = np.ones((8, 9, 10), np.float32)
     not_finite[0, 0, 0] = np.nan

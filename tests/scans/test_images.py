@@ -2,10 +2,11 @@
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.spatial.transform import Rotation
 
-from lib.scans.images import load_lesions, load_scan
+from lib.scans.images import load_lesions, load_scan, with_digests
 
 
 def test_a_scan_is_loaded_in_ras_with_z_scores_and_zero_background(write_scan):
@@ -20,6 +21,16 @@ def test_a_scan_is_loaded_in_ras_with_z_scores_and_zero_background(write_scan):
     np.testing.assert_array_equal(scan.brain, (raw != 0)[::-1])  # brain voxels below zero are brain
     assert (raw[raw != 0] < 0).any()
     assert scan.lesions.sum() == 2
+
+
+def test_a_scan_without_annotation_has_no_lesion_voxel_and_says_so(write_scan):
+    row = write_scan("01")
+    row = with_digests(pd.DataFrame([row | {"lesions": ""}])).loc[0]
+    assert row["lesions_digest"] == ""
+    bare, annotated = load_scan(row), load_scan(write_scan("01"))
+    assert (bare.annotated, annotated.annotated) == (False, True)
+    assert not bare.lesions.any()
+    np.testing.assert_array_equal(bare.image, annotated.image)
 
 
 OBLIQUE = Rotation.from_rotvec(np.radians([[0, 0, 44.99], [0, 0, 45.01]])).as_matrix()  # nearest to x, and to y

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from nibabel.affines import apply_affine
 
-from lib.scans.maps import load_cut, load_map, save_cut, save_map
+from lib.scans.maps import load_cut, load_labels, load_map, save_cut, save_map
 
 AFFINES = {
     "RAS": np.diag([1.0, 1, 1, 1]),
@@ -25,6 +25,18 @@ def test_a_map_lies_on_the_input_scan_whatever_its_orientation(tmp_path, orienta
     np.testing.assert_array_equal(written.get_fdata(dtype=np.float32), data)
     np.testing.assert_array_equal(written.affine, AFFINES[orientation])
     np.testing.assert_array_equal(load_map(tmp_path / "map.nii.gz"), canonical)
+
+
+def test_labels_of_a_scan_without_annotation_are_those_that_are_predicted(tmp_path):
+    labels, like = np.arange(8, dtype=np.int32).reshape(2, 2, 2), tmp_path / "scan.nii.gz"
+    nib.save(nib.Nifti1Image(labels, np.eye(4)), like)
+    path = lambda scan, description: tmp_path / f"{scan}_{description}.nii.gz"  # noqa: E731
+    for source, values in (("pred", labels), ("manual", 2 * labels)):
+        save_map(values, like, path("sub-1", f"desc-{source}_dseg"))
+    for lesions, expected in (("mask.nii.gz", 2 * labels), ("", 0 * labels)):
+        predicted, annotated = load_labels({"scan": "sub-1", "lesions": lesions}, path)
+        np.testing.assert_array_equal(predicted, labels)
+        np.testing.assert_array_equal(annotated, expected)
 
 
 def test_a_cut_map_comes_back_whole_and_its_affine_points_to_its_place(tmp_path):

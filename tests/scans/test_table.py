@@ -54,19 +54,20 @@ def test_a_bids_folder_is_found_with_and_without_sessions(tmp_path):
 
 def test_incomplete_and_repeated_scans_are_reported_together(write_scan, tmp_path):
     first, second = write_scan("01"), write_scan("02")
-    path = write_table(tmp_path, [first, first, second | {"lesions": ""}])
-    with pytest.raises(ValueError, match="(?s)sub-02: no lesions file.*sub-01: listed more than once"):
+    path = write_table(tmp_path, [first, first, second | {"t1w": ""}])
+    with pytest.raises(ValueError, match="(?s)sub-02: no t1w file.*sub-01: listed more than once"):
         find_scans(path)
 
 
 def test_a_missing_column_is_named(tmp_path):
     path = tmp_path / "scans.tsv"
     path.write_text("subject\tflair\n01\ta.nii\n")
-    with pytest.raises(ValueError, match="column missing: lesions, t1w"):
+    with pytest.raises(ValueError, match="column missing: t1w"):
         find_scans(path)
 
 
 EMPTY = ["n/a", "N/A", "NA", "NaN", "nan", "#N/A"]
+MASKS = ["lesion", "mask", "masks", "lesion_mask", "annotation", "label"]
 TEXT = "subject\tsession\tflair\tt1w\tlesions\n007\t1\tMüller/f.nii\tm/t 1.nii\tm/l.nii\n"
 
 
@@ -99,6 +100,21 @@ def test_a_table_is_read_as_tools_write_it(tmp_path, raw):
     assert row == expected | {name: str(tmp_path / path) for name, path in paths.items()}
 
 
+@pytest.mark.parametrize(
+    "raw",
+    [
+        TEXT.replace("\tlesions", "").replace("\tm/l.nii", ""),
+        TEXT.replace("\tm/l.nii", ""),
+        *(TEXT.replace("m/l.nii", none) for none in ["", *EMPTY]),
+    ],
+)
+def test_a_scan_without_annotation_is_one_with_an_empty_path(tmp_path, raw):
+    (tmp_path / "scans.tsv").write_text(raw)
+    (row,) = find_scans(tmp_path / "scans.tsv").to_dict("records")
+    assert row["lesions"] == ""
+    assert row["t1w"] == str(tmp_path / "m/t 1.nii")
+
+
 def workbook():
     content = BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as file:
@@ -117,11 +133,14 @@ def workbook():
         (workbook(), "cannot be read as a table .*in UTF-8"),
         ((TEXT + "1\t2\t3\t4\t5\t6\n").encode(), "Expected 5 fields in line 3, saw 6"),
         (TEXT.split("\n")[0].encode(), "no scan found"),
-        (TEXT.split("\n")[1].encode(), "column missing: flair, lesions, subject, t1w"),
+        (TEXT.split("\n")[1].encode(), "column missing: flair, subject, t1w"),
+        *(
+            (TEXT.replace("lesions", name).encode(), f"column {name} is not read: name it lesions, or leave")
+            for name in MASKS
+        ),
         (TEXT.replace("t1w", "flair").encode(), "column listed twice: flair"),
         (TEXT.replace("t1w", "FLAIR ").encode(), "column listed twice: flair"),
-        (TEXT.replace("\tm/l.nii", "").encode(), "scan sub-007_ses-1: no lesions file"),
-        (TEXT.replace("m/l.nii", "n/a").encode(), "scan sub-007_ses-1: no lesions file"),
+        (TEXT.replace("m/t 1.nii", "n/a").encode(), "scan sub-007_ses-1: no t1w file"),
         ((TEXT + " sub-007\t1 \ta\tb\tc\n").encode(), "scan sub-007_ses-1: listed more than once"),
         ((TEXT + "007_ses-1\t\ta\tb\tc\n").encode(), "scan sub-007_ses-1: listed more than once"),
         ((TEXT + "1\t2\t3\t4\t5\t6\n").encode(), "more cells than the first .quote one that holds '.t'"),
@@ -130,7 +149,7 @@ def workbook():
             "more cells than the first .quote one that holds ','",
         ),
         (TEXT.replace("m/l.nii", '"m/l.nii').encode(), "EOF inside string.*close every quote"),
-        *((TEXT.replace("m/l.nii", none).encode(), "sub-007_ses-1: no lesions file") for none in EMPTY),
+        *((TEXT.replace("m/t 1.nii", none).encode(), "sub-007_ses-1: no t1w file") for none in EMPTY),
         (TEXT.replace("007", "").encode(), "no subject"),
         (TEXT.replace("007", "NA").encode(), "no subject .*sub-NA as a name"),
         *(

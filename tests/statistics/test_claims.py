@@ -105,6 +105,22 @@ def test_a_run_in_which_everything_is_as_in_the_paper_reproduces_it():
     assert set(verdicts(tables()).values()) == {"reproduced"}
 
 
+def test_without_an_annotated_scan_claims_need_annotation_and_what_needs_none_is_told():
+    given = tables(**{"04_saliency": saliency(("predicted", "TN"), {"predicted": 4.0, "TN": 1.0}, -0.5)})
+    effects = given["05_effects"].query("kind in ['inserted', 'TP']").replace("TP", "predicted")
+    given |= {"03_metrics": given["03_metrics"].head(0), "04_ring": given["04_ring"].head(0), "05_effects": effects}
+    rows = ledger(given.__getitem__)
+    assert set(rows["verdict"]) == {"needs annotation"}
+    held = rows[rows["holds"].notna()]
+    assert held["measure"].str.startswith("share found").all() and held["holds"].all() and len(held) == 2
+    found = rows.set_index("measure")["text"]
+    assert found["Dice"] == "Dice needs annotation"
+    assert found["mean score (predicted)"] == "mean score (predicted) 13 mm (12 to 14)"
+    assert found["share still found, FLAIR removed - MPRAGE removed (predicted)"].endswith(" -0.60 (-0.70 to -0.50)")
+    against = effects.assign(value=-effects["value"], low=-effects["high"], high=-effects["low"])
+    assert verdicts(given | {"05_effects": against})["C6"] == "not reproduced"
+
+
 def test_a_run_that_contradicts_a_claim_does_not_reproduce_it():
     reverse = saliency(("TP", "FP", "FN", "TN"), {"TP": 1.0, "FP": 2.0, "FN": 3.0, "TN": 4.0}, -9.0, inside=-1.0)
     plateau = tables()["06_plateau"].assign(first=2.0, low_first=1.0, high_last=3.0)

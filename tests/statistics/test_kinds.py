@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from lib.statistics.comparisons import clustered_tests, pairwise_tests
-from lib.statistics.kinds import MEASURES, NAMES, compare_kinds, mean_by_kind, order_kinds, scale_scans
+from lib.statistics.kinds import MEASURES, NAMES, compare_kinds, kinds_of, mean_by_kind, order_kinds, scale_scans
 
 LEVEL = {"TP": 4.0, "FP": 3.0, "FN": 2.0}
 
@@ -25,6 +25,19 @@ def saliency(gain, counts, noise=0.0):
                     rows.append((scan, scan, label, kind, method, sequence, *[value] * len(MEASURES), 1.0))
     columns = ["subject", "scan", "label", "kind", "method", "sequence", *MEASURES, "log_volume"]
     return pd.DataFrame(rows, columns=columns)
+
+
+@pytest.mark.parametrize(
+    ("present", "expected"),
+    [
+        (["TP"], ["TP", "FP", "FN", "TN", "TN grey"]),
+        ([], ["TP", "FP", "FN", "TN", "TN grey"]),
+        (["predicted", "TN"], ["predicted", "TN", "TN grey"]),
+        (["FN", "predicted"], ["predicted", "TP", "FP", "FN", "TN", "TN grey"]),
+    ],
+)
+def test_kinds_without_annotation_are_predicted_and_healthy_ones(present, expected):
+    assert list(kinds_of(pd.DataFrame({"kind": present}))) == expected
 
 
 GAIN = {"one": 1.0, "two": 3.0, "three": 0.2}

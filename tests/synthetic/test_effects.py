@@ -34,6 +34,21 @@ def changes(detected):
 
 
 ONE = {"none": True, "FLAIR removed": False, "MPRAGE removed": True, "sequences swapped": False}
+
+
+def test_changed_lesions_of_scans_without_annotation_are_a_kind_of_their_own():
+    drawn = insertions(lambda *_: True)
+    options = {"n_resamples": 20, "generator": np.random.default_rng(0)}
+    bare = effects_table(drawn, CHANGED.assign(kind="predicted"), **options)
+    assert bare["kind"].drop_duplicates().tolist() == ["inserted", "predicted", "TN"]
+    expected = effects_table(drawn, CHANGED, **options)
+    assert expected["kind"].drop_duplicates().tolist() == ["inserted", "TP", "FN", "TN"]
+    shares = [
+        table.loc[table["kind"] == kind, "value"].tolist() for table, kind in ((bare, "predicted"), (expected, "TP"))
+    ]
+    assert shares[0] == shares[1]
+
+
 CHANGED = changes(
     {("a", 1): ONE | {"moved to grey matter": False}, ("a", 2): ONE, ("b", 1): ONE | {"MPRAGE removed": False}}
 )
