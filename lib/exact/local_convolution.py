@@ -46,6 +46,7 @@ class Convolution:
     padding: np.ndarray
     output_padding: np.ndarray
     transposed: bool
+    at_once: bool = False  # whether an adjoint is always one convolution
 
     def __post_init__(self):
         self.kernel, self.steps = np.array(self.weight.shape[2:]), tuple(self.stride.tolist())
@@ -87,7 +88,7 @@ class Convolution:
         return F.conv3d(cover(fine, fine_box, self._fine_box(box)), self.weight, stride=self.steps)
 
     def _to_fine(self, coarse, coarse_box, box):
-        if self.weight.shape[1] <= FEW_CHANNELS:
+        if self.at_once or self.weight.shape[1] <= FEW_CHANNELS:
             positions, strides = self._between
             fine = F.conv3d(coarse, positions, padding=[taps - 1 for taps in positions.shape[2:]])
             fine = rearrange(fine, "b (sx sy sz fine) x y z -> b fine (x sx) (y sy) (z sz)", **strides)
