@@ -77,12 +77,11 @@ class AdjointGradients:
             if isinstance(operation, Convolution):
                 values[number] = operation.forward(*given[0], box)
             elif isinstance(operation, Normalisation):
-                self.kept[number] = self._normal(number, cover(*given[0], box))
-                values[number] = operation.affine(self.kept[number])
+                values[number] = operation.affine(self._normal(number, cover(*given[0], box)))
             elif isinstance(operation, torch.Tensor):
                 value = cover(*given[0], box)
-                self.kept[number] = torch.where(value > 0, 1, operation.to(value))
-                values[number] = value * self.kept[number]
+                slopes = torch.where(value > 0, 1, operation.to(value))
+                values[number], self.kept[number] = value * slopes, self._kept_slopes(value, slopes)
             else:
                 given = [cover(*one, box) for one in given]
                 self.kept[number] = [value.shape[1] for value in given]
@@ -91,6 +90,13 @@ class AdjointGradients:
                 if last_use[i] == number:
                     del values[i]
         return values[self.last]
+
+    @staticmethod
+    def _kept_slopes(value, slopes):
+        return slopes
+
+    def _sloped(self, number, gradient, slopes):
+        return gradient.mul_(slopes)
 
     def _walk_back(self, found, first=0):
         """Walk back to the input from gradients at some steps, {step: (values, box)}, of the copies from the first on.
@@ -112,8 +118,8 @@ class AdjointGradients:
                 gradient, box = self._through_normalisation(number, gradient, box)
                 parts = [gradient]
             elif isinstance(step.operation, torch.Tensor):
-                slopes = self.kept[number][first : first + len(gradient)]
-                parts = [gradient.mul_(slopes[inside(box, self.boxes[number])])]
+                kept = self.kept[number][first : first + len(gradient)][inside(box, self.boxes[number])]
+                parts = [self._sloped(number, gradient, kept)]
             elif step.operation == "cat":
                 parts = gradient.split(self.kept[number], 1)
             else:

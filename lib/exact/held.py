@@ -24,18 +24,28 @@ class WholeGradients(AdjointGradients):
 
     def __init__(self, steps, *given):
         self.statistics = {}
-        super().__init__([_on_whole_grid(step) for step in steps], *given)
+        super().__init__(steps, *given)
 
     def _input_box(self, number, box):
         return grid_box(self.sizes[self.steps[number].inputs[0]])
 
     def _normal(self, number, values):
         mean, deviation = self.statistics[number] = self.steps[number].operation.statistics(values)
-        return (values - mean) / deviation
+        normal = (values - mean) / deviation
+        self.kept[number] = normal.half() if normal.dtype == torch.float else normal  # for small corrections only
+        return normal
+
+    @staticmethod
+    def _kept_slopes(value, slopes):
+        return value > 0
+
+    def _sloped(self, number, gradient, positive):
+        return torch.where(positive, gradient, gradient * self.steps[number].operation.to(gradient))
 
     def _through_normalisation(self, number, gradient, box):
-        operation, normal, whole = self.steps[number].operation, self.kept[number], self.boxes[number]
+        operation, whole = self.steps[number].operation, self.boxes[number]
         gradient = operation.adjoint(cover(gradient, box, whole))
+        normal = self.kept[number].to(gradient)
         gradient = gradient + operation.through_statistics(operation.sensitivities(gradient, normal), normal)
         return gradient / self.statistics[number][1], whole
 
@@ -52,7 +62,8 @@ class HeldGradients(AdjointGradients):
 
     def _normal(self, number, values):
         mean, deviation = self.statistics[number]
-        return (values - mean) / deviation
+        self.kept[number] = (values - mean) / deviation
+        return self.kept[number]
 
     def _through_normalisation(self, number, gradient, box):
         operation, normal = self.steps[number].operation, self.kept[number][inside(box, self.boxes[number])]
@@ -74,7 +85,7 @@ class NormalisedGradients:
     """
 
     def __init__(self, steps, shape, copy, voxels, tolerance, scale=None):
-        given = steps, shape, copy, voxels, grid_box(shape)
+        given = [_at_once(step) for step in steps], shape, copy, voxels, grid_box(shape)
         self.copies, self.tolerance, self.scale, self.error = copy, tolerance, scale, 0.0
         self.whole = WholeGradients(*given)
         self.held = HeldGradients(self.whole.statistics, *given)
@@ -143,8 +154,7 @@ class NormalisedGradients:
         ])  # fmt: skip
 
 
-def _on_whole_grid(step):
-    """A step whose adjoint is fast on large grids."""
+def _at_once(step):
     if not isinstance(step.operation, Convolution):
         return step
     return replace(step, operation=replace(step.operation, at_once=True))

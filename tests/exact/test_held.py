@@ -13,7 +13,7 @@ from lib.exact.windows import find_window, lesion_voxels
 from lib.network.architectures import build_network
 from lib.saliency.gradients import copy_maps, smoothgrad
 
-SHAPE, LESION = (28, 24, 36), block((28, 24, 36), (12, 10, 20), (2, 2, 2))
+SHAPE, LESION = (20, 16, 24), block((20, 16, 24), (8, 6, 10), (3, 3, 3))
 
 
 class Residual(nn.Module):
@@ -89,11 +89,11 @@ def test_few_directions_are_within_the_stated_error(network):
     volume = scan(SHAPE).double()
     without, expected, _ = gradients(network, volume, 0.999)
     local = relative_error(without, expected)
-    actual, _, found = gradients(network, volume, local / 4)
+    actual, _, found = gradients(network, volume, local / 2)
     error = float((actual - expected).abs().max() / found.peak)
-    assert error <= local / 4
-    assert found.error <= local / 4
-    assert len(found.maps) < LESION.sum()
+    assert error <= local / 2
+    assert found.error <= local / 2
+    assert 0 < len(found.maps) < LESION.sum()
 
 
 def test_measured_error_is_that_of_the_gradients(dynunet):
@@ -174,6 +174,6 @@ def test_blocks_of_voxels_share_their_maps(dynunet, monkeypatch):
     together, _, _ = gradients(dynunet, volume, 0)
     monkeypatch.setattr("lib.exact.held.BLOCK", 1)
     (slices,) = np.nonzero(LESION.any((1, 2)))
-    assert len(slices) == 2
+    assert len(slices) == 3
     parts, _, _ = gradients(dynunet, volume, 0)
     assert relative_error(parts, together) < 1e-10
