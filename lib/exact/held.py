@@ -14,6 +14,7 @@ from lib.exact.adjoint import AdjointGradients
 from lib.exact.local_convolution import Convolution, cover, grid_box, inside
 
 BLOCK = 2**26  # numbers in the local gradients that are kept at once
+MARGIN = 2  # between the error that one voxel shows and the largest of all
 
 
 class WholeGradients(AdjointGradients):
@@ -81,7 +82,8 @@ class NormalisedGradients:
 
     tolerance: largest error, relative to the largest local gradient.  scale: error that is expected for each unit of
     sensitivity that is left out, as was measured on another copy; None: it is measured on this one.
-    error: the largest that was measured, or expected where none was, relative to the largest gradient.
+    error: twice what one voxel's true gradient showed, or is expected to show where none was computed, relative to the
+    largest gradient: the voxel is the worst by its sensitivities, others may differ somewhat more.
     """
 
     def __init__(self, steps, shape, copy, voxels, tolerance, scale=None):
@@ -129,7 +131,7 @@ class NormalisedGradients:
                 return
             ((difference, _),) = self.whole.of_voxel(numbers[worst], seeds)
             difference -= self._gradient(worst)[0]
-            error = float(difference.abs().max())
+            error = MARGIN * float(difference.abs().max())
             self.scale = max(self.scale or 0, error / size)
             self.directions.append(left[worst] / size)
             self.maps.append(difference / size)

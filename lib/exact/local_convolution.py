@@ -100,7 +100,12 @@ class Convolution:
         return cover(fine, first + grid_box(fine.shape[2:]), box)
 
     def _convolved(self, values, weight, stride=(1, 1, 1), padding=(0, 0, 0)):
-        if self.at_once and values.device.type == "cpu" and values.dtype == torch.float and torch.backends.mkldnn.enabled:
+        if (
+            self.at_once
+            and values.device.type == "cpu"
+            and values.dtype == torch.float
+            and torch.backends.mkldnn.enabled
+        ):
             return torch.mkldnn_convolution(values, weight, None, padding, stride, (1, 1, 1), 1)
         return F.conv3d(values, weight, stride=stride, padding=padding)
 

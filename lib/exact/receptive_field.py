@@ -65,7 +65,9 @@ def receptive_field(model, shape, held=False):
     Raises ValueError if it returns no logit for each voxel, whatever the padding.
     """
     field, strides, error = follow(model, shape, held)
-    field = field or follow(model, multiples(shape, strides), held)[0] or (_runs(model, shape) and _opaque(shape, error))
+    field = (
+        field or follow(model, multiples(shape, strides), held)[0] or (_runs(model, shape) and _opaque(shape, error))
+    )
     for stride in range(2, LARGEST_STRIDE + 1) if not field else ():
         larger, odd = multiples(shape, stride), (3 * stride,) * 3  # accepted only if no larger stride is asked for
         field = follow(model, larger, held)[0]

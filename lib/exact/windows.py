@@ -75,7 +75,9 @@ def find_window(model, lesion, shape, held=False):
     check_network(model, shape, (node.name for node in whole.nodes))
     first, stop = voxels.min(0), voxels.max(0) + 1
     window = Window(whole.box(first, stop), whole.reason, whole)
-    if window.shape != whole.shape and not whole.agrees(follow(model, window.shape, held)[0], window.input, first, stop):
+    if window.shape != whole.shape and not whole.agrees(
+        follow(model, window.shape, held)[0], window.input, first, stop
+    ):
         whole = replace(whole, reason="the network does not treat a part of the volume as it treats the whole")
         return Window(whole.box(first, stop), whole.reason, whole)
     return window

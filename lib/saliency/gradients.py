@@ -3,6 +3,7 @@
 Spagnolo et al. 2024, "Instance-level quantitative saliency in multiple sclerosis lesion segmentation".
 All maps are computed on the exact input window of the lesion and equal those of the whole volume. A network without
 exact windows is explained on all of the volume it is given: give it a patch of the scan if it is used on patches.
+With statistics=1e-3, say, one with instance or group normalisation is explained much faster, to that error.
 """
 
 import math
@@ -79,7 +80,9 @@ def copy_maps(
     if aggregate not in ("max", "mean"):
         raise ValueError(f'aggregate is {aggregate!r}: choose "max" or "mean"')
     if statistics != "exact" and not (isinstance(statistics, float | int) and 0 <= statistics < 1):
-        raise ValueError(f'statistics is {statistics!r}: choose "exact" or an error, such as 1e-4 of the largest gradient')
+        raise ValueError(
+            f'statistics is {statistics!r}: choose "exact" or an error, such as 1e-4 of the largest gradient'
+        )
     if n_samples < 1:
         raise ValueError(f"n_samples is {n_samples}: at least one copy is needed")
     voxels, volume = check_lesion(volume, lesion), like_model(model, volume).detach()

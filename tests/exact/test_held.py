@@ -93,7 +93,7 @@ def test_few_directions_are_within_the_stated_error(network):
     error = float((actual - expected).abs().max() / found.peak)
     assert error <= local / 2
     assert found.error <= local / 2
-    assert 0 < len(found.maps) < LESION.sum()
+    assert 0 < len(found.maps) <= LESION.sum()
 
 
 def test_measured_error_is_that_of_the_gradients(dynunet):
@@ -102,7 +102,8 @@ def test_measured_error_is_that_of_the_gradients(dynunet):
         volume = torch.randn(1, 2, *SHAPE, generator=generator(seed)).double()
         actual, expected, found = gradients(dynunet, volume, tolerance)
         ratios.append(float((actual - expected).abs().max() / found.peak) / found.error)
-    assert max(ratios) < 1.5
+    assert min(ratios) > 0.05
+    assert max(ratios) < 1
 
 
 def test_single_precision_agrees_to_rounding(dynunet):
@@ -126,8 +127,8 @@ def test_both_extremes_of_each_copy_are_within_the_tolerance(dynunet):
         highest, lowest = extremes(torch.stack(list(voxel_gradients(dynunet, copy, LESION))))
         peak = max(highest.max(), -lowest.min())
         nearest = torch.minimum((actual - highest.clamp_min(0)).abs(), (actual - lowest.clamp_max(0)).abs())
-        assert nearest.max() <= 1.5 * tolerance * peak
-        assert (actual.abs() - torch.maximum(highest, -lowest)).abs().max() <= 1.5 * tolerance * peak
+        assert nearest.max() <= tolerance * peak
+        assert (actual.abs() - torch.maximum(highest, -lowest)).abs().max() <= tolerance * peak
 
 
 def test_map_covers_the_whole_patch_and_the_mean_is_exact(dynunet):
