@@ -7,7 +7,6 @@ With statistics=1e-3, say, one with instance or group normalisation is explained
 """
 
 import math
-from itertools import chain
 
 import torch
 from tqdm import tqdm
@@ -96,13 +95,14 @@ def copy_maps(
         steps, _ = checked_steps(model, window.field)
     held, scale = held and steps, None
     at_once = 1 if window.reason else max(1, BATCH_VOXELS // math.prod(window.shape))  # it may mix copies of a batch
-    in_threads = steps and volume.device.type == "cpu"
+    in_threads = steps and not held and volume.device.type == "cpu"  # whole patches of one copy at a time fill memory
     if in_threads:  # not as many as there are processors: the last digits depend on the size of a batch
         at_once = min(at_once, COPIES_PER_THREAD, math.ceil(n_samples / 2))
 
     bar = tqdm(desc="voxels", total=len(voxels) * n_samples, delay=10, mininterval=2, leave=False)  # of what takes long
 
     def saliency(copies):
+        nonlocal scale
         if held:
             gradients = NormalisedGradients(steps, window.field.shape, copies, voxels, statistics, scale)
         elif steps:
@@ -110,15 +110,14 @@ def copy_maps(
         else:
             gradients = AutogradGradients(model, copies, voxels, window)
         maps = _aggregate(gradients, aggregate, score, lambda: bar.update(len(copies)))
-        return maps, getattr(gradients, "error", 0.0), getattr(gradients, "scale", None)
+        if not held:
+            return maps, 0.0
+        scale = gradients.scale
+        return maps, gradients.error
 
     with frozen(model), bar:
         batches = noisy_copies(volume, window, sigma, n_samples, generator, at_once)
-        found = (in_order if in_threads else map)(saliency, batches)
-        if held:  # the error of the first copy is measured, whatever the number of threads
-            first = saliency(next(batches))
-            scale, found = first[-1], chain([first], found)
-        for maps, error, _ in found:
+        for maps, error in (in_order if in_threads else map)(saliency, batches):
             if measured:
                 measured(error)
             yield from maps
