@@ -17,7 +17,7 @@ the lesion, and the difference in score is printed.
 
 Normalisation (`norm`): the paper's DynUNet, whose instance normalisation takes statistics of the whole patch, 96 x 96 x
 96, one noisy copy whose error is measured, and further ones, whose error is expected. Processor time, in turns. The
-error of each copy is printed as `smoothgrad` hands it out: twice what the true gradient of a voxel showed.
+error of each copy is printed as `smoothgrad` hands it out.
 
 Errors: the largest difference to the literal loop in the middle, at a corner and in a volume of odd size, relative to
 the largest value, of random and of trained weights (`--weights`).

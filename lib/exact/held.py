@@ -14,7 +14,8 @@ from lib.exact.adjoint import AdjointGradients
 from lib.exact.local_convolution import Convolution, cover, grid_box, inside
 
 BLOCK = 2**26  # numbers in the local gradients that are kept at once
-MARGIN = 2  # between the error that one voxel shows and the largest of all
+MEASURED = 3  # voxels, on one copy at least
+MARGIN = 2  # between the largest error that these voxels show for their sensitivities, and that of all
 
 
 class WholeGradients(AdjointGradients):
@@ -78,17 +79,17 @@ class NormalisedGradients:
 
     The gradient of a voxel is its local part, and a combination of a few maps of the whole patch. The maps are what the
     true gradients of some voxels have beyond that: of the voxel whose sensitivities are farthest from a combination of
-    those before, until the difference that its true gradient shows is within the tolerance.
+    those before, until what is left of the sensitivities of all is expected to be within the tolerance.
 
     tolerance: largest error, relative to the largest local gradient.  scale: error that is expected for each unit of
-    sensitivity that is left out, as was measured on another copy; None: it is measured on this one.
-    error: twice what one voxel's true gradient showed, or is expected to show where none was computed, relative to the
-    largest gradient: the voxel is the worst by its sensitivities, others may differ somewhat more.
+    sensitivity that is left out, twice the largest that true gradients have shown; None: none was computed yet.
+    error: expected of what is left out at the end, relative to the largest gradient; 0 if all gradients are true.
     """
 
     def __init__(self, steps, shape, copy, voxels, tolerance, scale=None):
         given = [_at_once(step) for step in steps], shape, copy, voxels, grid_box(shape)
-        self.copies, self.tolerance, self.scale, self.error = copy, tolerance, scale, 0.0
+        self.copies, self.tolerance, self.error = copy, tolerance, 0.0
+        self.scale, self.to_measure = scale or 0.0, 0 if scale else MEASURED
         self.whole = WholeGradients(*given)
         self.held = HeldGradients(self.whole.statistics, *given)
         self.logits, self.peak = self.held.logits, 0.0
@@ -126,22 +127,16 @@ class NormalisedGradients:
             left = self._project(left, direction)
         for _ in numbers:
             size, worst = (one.item() for one in left.norm(dim=1).max(0))
-            if size == 0 or self.scale is not None and self.scale * size <= self.tolerance * self.peak:
-                self._note((self.scale or 0) * size)
+            if size == 0 or self.to_measure <= 0 and self.scale * size <= self.tolerance * self.peak:
+                self.error = max(self.error, self.scale * size / self.peak if size else 0.0)
                 return
             ((difference, _),) = self.whole.of_voxel(numbers[worst], seeds)
             difference -= self._gradient(worst)[0]
             error = MARGIN * float(difference.abs().max())
-            self.scale = max(self.scale or 0, error / size)
+            self.scale, self.to_measure = max(self.scale, error / size), self.to_measure - 1
             self.directions.append(left[worst] / size)
             self.maps.append(difference / size)
             left = self._project(left, self.directions[-1])
-            if error <= self.tolerance * self.peak:
-                self._note(error)
-                return
-
-    def _note(self, error):
-        self.error = max(self.error, error / self.peak if error else 0.0)
 
     def _project(self, left, direction):
         along = left @ direction
