@@ -8,6 +8,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "adjoint": ["AdjointGradients", "checked_steps", "unsupported_reason"],
         "contract": ["check_network", "usable"],
         "graph": ["N_CHANNELS", "frozen", "like_model"],
+        "held": ["NormalisedGradients", "WholeGradients"],
         "receptive_field": ["receptive_field"],
         "windows": ["at_voxels", "find_window", "lesion_voxels", "pad_far", "predict_lesion", "whole_logits"],
     },

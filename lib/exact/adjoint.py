@@ -10,6 +10,7 @@ import torch
 
 from lib.exact.graph import frozen, like_model
 from lib.exact.local_convolution import Convolution, cover, grid_box, inside
+from lib.exact.normalisation import Normalisation
 from lib.exact.receptive_field import multiples, receptive_field
 from lib.exact.steps import build_steps
 
@@ -50,9 +51,9 @@ class AdjointGradients:
         return torch.cat([cover(*gradient, self.copies_box) for _, *gradient in found])
 
     @torch.no_grad()
-    def of_voxel(self, number, seed):
-        """Gradients of sum(seed * logits of one voxel), seed (B, 2), each with its index in (B, 2, x, y, z)."""
-        found = seed[:, :, None, None, None].clone(), self.voxels[number] + np.array([[0], [1]])
+    def of_voxel(self, number, seeds):
+        """Gradients of sum(seeds * logits) at one voxel, seeds (B, 2, n), each with its index in (B, 2, x, y, z)."""
+        found = seeds[:, :, number, None, None, None].clone(), self.voxels[number] + np.array([[0], [1]])
         for copies, gradient, box in self._walk_back({self.last: found}):
             yield gradient, (copies, *inside(box, self.copies_box))
 
@@ -75,10 +76,12 @@ class AdjointGradients:
             given = [(values[i], self.boxes[i]) for i in step.inputs]
             if isinstance(operation, Convolution):
                 values[number] = operation.forward(*given[0], box)
+            elif isinstance(operation, Normalisation):
+                values[number] = operation.affine(self._normal(number, cover(*given[0], box)))
             elif isinstance(operation, torch.Tensor):
                 value = cover(*given[0], box)
-                self.kept[number] = torch.where(value > 0, 1, operation.to(value))
-                values[number] = value * self.kept[number]
+                slopes = torch.where(value > 0, 1, operation.to(value))
+                values[number], self.kept[number] = value * slopes, self._kept_slopes(value, slopes)
             else:
                 given = [cover(*one, box) for one in given]
                 self.kept[number] = [value.shape[1] for value in given]
@@ -87,6 +90,13 @@ class AdjointGradients:
                 if last_use[i] == number:
                     del values[i]
         return values[self.last]
+
+    @staticmethod
+    def _kept_slopes(value, slopes):
+        return slopes
+
+    def _sloped(self, number, gradient, slopes):
+        return gradient.mul_(slopes)
 
     def _walk_back(self, found, first=0):
         """Walk back to the input from gradients at some steps, {step: (values, box)}, of the copies from the first on.
@@ -104,9 +114,12 @@ class AdjointGradients:
             if isinstance(step.operation, Convolution):
                 input_box = self._input_box(number, box)
                 parts, box = [step.operation.adjoint(gradient, box, input_box)], input_box
+            elif isinstance(step.operation, Normalisation):
+                gradient, box = self._through_normalisation(number, gradient, box)
+                parts = [gradient]
             elif isinstance(step.operation, torch.Tensor):
-                slopes = self.kept[number][first : first + len(gradient)]
-                parts = [gradient.mul_(slopes[inside(box, self.boxes[number])])]
+                kept = self.kept[number][first : first + len(gradient)][inside(box, self.boxes[number])]
+                parts = [self._sloped(number, gradient, kept)]
             elif step.operation == "cat":
                 parts = gradient.split(self.kept[number], 1)
             else:
@@ -134,25 +147,26 @@ def unsupported_reason(model, shape):
     return checked_steps(model, receptive_field(model, shape))[1]
 
 
-def checked_steps(model, field):
+def checked_steps(model, field, gradients=AdjointGradients):
     """The steps of a network and "", or None and why its gradients are not computed by the adjoint.
 
     The adjoint is compared with automatic differentiation on a few voxels of noise: networks may define gradients of
     their own. An activation within rounding of its kink may take either slope, so one of three tries has to agree.
-    field: `ReceptiveField` of the network.
+    field: `ReceptiveField` of the network.  gradients: the class that is compared.
     """
     steps, reason = build_steps(field)
     if reason:
         return None, reason
-    shape = multiples((PROBE,) * 3, field.strides)
-    if any(_error(model, steps, shape, seed) <= TOLERANCE for seed in range(3)):
+    normalised = any(isinstance(step.operation, Normalisation) for step in steps)
+    shape = multiples((PROBE,) * 3, np.array(field.strides) * (2 if normalised else 1))  # one value has no deviation
+    if any(_error(model, steps, shape, seed, gradients) <= TOLERANCE for seed in range(3)):
         return steps, ""
     return None, "the adjoint differs from automatic differentiation"
 
 
 @torch.inference_mode(False)
 @torch.enable_grad()
-def _error(model, steps, shape, seed):
+def _error(model, steps, shape, seed, gradients):
     """Largest difference of the adjoint to automatic differentiation, relative to the largest value; NaN without."""
     generator = torch.Generator().manual_seed(seed)
     probe, seeds = (like_model(model, torch.randn(1, 2, *size, generator=generator)) for size in (shape, (3,)))
@@ -164,6 +178,6 @@ def _error(model, steps, shape, seed):
             (expected,) = torch.autograd.grad(logits, x, seeds)
         except RuntimeError:  # the network is not differentiated, or not on so small a volume
             return np.nan
-    adjoint = AdjointGradients(steps, shape, probe, voxels, grid_box(shape))
+    adjoint = gradients(steps, shape, probe, voxels, grid_box(shape))
     pairs = (adjoint.of_sum(seeds), expected), (adjoint.logits, logits.detach())
     return np.max([float((one - other).abs().max() / other.abs().max()) for one, other in pairs])

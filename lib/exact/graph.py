@@ -84,6 +84,9 @@ class _Recorder(TorchDispatchMode):
 
     def note(self, tensor, node):
         self.nodes.append(node)
+        self._remember(tensor, node)
+
+    def _remember(self, tensor, node):
         self._last[id(tensor)] = node
         self._tensors.setdefault(_memory(tensor), {})[id(tensor)] = tensor  # also keeps it alive
 
@@ -108,11 +111,15 @@ class _Recorder(TorchDispatchMode):
         results = self._run(function, name, args, kwargs)
         pointwise = torch.Tag.pointwise in function.tags and torch.Tag.nondeterministic_seeded not in function.tags
         for number, tensor in enumerate(leaves([results])):
-            if isinstance(tensor, torch.Tensor):
+            if name == "view" and _layout(tensor) == _layout(args[0]):
+                self._remember(tensor, given["self"])
+            elif isinstance(tensor, torch.Tensor):
                 self.note(tensor, Node(name, given | {"output": number}, tuple(tensor.shape), pointwise))
         for tensor in written:
             shared = self._tensors.get(_memory(tensor), {})
-            if len(shared) > 1:  # what was written into a part is not followed
+            if all(_layout(one) == _layout(tensor) for one in shared.values()):
+                self._last |= dict.fromkeys(shared, self.node(tensor))
+            else:  # what was written into a part is not followed
                 self._last |= {key: Node("", {}, tuple(one.shape)) for key, one in shared.items()}
         return results
 
@@ -131,6 +138,10 @@ def _is_meta(value):
 
 def _to_meta(value):
     return value.to("meta") if isinstance(value, torch.Tensor) else value
+
+
+def _layout(tensor):
+    return tensor.dtype, tensor.shape, tensor.stride(), tensor.storage_offset()
 
 
 def _memory(tensor):

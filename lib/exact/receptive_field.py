@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 from lib.exact.graph import N_CHANNELS, Node, each, frozen, leaves, like_model, record
+from lib.exact.normalisation import hold_statistics
 from lib.exact.reach import PADDINGS, reach
 
 LARGEST_STRIDE = 64
@@ -57,17 +58,20 @@ class ReceptiveField:
         return True
 
 
-def receptive_field(model, shape):
+def receptive_field(model, shape, held=False):
     """The ReceptiveField of a network on volumes (X, Y, Z), padded at their far ends if it does not accept the size.
 
+    held: whether statistics of instance and group normalisation are taken as given, not as results of the volume.
     Raises ValueError if it returns no logit for each voxel, whatever the padding.
     """
-    field, strides, error = follow(model, shape)
-    field = field or follow(model, multiples(shape, strides))[0] or (_runs(model, shape) and _opaque(shape, error))
+    field, strides, error = follow(model, shape, held)
+    field = (
+        field or follow(model, multiples(shape, strides), held)[0] or (_runs(model, shape) and _opaque(shape, error))
+    )
     for stride in range(2, LARGEST_STRIDE + 1) if not field else ():
         larger, odd = multiples(shape, stride), (3 * stride,) * 3  # accepted only if no larger stride is asked for
-        field = follow(model, larger)[0]
-        if not field and stride.bit_count() == 1 and not follow(model, odd)[0] and _runs(model, odd):
+        field = follow(model, larger, held)[0]
+        if not field and stride.bit_count() == 1 and not follow(model, odd, held)[0] and _runs(model, odd):
             field = _opaque(larger, error)
         if field:
             break
@@ -81,11 +85,13 @@ def multiples(shape, strides):
     return tuple((-(-np.array(shape) // strides) * strides).tolist())
 
 
-def follow(model, shape):
+def follow(model, shape, held=False):
     """The field of a network on a grid, None if it fails there; the strides as far as it came, and the error."""
     shape = tuple(shape)
     nodes, logits, error = record(model, shape)
     reaches = {}
+    for node in nodes if held else ():
+        hold_statistics(node)
     for node in nodes:
         reaches[node] = reach(node, reaches)
     strides = tuple(lcm(*(found[i].ratio.numerator for found in reaches.values() if found)) for i in range(3))

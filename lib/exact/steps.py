@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from lib.exact.local_convolution import Convolution
+from lib.exact.normalisation import Normalisation
 
 
 class _Unsupported(ValueError):
@@ -19,7 +20,7 @@ class _Unsupported(ValueError):
 
 @dataclass
 class Step:
-    """operation: a Convolution, the slope of an activation below zero (tensor), "cat", "sum" or "input".
+    """operation: a Convolution, a Normalisation, the slope of an activation below zero (tensor), "cat", "sum" or "input".
 
     inputs: numbers of the steps whose results it takes.
     """
@@ -55,6 +56,8 @@ def _steps(nodes):
             numbers[node] = len(steps) - 1
     if numbers[nodes[-1]] != len(steps) - 1:
         raise _Unsupported("the last step is not the logits")
+    if isinstance(steps[-1].operation, Normalisation):
+        raise _Unsupported("normalisation of the logits has no adjoint")
     return steps
 
 
@@ -72,11 +75,18 @@ def _operation(node):
             return torch.full((1, 1, 1, 1, 1), given["negative_slope"], dtype=torch.double)
         case "_prelu_kernel", 1:
             return given["weight"].detach()
+        case "normalise", 1:
+            return _normalisation(given)
         case "cat", _ if given["dim"] in (1, -4) and len(given["tensors"]) == len(node.inputs):
             return "cat"
         case "add", 2 if alike and given["alpha"] == 1:
             return "sum"
     raise _Unsupported(f"{node.name} has no adjoint")
+
+
+def _normalisation(given):
+    weight, bias = (None if given[name] is None else given[name].detach() for name in ("weight", "bias"))
+    return Normalisation(weight, bias, given["groups"], given["eps"])
 
 
 def _convolution(given):

@@ -59,22 +59,25 @@ class Window:
         return cover(values, self.box, grid_box(shape))
 
 
-def find_window(model, lesion, shape):
+def find_window(model, lesion, shape, held=False):
     """The input window that the logits of a lesion's voxels depend on, in a volume of `shape` (X, Y, Z).
 
-    lesion: (X, Y, Z) bool.  Returns a Window; the whole volume with a reason if windows of this network are inexact.
+    lesion: (X, Y, Z) bool.  held: as in `receptive_field`.
+    Returns a Window; the whole volume with a reason if windows of this network are inexact.
     Raises ValueError if the lesion is empty, shapes differ, or the network gives no logits (`check_network`).
     """
     voxels = lesion_voxels(lesion, shape).numpy()
     try:
-        whole = receptive_field(model, shape)
+        whole = receptive_field(model, shape, held)
     except ValueError:
         check_network(model, shape)  # says it better
         raise
     check_network(model, shape, (node.name for node in whole.nodes))
     first, stop = voxels.min(0), voxels.max(0) + 1
     window = Window(whole.box(first, stop), whole.reason, whole)
-    if window.shape != whole.shape and not whole.agrees(follow(model, window.shape)[0], window.input, first, stop):
+    if window.shape != whole.shape and not whole.agrees(
+        follow(model, window.shape, held)[0], window.input, first, stop
+    ):
         whole = replace(whole, reason="the network does not treat a part of the volume as it treats the whole")
         return Window(whole.box(first, stop), whole.reason, whole)
     return window

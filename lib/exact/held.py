@@ -1,0 +1,157 @@
+"""Gradients of networks with instance or group normalisation, whose statistics depend on the whole patch.
+
+With its statistics held, such a network is local. What is missing in the gradient of a logit goes through the
+statistics. There are few of them, and the voxels of a lesion depend on them much alike: few gradients through the whole
+patch stand for those of all voxels.
+"""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from lib.exact.adjoint import AdjointGradients
+from lib.exact.local_convolution import Convolution, cover, grid_box, inside
+
+BLOCK = 2**26  # numbers in the local gradients that are kept at once
+MEASURED = 3  # voxels, on one copy at least
+MARGIN = 2  # between the largest error that these voxels show for their sensitivities, and that of all
+
+
+class WholeGradients(AdjointGradients):
+    """`AdjointGradients` of one copy, (1, 2, *shape), through the statistics of its normalisations, on the whole grid.
+
+    statistics: {step: (mean, deviation)}.
+    """
+
+    def __init__(self, steps, *given):
+        self.statistics = {}
+        super().__init__(steps, *given)
+
+    def _input_box(self, number, box):
+        return grid_box(self.sizes[self.steps[number].inputs[0]])
+
+    def _normal(self, number, values):
+        mean, deviation = self.statistics[number] = self.steps[number].operation.statistics(values)
+        normal = (values - mean) / deviation
+        self.kept[number] = normal.half() if normal.dtype == torch.float else normal  # for small corrections only
+        return normal
+
+    @staticmethod
+    def _kept_slopes(value, slopes):
+        return value > 0
+
+    def _sloped(self, number, gradient, positive):
+        return torch.where(positive, gradient, gradient * self.steps[number].operation.to(gradient))
+
+    def _through_normalisation(self, number, gradient, box):
+        operation, whole = self.steps[number].operation, self.boxes[number]
+        gradient = operation.adjoint(cover(gradient, box, whole))
+        normal = self.kept[number].to(gradient)
+        gradient = gradient + operation.through_statistics(operation.sensitivities(gradient, normal), normal)
+        return gradient / self.statistics[number][1], whole
+
+
+class HeldGradients(AdjointGradients):
+    """`AdjointGradients` of one copy, (1, 2, *shape), with the statistics of its normalisations held.
+
+    statistics: of `WholeGradients`.  sensitivities: {step: derivatives of what was differentiated last by them}.
+    """
+
+    def __init__(self, statistics, *given):
+        self.statistics, self.sensitivities = statistics, {}
+        super().__init__(*given)
+
+    def _normal(self, number, values):
+        mean, deviation = self.statistics[number]
+        self.kept[number] = (values - mean) / deviation
+        return self.kept[number]
+
+    def _through_normalisation(self, number, gradient, box):
+        operation, normal = self.steps[number].operation, self.kept[number][inside(box, self.boxes[number])]
+        gradient = operation.adjoint(gradient)
+        self.sensitivities[number] = operation.sensitivities(gradient, normal)
+        return gradient / self.statistics[number][1], box
+
+
+class NormalisedGradients:
+    """Gradients of the logits (1, 2, n) of one copy at the n voxels of a lesion, to a tolerance.
+
+    The gradient of a voxel is its local part, and a combination of a few maps of the whole patch. The maps are what the
+    true gradients of some voxels have beyond that: of the voxel whose sensitivities are farthest from a combination of
+    those before, until what is left of the sensitivities of all is expected to be within the tolerance.
+
+    tolerance: largest error, relative to the largest local gradient.  scale: error that is expected for each unit of
+    sensitivity that is left out, twice the largest that true gradients have shown; None: none was computed yet.
+    error: expected of what is left out at the end, relative to the largest gradient; 0 if all gradients are true.
+    """
+
+    def __init__(self, steps, shape, copy, voxels, tolerance, scale=None):
+        given = [_at_once(step) for step in steps], shape, copy, voxels, grid_box(shape)
+        self.copies, self.tolerance, self.error = copy, tolerance, 0.0
+        self.scale, self.to_measure = scale or 0.0, 0 if scale else MEASURED
+        self.whole = WholeGradients(*given)
+        self.held = HeldGradients(self.whole.statistics, *given)
+        self.logits, self.peak = self.held.logits, 0.0
+        self.directions, self.maps = [], []
+        self.block = max(8, BLOCK // (copy.shape[1] * int(np.prod(self.held.boxes[0][1] - self.held.boxes[0][0]))))
+
+    def of_sum(self, seeds):
+        return self.whole.of_sum(seeds)
+
+    @torch.no_grad()
+    def of_voxel(self, number, seeds):
+        """As of `AdjointGradients`, for the voxels in their order."""
+        if number % self.block == 0:
+            self._prepare(range(number, min(number + self.block, seeds.shape[2])), seeds)
+        yield self._gradient(number % self.block) if self.maps else self.local[number % self.block]
+
+    def _gradient(self, place):
+        """Gradient of one voxel of the block on the whole grid."""
+        total, (gradient, part) = torch.zeros_like(self.copies), self.local[place]
+        for coefficient, values in zip(self.coefficients[place], self.maps, strict=True):
+            total.add_(values, alpha=float(coefficient))
+        total[part] += gradient
+        return total, ...
+
+    def _prepare(self, numbers, seeds):
+        """Local gradients of some voxels, and as many maps as they ask for."""
+        self.local, rows = [], []
+        for number in numbers:
+            self.local += self.held.of_voxel(number, seeds)
+            rows.append(self._sensitivities())
+        self.peak = max(self.peak, *(float(gradient.abs().max()) for gradient, _ in self.local))
+        left = torch.stack(rows)
+        self.coefficients = left.new_zeros(len(left), 0)
+        for direction in self.directions:
+            left = self._project(left, direction)
+        for _ in numbers:
+            size, worst = (one.item() for one in left.norm(dim=1).max(0))
+            if size == 0 or self.to_measure <= 0 and self.scale * size <= self.tolerance * self.peak:
+                self.error = max(self.error, self.scale * size / self.peak if size else 0.0)
+                return
+            ((difference, _),) = self.whole.of_voxel(numbers[worst], seeds)
+            difference -= self._gradient(worst)[0]
+            error = MARGIN * float(difference.abs().max())
+            self.scale, self.to_measure = max(self.scale, error / size), self.to_measure - 1
+            self.directions.append(left[worst] / size)
+            self.maps.append(difference / size)
+            left = self._project(left, self.directions[-1])
+
+    def _project(self, left, direction):
+        along = left @ direction
+        self.coefficients = torch.cat([self.coefficients, along[:, None]], 1)
+        return left - along[:, None] * direction
+
+    def _sensitivities(self):
+        """One vector, as long for each voxel: a statistic over fewer positions changes more with each of them."""
+        found = self.held.sensitivities
+        return torch.cat([
+            found[number].flatten().double() / self.whole.kept[number][0, 0].numel() ** 0.5 for number in sorted(found)
+        ])  # fmt: skip
+
+
+def _at_once(step):
+    if not isinstance(step.operation, Convolution):
+        return step
+    return replace(step, operation=replace(step.operation, at_once=True))
