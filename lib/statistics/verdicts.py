@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 
+NOT_APPLICABLE = "not applicable"  # how the effect of a measure begins that this network cannot have
 FEWEST = 6  # patients: with fewer, all lie on one side of the truth in 2 / 2**5 = 6 % of samples or more
 
 
@@ -33,6 +34,10 @@ def holds(low, high, expected):
 
 def _verdict(measures):
     measures = measures[measures["expected_low"].notna()]
+    if "effect" in measures and len(measures):
+        measures = measures[~measures["effect"].str.startswith(NOT_APPLICABLE)]
+        if not len(measures):
+            return NOT_APPLICABLE
     if not measures["lesions"].sum():
         return "nothing to judge"
     held = measures["holds"].to_list()
