@@ -3,6 +3,8 @@
 import numpy as np
 from scipy import ndimage
 
+from lib.scans import normalise
+
 NORMALISATION = "z-score over the non-zero voxels of each channel; background 0"
 HEAD = "z-score of each channel over the voxels that are not 0 in some channel, and those they enclose"
 BOX = "z-score of each channel over the box of the voxels that are not 0 in some channel"
@@ -12,8 +14,10 @@ RANGE = "0 to 1 between the percentiles 0.5 and 99.5 of the non-zero voxels of e
 def own_image(stored, normalisation):
     """Image (2, X, Y, Z) float32 of a scan as a network wants it.  stored: (2, X, Y, Z), as in its files.
 
-    normalisation: HEAD, BOX or RANGE. With BOX, air is no longer 0.
+    normalisation: NORMALISATION, HEAD, BOX or RANGE. With BOX, air is no longer 0.
     """
+    if normalisation == NORMALISATION:
+        return normalise(stored)
     return {HEAD: _over_head, BOX: _over_box, RANGE: _range}[normalisation](np.asarray(stored, np.float32))
 
 
