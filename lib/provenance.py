@@ -16,6 +16,7 @@ from lib.digits import KERNELS
 
 NETWORKS = ("torch", "monai", "pytorch-optimizer", "captum")
 NUMBERS = ("numpy", "scipy", "pandas", "scikit-image", "statsmodels", "matplotlib", "nibabel", "nilearn")
+OF_WEIGHTS = (".json", ".yaml", ".yml", ".pth", ".pt", ".safetensors")  # in folders of networks
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -51,6 +52,16 @@ def digest(*items):
     for item in items:
         total.update(item.read_bytes() if isinstance(item, Path) else json.dumps(item, sort_keys=True).encode())
     return total.hexdigest()[:16]
+
+
+def weight_files(path):
+    """The files of what is given as weights: the file, or those of a folder that networks are read from, and the JSON
+    beside it."""
+    beside = path.with_suffix(".json")
+    inside = path.rglob("*") if path.is_dir() else [path]
+    suffixes = OF_WEIGHTS if path.is_dir() else (path.suffix,)
+    files = sorted(file for file in inside if file.suffix in suffixes and file.is_file())
+    return [*files, *([beside] if beside.is_file() else [])]
 
 
 def lib_files(source):

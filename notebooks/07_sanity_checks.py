@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from lib.figures import plot_sanity
 from lib.lesions import detected_lesions, select_lesions, signed_distance
-from lib.network import load_weights
+from lib.network import load_weights, loaded_scan
 from lib.run import Run
 from lib.saliency import lesion_generator
 from lib.sanity import (
@@ -44,7 +44,7 @@ from lib.sanity import (
     train_control,
     weight_randomisation,
 )
-from lib.scans import load_map, load_scan
+from lib.scans import load_map
 
 # %% tags=["parameters"]
 build = "build/demo"  # intermediate files of this run
@@ -74,7 +74,7 @@ n_resamples = 2000  # of patients, for the intervals
 run = Run("07_sanity_checks", globals())
 model, description = load_weights(run.weights(weights), device)
 scans = run.scans().set_index("scan", drop=False)
-load = lru_cache(1)(lambda name: load_scan(scans.loc[name]))
+load = lru_cache(1)(lambda name: loaded_scan(scans.loc[name], description))
 intervals = {"n_resamples": n_resamples, "generator": np.random.default_rng(seed)}
 
 # %%

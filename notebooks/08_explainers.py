@@ -32,7 +32,7 @@ from tqdm import tqdm
 from lib.exact import find_window
 from lib.figures import plot_convergence, plot_methods
 from lib.lesions import detected_lesions, select_lesions, signed_distance
-from lib.network import load_weights
+from lib.network import load_weights, loaded_scan
 from lib.run import Run
 from lib.saliency import (
     compare_methods,
@@ -42,7 +42,7 @@ from lib.saliency import (
     smoothgrad_until,
     standard_errors,
 )
-from lib.scans import load_map, load_scan
+from lib.scans import load_map
 
 warnings.filterwarnings("ignore", message="Setting forward, backward hooks")  # captum's DeepLift says what it does
 
@@ -68,7 +68,7 @@ tolerance = 0.05  # of the standard error, where SmoothGrad stops
 run = Run("08_explainers", globals())
 model, description = load_weights(run.weights(weights), device)
 scans = run.scans().set_index("scan", drop=False)
-load = lru_cache(1)(lambda name: load_scan(scans.loc[name]))
+load = lru_cache(1)(lambda name: loaded_scan(scans.loc[name], description))
 
 # %%
 found = detected_lesions(run.table("03_lesions"))  # of scans without annotation, all that are predicted

@@ -61,8 +61,9 @@ def test_a_public_name_has_one_meaning():
 
 
 @pytest.mark.parametrize(
-    "path", sorted(ROOT.glob("tests/*/test_*.py")), ids=lambda path: f"{path.parent.name}/{path.stem}"
+    "path", sorted(ROOT.glob("tests/*/**/test_*.py")), ids=lambda path: f"{path.parent.name}/{path.stem}"
 )
 def test_tests_stand_in_the_folders_of_what_they_test(path):
-    module = ROOT / "lib" / path.parent.name / f"{path.stem.removeprefix('test_')}.py"
+    folder = path.parent.relative_to(ROOT / "tests")
+    module = ROOT / "lib" / folder / f"{path.stem.removeprefix('test_')}.py"
     assert module.exists() or path.stem == "test_networks", module

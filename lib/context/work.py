@@ -63,4 +63,5 @@ def measure_places(item, *, weights, device, path, farthest_mm, noise, seed):
 
 def _scan(row, path, weights, device):
     """The scan, its predicted labels (X, Y, Z), and the network."""
-    return loaded_scan(row), load_map(path(row["scan"], "desc-pred_dseg")), loaded_network(weights, device)[0]
+    model, description = loaded_network(weights, device)
+    return loaded_scan(row, description), load_map(path(row["scan"], "desc-pred_dseg")), model

@@ -7,7 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "adjoint": ["AdjointGradients", "checked_steps", "unsupported_reason"],
         "contract": ["check_network", "usable"],
-        "graph": ["N_CHANNELS", "frozen", "like_model"],
+        "graph": ["frozen", "like_model", "n_channels"],
         "held": ["NormalisedGradients", "WholeGradients"],
         "receptive_field": ["receptive_field"],
         "windows": ["at_voxels", "find_window", "lesion_voxels", "pad_far", "predict_lesion", "whole_logits"],

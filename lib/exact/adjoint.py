@@ -8,7 +8,7 @@ steps of the network backwards on the boxes that one voxel needs.
 import numpy as np
 import torch
 
-from lib.exact.graph import frozen, like_model
+from lib.exact.graph import frozen, like_model, n_channels
 from lib.exact.local_convolution import Convolution, cover, grid_box, inside
 from lib.exact.normalisation import Normalisation
 from lib.exact.receptive_field import multiples, receptive_field
@@ -20,7 +20,7 @@ TOLERANCE = 1e-4  # in single precision
 
 
 class AdjointGradients:
-    """Gradients of the logits (B, 2, n) of noisy copies (B, 2, x, y, z) at the n voxels of a lesion.
+    """Gradients of the logits (B, 2, n) of noisy copies (B, C, x, y, z) at the n voxels of a lesion.
 
     steps: of the network.  shape: of the padded volume.  voxels: (n, 3).  copies_box: where in the volume copies lie.
     """
@@ -169,7 +169,8 @@ def checked_steps(model, field, gradients=AdjointGradients):
 def _error(model, steps, shape, seed, gradients):
     """Largest difference of the adjoint to automatic differentiation, relative to the largest value; NaN without."""
     generator = torch.Generator().manual_seed(seed)
-    probe, seeds = (like_model(model, torch.randn(1, 2, *size, generator=generator)) for size in (shape, (3,)))
+    sizes = (n_channels(model), *shape), (2, 3)
+    probe, seeds = (like_model(model, torch.randn(1, *size, generator=generator)) for size in sizes)
     voxels = torch.from_numpy(np.linspace((0, 0, 0), np.array(shape) - 1, 3).astype(int))
     x = probe.clone().requires_grad_()
     with frozen(model):

@@ -5,7 +5,7 @@ from weakref import ref
 
 import torch
 
-from lib.exact.graph import N_CHANNELS, frozen, like_model
+from lib.exact.graph import frozen, like_model, n_channels
 
 # (X, Y, Z), tried in turn: networks want multiples of their strides, and some more than one voxel at their deepest level.
 SIZES = [(32, 32, 32), (64, 32, 32), *((side,) * 3 for side in (48, 54, 64, 80, 96))]
@@ -14,12 +14,12 @@ TOLERANCE = 1e-2  # of two calls on one input, and of probabilities that add up 
 
 
 def check_network(model, shape, operations=()):
-    """Once for each network and shape: does it give logits of background and lesion on the grid of FLAIR and MPRAGE?
+    """Once for each network and shape: does it give logits of background and lesion on the grid of its channels?
 
     shape: (X, Y, Z) that the network is used on; it is tried where smaller windows are not accepted.  operations: their
     names, where they are known: a network that now computes something else is tried again.
-    Raises ValueError, which says what was found and what to do, if the network does not take (1, 2, X, Y, Z), gives
-    anything but a tensor of this shape, probabilities, values that are not finite, or others at every call.
+    Raises ValueError, which says what was found and what to do, if the network does not take (1, C, X, Y, Z), gives
+    anything but a tensor (1, 2, X, Y, Z), probabilities, values that are not finite, or others at every call.
     """
     _checked(ref(model), (repr(model), *operations), tuple(shape))
 
@@ -64,20 +64,20 @@ def usable(logits):
 def _accepted(model, shape):
     """The first probe that the network accepts and answers on its own grid, and the answer."""
     mismatch = failure = None
+    channels = n_channels(model)
     for size in [*SIZES, shape]:
-        noise = torch.randn(1, N_CHANNELS, *size, generator=torch.Generator().manual_seed(0))
+        noise = torch.randn(1, channels, *size, generator=torch.Generator().manual_seed(0))
         probe = like_model(model, noise)
         try:
             output = model(probe.clone())
         except Exception as error:  # whatever a stranger's network raises
             said = " ".join(str(error).split())
-            failure = (
-                f"the network does not take {tuple(probe.shape)}, FLAIR and MPRAGE as two channels of a scan: {said}"
-            )
+            scan = "FLAIR and MPRAGE as two channels of a scan" if channels == 2 else f"a scan of {channels} channels"
+            failure = f"the network does not take {tuple(probe.shape)}, {scan}: {said}"
             continue
         if found := _no_logits(output, probe):
             raise ValueError(f"the network gives {found}")
-        if output.shape == probe.shape:
+        if output.shape == (1, 2, *size):
             return probe, output
         mismatch = mismatch or f"{tuple(output.shape)} for an input of {tuple(probe.shape)}"
     if mismatch:
@@ -123,7 +123,7 @@ def _probabilities(*outputs):
         return "logarithms of probabilities: end it before its log-softmax"
     if all(values.min() >= 0 and values.max() <= 1 for values in outputs):
         if all(map(add_up, outputs)):
-            return "probabilities that add up to 1: end it before its softmax"
+            return 'probabilities that add up to 1: end it before its softmax, or say "output": "softmax"'
         if outputs[0].min() < outputs[0].max():
-            return "values from 0 to 1 alone: end it before its sigmoid"
+            return 'values from 0 to 1 alone: end it before its sigmoid, or say "output": "sigmoid"'
     return None

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import torch
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-N_CHANNELS = 2  # FLAIR, MPRAGE
 SHAPE_STAYS = {"native_batch_norm", "_prelu_kernel", "relu", "relu_", "leaky_relu", "leaky_relu_", "elu", "elu_"}
 
 
@@ -63,12 +63,45 @@ def like_model(model, values):
 
 
 @torch.no_grad()
-def record(model, shape):
-    """The nodes of a network in evaluation mode on a volume (1, 2, *shape), in their order; the node of the logits, or
-    None where the network fails; and the error."""
+def n_channels(model):
+    """Channels C of the volumes (N, C, X, Y, Z) that a network takes: those that its first convolution asks for."""
     dtype = next(model.parameters(), torch.empty(0)).dtype
     with torch.inference_mode(False):
-        volume = torch.empty(1, N_CHANNELS, *shape, dtype=dtype, device="meta")
+        volume = torch.empty(1, 2, 32, 32, 32, dtype=dtype, device="meta")
+    with frozen(model), torch.inference_mode(False), _Recorder() as recorder, _FirstConvolution() as first:
+        recorder.note(volume, Node("input", {}, tuple(volume.shape)))
+        try:
+            model(volume)
+        except Exception:  # also the one that ends it
+            return first.channels
+    return first.channels
+
+
+class _FirstConvolution(TorchFunctionMode):
+    """Runs a network until its first convolution, which tells how many channels there should have been."""
+
+    channels = 2  # as long as no convolution tells: FLAIR, MPRAGE
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if function is torch.conv3d:
+            given = dict(
+                zip(("input", "weight", "bias", "stride", "padding", "dilation", "groups"), args, strict=False)
+            )
+            given |= kwargs
+            there, wanted = given["input"].shape[1], given["weight"].shape[1] * given.get("groups", 1)
+            self.channels = wanted if there != wanted else 2
+            raise StopIteration
+        return function(*args, **kwargs)
+
+
+@torch.no_grad()
+def record(model, shape):
+    """The nodes of a network in evaluation mode on a volume (1, C, *shape), in their order; the node of the logits, or
+    None where the network fails; and the error."""
+    dtype, channels = next(model.parameters(), torch.empty(0)).dtype, n_channels(model)
+    with torch.inference_mode(False):
+        volume = torch.empty(1, channels, *shape, dtype=dtype, device="meta")
     with frozen(model), torch.inference_mode(False), _Recorder() as recorder:
         recorder.note(volume, Node("input", {}, tuple(volume.shape)))
         try:

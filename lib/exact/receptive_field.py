@@ -6,7 +6,7 @@ from math import lcm
 import numpy as np
 import torch
 
-from lib.exact.graph import N_CHANNELS, Node, each, frozen, leaves, like_model, record
+from lib.exact.graph import Node, each, frozen, leaves, like_model, n_channels, record
 from lib.exact.normalisation import hold_statistics
 from lib.exact.reach import PADDINGS, reach
 
@@ -97,7 +97,7 @@ def follow(model, shape, held=False):
     strides = tuple(lcm(*(found[i].ratio.numerator for found in reaches.values() if found)) for i in range(3))
     if error is None and not (isinstance(logits, Node) and logits.shape[2:] == shape):
         found = getattr(logits, "shape", type(logits).__name__)
-        error = ValueError(f"it returns {found} for {(1, N_CHANNELS, *shape)}")
+        error = ValueError(f"it returns {found} for {(1, n_channels(model), *shape)}")
     if error is not None:
         return None, strides, error
     needed = {logits}
@@ -124,7 +124,7 @@ def _runs(model, shape):
     """Whether a network returns logits on the grid of a volume of zeros."""
     try:
         with frozen(model):
-            return tuple(model(like_model(model, torch.zeros(1, N_CHANNELS, *shape))).shape[2:]) == tuple(shape)
+            return tuple(model(like_model(model, torch.zeros(1, n_channels(model), *shape))).shape[2:]) == tuple(shape)
     except Exception:  # as in `record`
         return False
 

@@ -14,7 +14,7 @@ import torch
 
 from lib.exact.adjoint import AdjointGradients
 from lib.exact.contract import check_network, usable
-from lib.exact.graph import N_CHANNELS, frozen, like_model
+from lib.exact.graph import frozen, like_model, n_channels
 from lib.exact.local_convolution import cover, grid_box
 from lib.exact.receptive_field import ReceptiveField, follow, receptive_field
 from lib.exact.steps import build_steps
@@ -84,7 +84,7 @@ def find_window(model, lesion, shape, held=False):
 
 
 def whole_logits(model, volumes):
-    """Logits (B, 2, X, Y, Z) of whole volumes (B, 2, X, Y, Z), also of sizes that the network does not accept: they are
+    """Logits (B, 2, X, Y, Z) of whole volumes (B, C, X, Y, Z), also of sizes that the network does not accept: they are
     zero-padded at the far ends.  Raises ValueError as `find_window`."""
     x, y, z = volumes.shape[2:]
     padded = pad_far(volumes, receptive_field(model, (x, y, z)).shape)
@@ -96,17 +96,18 @@ def predict_lesion(model, volumes, lesion):
     """Logits (B, 2, n) at the n voxels of a lesion (in C order), equal to those of the whole volumes.
 
     Computed on the lesion's window, and every level of the network on what the lesion needs if its steps are known.
-    volumes: (B, 2, X, Y, Z), or an iterable of volumes (2, X, Y, Z), of which only windows are kept.
+    volumes: (B, C, X, Y, Z), or an iterable of volumes (C, X, Y, Z), of which only windows are kept.
     lesion: (X, Y, Z) bool.  Raises ValueError as `find_window`, if a volume has another shape or logits are not finite.
     """
     shape = tuple(lesion.shape)
     voxels, window = lesion_voxels(lesion, shape), find_window(model, lesion, shape)
     steps, _ = build_steps(window.field)
     size = 1 if window.reason else max(1, BATCH_VOXELS // math.prod(window.shape))  # it may mix volumes of a batch
+    wanted = (n_channels(model), *shape)
 
     def crop(volume):
-        if tuple(volume.shape) != (N_CHANNELS, *shape):
-            raise ValueError(f"volume has shape {tuple(volume.shape)}: the lesion asks for {(N_CHANNELS, *shape)}")
+        if tuple(volume.shape) != wanted:
+            raise ValueError(f"volume has shape {tuple(volume.shape)}: lesion and network ask for {wanted}")
         return like_model(model, window.crop(torch.as_tensor(volume)))
 
     def logits(copies):

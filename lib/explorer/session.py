@@ -19,6 +19,7 @@ from lib.exact import find_window
 from lib.lesions import instance_mask, label_instances, lesion_table, segment
 from lib.network import (
     load_weights,
+    own_image,
     patch_slices,
     predict,
     predict_scan,
@@ -29,7 +30,7 @@ from lib.network import (
 from lib.provenance import ROOT, code_digest, digest, run_record, write_atomically
 from lib.run import save_figure
 from lib.saliency import copy_maps, grad_cam, layer_activations, lesion_generator, map_name, measure_maps
-from lib.scans import Scan, check_scans, find_scans, is_whole, load_labels, load_map, load_scan, normalise, save_map
+from lib.scans import Scan, check_scans, find_scans, is_whole, load_labels, load_map, load_scan, save_map
 
 SHIPPED_WEIGHTS = "weights/unet.safetensors"
 PROFILE_EDGES_MM = range(-5, 17)  # of the shells of the radial profile, as in notebook 4
@@ -54,11 +55,12 @@ class Opened:
     predicted: np.ndarray
     annotated: np.ndarray
     lesions: pd.DataFrame
+    normalisation: str
 
     @cached_property
     def volume(self):
-        """z-scored FLAIR and MPRAGE, (1, 2, X, Y, Z) tensor."""
-        return torch.as_tensor(normalise(self.scan.image))[None]
+        """FLAIR and MPRAGE, (1, 2, X, Y, Z) tensor, z-scored or as the network wants them."""
+        return torch.as_tensor(own_image(self.scan.image, self.normalisation))[None]
 
     def middle(self, lesion):
         """The voxel (x, y, z) of a lesion that is nearest to its centroid."""
@@ -116,6 +118,7 @@ class Exploration:
         return load_weights(self.weights, self.device)
 
     model = property(lambda self: self._loaded[0])
+    normalisation = property(lambda self: self._loaded[1]["normalisation"])
     threshold = property(lambda self: recorded_threshold(self._loaded[1], self.weights))
 
     def open(self, name, report):
@@ -127,8 +130,8 @@ class Exploration:
         if self.as_evaluated and self.run.map(name, "desc-pred_dseg").exists():
             lesions = self.run.table("03_lesions").query("scan == @name")
             probability = load_map(self.run.map(name, "desc-pred_probseg"))
-            labels = load_labels(row, self.run.map)
-            return Opened(row, load_scan(row, normalised=False), probability, *labels, lesions)
+            maps = probability, *load_labels(row, self.run.map)
+            return Opened(row, load_scan(row, normalised=False), *maps, lesions, self.normalisation)
         check_scans(pd.DataFrame([row]))
         scan = load_scan(row, normalised=False)
         outline = recorded_outline(self._loaded[1], self.weights)
@@ -137,18 +140,20 @@ class Exploration:
         labels = [label(mask) for mask in (segment(probability, self.threshold, outline, label), scan.lesions)]
         annotation = scan.lesions if scan.annotated else None
         table = lesion_table(probability, annotation, self.threshold, scan.affine, outline, label)
-        return Opened(row, scan, probability, *labels, table)
+        return Opened(row, scan, probability, *labels, table, self.normalisation)
 
     def _predict(self, row, scan, report):
         model, settings = self.model, prediction_settings(self._loaded[1])
-        window, passes = settings["window"], 1 + settings["mirrored"]
-        made_from = digest(self.weights, settings, Path(row["flair"]), Path(row["t1w"]), code_digest(predict_scan))
+        window, passes = np.broadcast_to(settings["window"], 3), 1 + bool(settings["mirrored"])
+        made_from = digest(
+            self._loaded[1]["digest"], settings, Path(row["flair"]), Path(row["t1w"]), code_digest(predict_scan)
+        )
         path = self.run.build / "explore" / "predictions" / f"{row['scan']}_{made_from}.nii.gz"
         if not is_whole(path):
             done = count(1)
-            patches = len(patch_slices(np.maximum(scan.brain.shape, window).tolist(), window))
-            with model.register_forward_hook(lambda *_: report(next(done) / patches / passes)):
-                probability = predict(model, normalise(scan.image), **settings)
+            patches = len(patch_slices(np.maximum(scan.brain.shape, window.max()).tolist(), int(window.max())))
+            with model.register_forward_hook(lambda *_: report(min(next(done) / patches / passes, 1))):
+                probability = predict(model, own_image(scan.image, self.normalisation), **settings)
             save_map(probability, row["flair"], path)
         return load_map(path)
 

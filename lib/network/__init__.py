@@ -8,6 +8,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "architectures": ["build_network"],
         "distributed": ["build_batches", "fit", "starting_network"],
         "inference": ["blended_lesion", "lesion_patches", "patch_slices", "predict"],
+        "published": ["own_image"],
         "loaded": ["loaded_network", "loaded_scan"],
         "patches": ["PatchBatches", "ScanPatches", "SubjectPatches"],
         "training": ["train_network"],

@@ -3,28 +3,29 @@
 from torch import nn
 
 
-def build_network(name="unet", **architecture):
+def build_network(name="unet", *, in_channels=2, out_channels=2, **architecture):
     """A 3D segmentation network with input (B, 2, X, Y, Z) and logits (B, 2, X, Y, Z) of background and lesion.
 
     "unet" with channels (32, 64, 128, 256, 512) and strides (2, 2, 2, 2) is the paper's network: batch normalisation, PReLU,
     no residual units, convolutions initialised Xavier-normal.
     "dynunet" is the nnU-Net-like network of the paper's third version, with its channels and strides as defaults.
     "swinunetr" takes the arguments of MONAI's SwinUNETR; sizes are multiples of 32, at least one of them larger than 32.
-    Raises ValueError for an unknown name.
+    in_channels, out_channels: of a network that is then adapted.  Raises ValueError for an unknown name.
     """
     from monai.networks import nets  # importing it takes seconds
 
+    channels = {"in_channels": in_channels, "out_channels": out_channels}
     match name:
         case "unet":
-            network = nets.UNet(3, in_channels=2, out_channels=2, norm="batch", num_res_units=0, **architecture)
+            network = nets.UNet(3, **channels, norm="batch", num_res_units=0, **architecture)
             for module in network.modules():
                 if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
                     nn.init.xavier_normal_(module.weight)
             return network
         case "dynunet":
-            return nets.DynUNet(3, in_channels=2, out_channels=2, **_dynunet(**architecture))
+            return nets.DynUNet(3, **channels, **_dynunet(**architecture))
         case "swinunetr":
-            return nets.SwinUNETR(in_channels=2, out_channels=2, **architecture)
+            return nets.SwinUNETR(**channels, **architecture)
     raise ValueError(f"unknown network {name!r}: choose one of unet, dynunet, swinunetr")
 
 

@@ -40,7 +40,7 @@ def load_checkpoint(network, path):
     is not readable without running code, if a parameter is missing, left over, of another shape or not finite, or if
     several sets of weights fit.
     """
-    tensors = {name.replace(COMPILED, ""): value for name, value in _tensors(_read(path))}
+    tensors = {name.replace(COMPILED, ""): value for name, value in checkpoint_tensors(path)}
     same = {}  # names of one tensor that the network uses several times; a file may have only one of them
     for name, value in network.state_dict().items():
         same.setdefault((value.data_ptr(), value.shape) if value.numel() else name, []).append(name)
@@ -72,7 +72,14 @@ def load_checkpoint(network, path):
         raise ValueError(f"{path} holds NaN or infinite values, in {_few(broken)}: its training has failed")
 
 
-def _read(path):
+def checkpoint_tensors(path):
+    """(name, tensor) of all tensors in a file, without running what it holds; a name is the keys on the way, with dots.
+
+    Raises ValueError as `load_checkpoint`."""
+    return _tensors(read_checkpoint(path))
+
+
+def read_checkpoint(path):
     """What a file holds: tensors in dicts and lists. Nothing in it is run: classes and functions are refused."""
     if path.is_dir():
         files = sorted(file.name for file in path.iterdir() if file.suffix in (".safetensors", ".pt", ".pth", ".ckpt"))

@@ -2,22 +2,31 @@
 
 import torch
 
-from lib.exact import check_network, frozen, lesion_voxels, like_model, predict_lesion, usable
+from lib.exact import check_network, frozen, lesion_voxels, like_model, n_channels, predict_lesion, usable
+from lib.network.published import predict_centre, predict_tiles
 from lib.threads import in_order, processors
 
 OVERLAP = 0.25  # of neighbouring patches
 
 
 @torch.no_grad()
-def predict(model, image, *, window, mirrored=False):
+def predict(model, image, *, window, mirrored=False, blend=""):
     """Lesion probability (X, Y, Z), float32 numpy, of an image (2, X, Y, Z): Gaussian-weighted sliding window
     of `window` voxels a side.
 
     The probabilities (softmax), not the logits, of overlapping patches are blended. mirrored: each patch is predicted
     also with left and right (axis X) exchanged, and the mean of both probabilities taken. Runs on the device of the
     model, in evaluation mode; on the processor, with one thread a patch.
-    Raises ValueError if the network gives no logits (`check_network`), or some that are not finite.
+    blend: as another tool predicts, "logits" for nnU-Net (`predict_tiles`), "centre" for LST-AI (`predict_centre`).
+    Raises ValueError if the network gives no logits (`check_network`), or some that are not finite, or takes other
+    channels than the image has.
     """
+    if len(image) != (channels := n_channels(model)):
+        raise ValueError(f"the image has {len(image)} channels, the network takes {channels}")
+    if blend == "logits":
+        return predict_tiles(model, image, window=window, mirrored=mirrored)
+    if blend == "centre":
+        return predict_centre(model, image, window=window)
     from monai.inferers import sliding_window_inference  # importing it takes seconds
 
     check_network(model, (window,) * 3)

@@ -22,7 +22,7 @@ def predict_scan(row, *, weights, device, path):
     settings, images = prediction_settings(description), [row["flair_digest"], row["t1w_digest"]]
     kept_folder(found.parent, images, description["digest"], settings, code_digest(predict_scan))
     if not is_whole(found):
-        save_map(predict(model, loaded_scan(row).image, **settings), row["flair"], found)
+        save_map(predict(model, loaded_scan(row, description).image, **settings), row["flair"], found)
     return found
 
 

@@ -8,7 +8,7 @@ import shlex
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from lib.provenance import ROOT, digest, versions, write_atomically
+from lib.provenance import ROOT, digest, versions, weight_files, write_atomically
 from lib.run.parameters import resolve, with_changes
 from lib.run.runner import NOTEBOOKS
 from lib.scans import FILES, find_scans
@@ -104,7 +104,7 @@ def inputs_of(parameters):
                 str(file): file.exists() and [file.stat().st_size, file.stat().st_mtime_ns] for file in files
             }
         else:
-            found[name] = [digest(file) for file in (path, path.with_suffix(".json")) if file.exists()]
+            found[name] = [digest(file) for file in weight_files(path)]
     return found
 
 

@@ -58,7 +58,7 @@ def hires_cam(model, volume, lesion, *, layer="model.1.submodule.2.conv", activa
 def _position_map(weigh, model, volume, lesion, layer, score, activations):
     """Map (X, Y, Z) of what `weigh` gives at each position of a layer, (1, 1, x, y, z), from the gradients of the summed
     score, the activations there, both (1, K, x, y, z), and the activations' sums over the volume, (1, K, 1, 1, 1)."""
-    voxels, volume = check_lesion(volume, lesion), like_model(model, volume).detach()
+    voxels, volume = check_lesion(model, volume, lesion), like_model(model, volume).detach()
     shape = volume.shape[2:]
     window = find_window(model, lesion, shape)
     whole = window.field.shape

@@ -12,7 +12,6 @@ import torch
 from tqdm import tqdm
 
 from lib.exact import (
-    N_CHANNELS,
     AdjointGradients,
     NormalisedGradients,
     WholeGradients,
@@ -22,6 +21,7 @@ from lib.exact import (
     frozen,
     lesion_voxels,
     like_model,
+    n_channels,
     pad_far,
     usable,
 )
@@ -38,7 +38,7 @@ def smoothgrad(
 ):  # fmt: skip
     """Signed saliency of one lesion, averaged over noisy copies of the input: the mean of `copy_maps`.
 
-    volume: (1, 2, X, Y, Z) z-scored FLAIR and MPRAGE.  lesion: (X, Y, Z) bool.  The other arguments, and the errors
+    volume: (1, C, X, Y, Z), z-scored FLAIR and MPRAGE unless the network takes others.  lesion: (X, Y, Z) bool.  The other arguments, and the errors
     raised, are those of `copy_maps`.
     Returns (2, X, Y, Z) in score unit (logit) per unit z-score, zero outside the lesion's window.
     """
@@ -61,7 +61,7 @@ def copy_maps(
     What is known of the network is found on this call: on what parts of the grid its logits depend, and whether the
     adjoint has its gradients. Without the adjoint they are computed by automatic differentiation on the window.
 
-    volume: (1, 2, X, Y, Z) z-scored FLAIR and MPRAGE.  lesion: (X, Y, Z) bool.
+    volume: (1, C, X, Y, Z), z-scored FLAIR and MPRAGE unless the network takes others.  lesion: (X, Y, Z) bool.
     noise_fraction: standard deviation of the noise as a fraction of each channel's range over the volume, or of
     FLAIR's for both channels (noise_range="first", as in the authors' scripts).
     aggregate: "max" keeps, for each input voxel, the gradient of largest magnitude over the lesion's voxels with its
@@ -84,7 +84,7 @@ def copy_maps(
         )
     if n_samples < 1:
         raise ValueError(f"n_samples is {n_samples}: at least one copy is needed")
-    voxels, volume = check_lesion(volume, lesion), like_model(model, volume).detach()
+    voxels, volume = check_lesion(model, volume, lesion), like_model(model, volume).detach()
     window = find_window(model, lesion, volume.shape[2:])
     sigma = noise_sigma(volume, noise_fraction, noise_range)
     held = window.reason and statistics != "exact" and aggregate == "max"
@@ -181,9 +181,10 @@ def noisy_copies(volume, window, sigma, n_samples, generator, at_once=1):
         yield pad_far(copies, window.shape)
 
 
-def check_lesion(volume, lesion):
-    """Voxel indices (n, 3) of a lesion (X, Y, Z) in a volume. Raises ValueError if it is not (1, 2, X, Y, Z)."""
-    volume = torch.as_tensor(volume)
-    if volume.ndim != 5 or tuple(volume.shape[:2]) != (1, N_CHANNELS):
-        raise ValueError(f"volume has shape {tuple(volume.shape)}: give one scan as (1, {N_CHANNELS}, X, Y, Z)")
+def check_lesion(model, volume, lesion):
+    """Voxel indices (n, 3) of a lesion (X, Y, Z) in a volume. Raises ValueError if it is not the (1, C, X, Y, Z) of one
+    scan that the network takes."""
+    volume, channels = torch.as_tensor(volume), n_channels(model)
+    if volume.ndim != 5 or tuple(volume.shape[:2]) != (1, channels):
+        raise ValueError(f"volume has shape {tuple(volume.shape)}: give one scan as (1, {channels}, X, Y, Z)")
     return lesion_voxels(lesion, volume.shape[2:])

@@ -68,7 +68,8 @@ def explain_instances(item, *, weights, device, folder, edges_mm, settings):
     mean of its softmax. "smoothgrad_few" has no rows for a lesion of fewer voxels than it takes.
     """
     row, lesions = item
-    scan, (model, description) = loaded_scan(row), loaded_network(weights, device)
+    model, description = loaded_network(weights, device)
+    scan = loaded_scan(row, description)
     volume, tables = torch.as_tensor(scan.image)[None], []
     made_from = [row["flair_digest"], row["t1w_digest"], description, settings, code_digest(explain_instances)]
     activations = cache(lambda: layer_activations(model, volume, settings["layer"]))

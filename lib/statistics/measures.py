@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 
 from lib.statistics.comparisons import bootstrap_cliffs_delta, pairwise_tests
+from lib.statistics.verdicts import NOT_APPLICABLE
 
 BOOTSTRAP = "bootstrap of patients"
 
@@ -47,6 +48,8 @@ def flair_against_mprage(read):
         return []
     name = "absolute peak, FLAIR - MPRAGE"
     peaks = true.pivot(index=["scan", "label"], columns="sequence", values="peak").abs()
+    if not peaks.any().all():
+        return [_not_applicable(name, len(peaks))]
     larger = f"larger in FLAIR in {(peaks['FLAIR'] > peaks['MPRAGE']).sum()} of {len(peaks)} lesions"
     return [_of_true(read("04_kinds").set_index(["measure", "kind"]).loc[name], name, larger)]
 
@@ -83,12 +86,16 @@ def synthetic_lesions(read):
         _of("share still found, FLAIR removed - MPRAGE removed", read): ("FLAIR removed - MPRAGE removed", changed),
         _of("share still found, moved to grey matter - unchanged", read): ("moved to grey matter - none", changed),
     }
-    measures = []
+    peaks = read("04_saliency").query("method == 'smoothgrad_max'").groupby("sequence")["peak"]
+    measures, one_sequence = [], not peaks.apply(lambda values: (values != 0).any()).all()
     for row in halves.itertuples():
         between = f"between {row.bracket_low:g} and {row.bracket_high:g}" if row.bracket_low < row.bracket_high else ""
         name = f"{row.sequences} contrast that finds half of {size:g} mm lesions"
         measures.append(_of_row(row, name, unit="z-scores", effect=between))
     for name, (effect, kind) in shares.items():
+        if one_sequence and "FLAIR" in name:
+            measures.append(_not_applicable(name, effects.loc[(effect, kind), "lesions"]))
+            continue
         beside = effects["value"].reindex([(effect, other) for other in ("FN", "TN") if kind == changed]).dropna()
         said = ", ".join(f"{other} {value:z.2f}" for (_, other), value in beside.items())
         measures.append(_of_row(effects.loc[(effect, kind)], name, effect=said))
@@ -124,6 +131,11 @@ def measure(name, found, lesions, patients, *, unit="", test=BOOTSTRAP, effect="
 def _of(name, read):
     """Name of a measure of TP, or of the predicted lesions that stand for them without annotation: another measure."""
     return name if annotated(read) else f"{name} (predicted)"
+
+
+def _not_applicable(name, lesions):
+    """Of a comparison of sequences, for a network that takes one of them alone: the map of the other is 0 everywhere."""
+    return measure(name, [np.nan] * 3, lesions, 0, effect=f"{NOT_APPLICABLE}: the network takes one sequence")
 
 
 def _of_row(row, name, **options):

@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 NEEDS = "needs annotation"  # effect of a measure that no annotated scan gives, and verdict of its claim
+NOT_APPLICABLE = "not applicable"  # how the effect of a measure begins that this network cannot have
 FEWEST = 6  # patients: with fewer, all lie on one side of the truth in 2 / 2**5 = 6 % of samples or more
 
 
@@ -33,7 +34,10 @@ def holds(low, high, expected):
 
 
 def _verdict(measures):
-    measures = measures[measures["expected_low"].notna()]
+    expected = measures[measures["expected_low"].notna()]
+    measures = expected[~expected["effect"].astype(str).str.startswith(NOT_APPLICABLE)]
+    if measures.empty and len(expected):
+        return NOT_APPLICABLE
     held = measures["holds"].to_list()
     if NEEDS in set(measures["effect"]) and False not in held:
         return NEEDS

@@ -40,7 +40,8 @@ def predict_insertions(item, *, weights, device, threshold, diameters_mm, contra
     item: row, surroundings, sites (n, 3).  diameters_mm: a list for each kind of surroundings.
     """
     row, surroundings, at = item
-    scan, model = loaded_scan(row), loaded_network(weights, device)[0]
+    model, description = loaded_network(weights, device)
+    scan = loaded_scan(row, description)
     options = {"diameters_mm": diameters_mm[surroundings], "contrasts": contrasts, "spacing_mm": scan.spacing_mm}
     found = response.insertion_response(model, scan.image, at, **options, threshold=threshold)
     return _named(found, {"scan": row["scan"], "surroundings": surroundings})
@@ -50,21 +51,22 @@ def explain_insertions(item, *, weights, device, diameters_mm, contrasts, noise,
     """`insertion_saliency` of the peaks, with rows and items as of `predict_insertions`; all lesions of a scan have the
     same noise."""
     row, surroundings, at = item
-    scan, model = loaded_scan(row), loaded_network(weights, device)[0]
+    model, description = loaded_network(weights, device)
+    scan = loaded_scan(row, description)
     options = {"diameters_mm": diameters_mm, "contrasts": contrasts, "spacing_mm": scan.spacing_mm}
     saliency = partial(peak_saliency, model, **noise, seed=[seed, row["scan"]])
     found = response.insertion_saliency(scan.image, at, **options, saliency=saliency)
     return _named(found, {"scan": row["scan"], "surroundings": surroundings})
 
 
-def change_lesions(item, *, path, seed):
+def change_lesions(item, *, path, seed, description=None):
     """Yield rows of lesions, each with its `changed_images`; without those that have no healthy surroundings.
 
     item: row, and rows of lesions in that scan, as of `run.group_by_scan`: TP, predicted, FN, or as TN a detected one
-    whose shape is put in healthy white matter, out of reach of any lesion's changes.
+    whose shape is put in healthy white matter, out of reach of any lesion's changes.  description: of `loaded_scan`.
     """
     row, lesions = item
-    scan, predicted, annotated, marked = _scan(row, path)
+    scan, predicted, annotated, marked = _scan(row, path, description)
     white, grey = white_and_grey_matter(scan.image, scan.brain, marked)
     away = white & (distance_to(marked, scan.spacing_mm) > BLEND_MM)
     for lesion in lesions:
@@ -79,8 +81,8 @@ def change_lesions(item, *, path, seed):
 def predict_changes(item, *, path, weights, device, threshold, noise, seed):
     """`change_response` of `change_lesions`, a table that begins with NAMES; detected lesions (TP, predicted) alone are
     explained, and the noise of a lesion is that of all its changes."""
-    model, tables = loaded_network(weights, device)[0], []
-    for lesion, changed in change_lesions(item, path=path, seed=seed):
+    (model, description), tables = loaded_network(weights, device), []
+    for lesion, changed in change_lesions(item, path=path, seed=seed, description=description):
         saliency = partial(peak_saliency, model, **noise, seed=[seed, lesion["scan"], lesion["label"]])
         saliency = saliency if lesion["kind"] in ("TP", "predicted") else lambda *_: {}
         found = response.change_response(model, changed, threshold=threshold, saliency=saliency)
@@ -88,10 +90,10 @@ def predict_changes(item, *, path, weights, device, threshold, noise, seed):
     return pd.concat(tables, ignore_index=True).reindex(columns=NO_CHANGES.columns) if tables else NO_CHANGES
 
 
-def _scan(row, path):
+def _scan(row, path, description=None):
     """The scan, its predicted and annotated labels, and whether a voxel is either: (X, Y, Z) each."""
     predicted, annotated = load_labels(row, path)
-    return loaded_scan(row), predicted, annotated, (predicted > 0) | (annotated > 0)
+    return loaded_scan(row, description), predicted, annotated, (predicted > 0) | (annotated > 0)
 
 
 def _named(table, names):

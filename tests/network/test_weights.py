@@ -94,8 +94,12 @@ UNET = {"name": "unet", "channels": [4, 8], "strides": [2]}
 @pytest.mark.parametrize(
     "changes, said",
     [
-        ({"channels": ["MPRAGE", "FLAIR"]}, r'channels is \["MPRAGE", "FLAIR"\], but must be \["FLAIR", "MPRAGE"\]'),
-        ({"channels": None}, r'channels is missing, but must be \["FLAIR", "MPRAGE"\]'),
+        ({"channels": ["FLAIR", "T2w"]}, r'channels is \["FLAIR", "T2w"\], but must be .*: a scan has no T2w'),
+        ({"channels": ["T1", "MPRAGE"]}, r'channels is \["T1", "MPRAGE"\], but must be .* each once'),
+        ({"channels": []}, r"channels is \[\], but must be some or all"),
+        ({"channels": None}, 'channels is missing, but must be some or all of "FLAIR" and "MPRAGE"'),
+        ({"output": "probability"}, 'output is "probability", but must be what the network gives, one of logits, sig'),
+        ({"lesion_class": "lesion"}, 'lesion_class is "lesion", but must be the number of the lesion'),
         ({"normalisation": "min-max"}, 'normalisation is "min-max", but must be "z-score over'),
         ({"normalisation": None}, 'normalisation is missing, but must be "z-score over'),
         ({"architecture": None}, "architecture is missing, but must be the arguments of"),

@@ -154,6 +154,19 @@ def test_synthetic_lesions_are_judged_by_effects_and_context_by_the_papers_fill_
         assert verdicts(tables(**{"06_plateau": far}))["C7"] == expected
 
 
+def test_a_network_of_one_sequence_has_nothing_to_compare_between_sequences():
+    given = tables()["04_saliency"]
+    alone = given.assign(peak=given["peak"].where(given["sequence"] == "FLAIR", 0.0))
+    rows = ledger(tables(**{"04_saliency": alone}).__getitem__)
+    assert (rows.loc[rows["claim"] == "C4", "verdict"] == "not applicable").all()
+    found = rows.set_index("measure")
+    for name in ("inserted in FLAIR only - MPRAGE only", "FLAIR removed - MPRAGE removed"):
+        (row,) = found[found.index.str.endswith(name)].itertuples()
+        assert np.isnan(row.value)
+        assert "not applicable: the network takes one sequence" in row.text
+    assert set(rows.loc[rows["claim"] == "C6", "verdict"]) == {"reproduced"}
+
+
 def test_half_levels_beyond_the_range_are_said_not_to_be_reached():
     rows = ledger(tables().__getitem__)
     text = rows.loc[rows["measure"].str.contains("half of"), "text"].tolist()

@@ -1,0 +1,13 @@
+"""Networks of other tools as they are published, by name, and the adapter that makes one contract of all."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "adapter": ["Adapter", "OUTPUTS", "adapted"],
+        "named": ["load_published"],
+        "normalisation": ["NORMALISATION", "own_image"],
+        "tiles": ["predict_centre", "predict_tiles"],
+    },
+)
