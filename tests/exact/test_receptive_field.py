@@ -56,7 +56,7 @@ def test_measuring_leaves_the_model_as_it_was():
     [
         (nn.Conv3d(2, 2, 3), r"\(1, 2, 7, 6, 5\)"),
         (nn.Sequential(nn.Conv3d(2, 2, 1), nn.Flatten()), r"\(1, 1008\)"),
-        (nn.Conv3d(1, 2, 1), "channel"),
+        (nn.Sequential(nn.Conv3d(2, 2, 1), nn.Conv3d(3, 2, 1)), "channel"),
         (nn.Sequential(nn.Conv3d(2, 2, 1), nn.Linear(5, 5)), "dim"),
     ],
 )
