@@ -15,7 +15,8 @@ from lib.exact.graph import leaves
 
 ONE_GRID = {"_prelu_kernel", "clone", "detach", "alias", "_to_copy", "repeat", "expand", "zeros_like"}
 CHANNELS = {  # along the channels, given as dim or dims
-    "cat", "flip", "index_select", "slice", "split", "split_with_sizes", "mean", "sum", "amax", "max", "var", "_softmax"
+    "cat", "flip", "index_select", "slice", "split", "split_with_sizes", "mean", "sum", "amax", "max", "var", "_softmax",
+    "logsumexp",
 }  # fmt: skip
 PADDINGS = {"constant_pad_nd": "pad", "replication_pad3d": "padding", "reflection_pad3d": "padding"}
 

@@ -6,7 +6,7 @@ from matplotlib.colors import Normalize
 from matplotlib.ticker import PercentFormatter
 
 from lib.figures.panels import draw_outline, draw_plane, draw_surroundings, largest_slice, mark_sides, write_on
-from lib.figures.style import SALIENCY_MAP, new_panels, rows_of, styled
+from lib.figures.style import ON_TOP, SALIENCY_MAP, SEQUENCE_COLOURS, new_panels, rows_of, styled
 from lib.scans import SEQUENCES
 
 FIELD_MM = 36
@@ -73,4 +73,35 @@ def plot_convergence(table, tolerance):
     first.yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
     first.yaxis.set_minor_formatter("")
     first.set_ylabel("largest standard error of a voxel\n(% of the map's largest magnitude)")
+    return fig
+
+
+@styled
+def plot_shares(shares, means):
+    """Shapley values of lesions by sequence, by what is put in place of the rest (a), and by place (b).
+
+    shares, means: tables 08_shares and 08_sequences; b shows the first fill. Dots: lesions; black: mean with interval.
+    """
+    fig, axes = new_panels(66, 1, 2, sharey=True)
+    first, places = shares["fill"].iloc[0], [place for place in shares["place"].unique() if place != "all"]
+    panels = {
+        "fill": (shares["fill"].unique(), {"place": "all"}, "in place of what is hidden", "whole sequences"),
+        "place": (places, {"fill": first}, "part of the sequence", f"by place, in place of the rest: {first}"),
+    }
+    for ax, (column, (names, chosen, label, title)) in zip(axes, panels.items(), strict=True):
+        for shift, (sequence, colour) in zip((-0.18, 0.18), SEQUENCE_COLOURS.items(), strict=True):
+            for at, name in enumerate(names):
+                dots, mean = (rows_of(table, sequence=sequence, **chosen | {column: name}) for table in (shares, means))
+                x = at + shift + np.linspace(-0.1, 0.1, len(dots))
+                ax.plot(
+                    x, dots["share"], "o", ms=2, mew=0, alpha=0.5, color=colour, label=sequence if at == 0 else None
+                )
+                ends = [mean["share"] - mean["low"], mean["high"] - mean["share"]]
+                ax.errorbar([at + shift], mean["share"], ends, fmt="_", ms=9, color="black", lw=1, **ON_TOP)
+        ax.axhline(0, color="0.7", lw=0.6, zorder=0)
+        ax.set_xticks(range(len(names)), names)
+        ax.set(xlabel=label, title=title)
+    n = means[["lesions", "patients"]].max()
+    axes[0].set_ylabel("Shapley value (logit)")
+    axes[0].legend(title=f"n = {n['lesions']} lesions, {n['patients']} patients")
     return fig

@@ -197,6 +197,7 @@ NETWORKS = {  # name: (network, how it is explained[, multiples to which it asks
     "channels exchanged": (lambda: Net(lambda net, x: net.deep(x)[:, [3, 0, 1, 2]].flip(1), deep=conv()), "window"),
     "gelu": (lambda: Net(lambda net, x: F.gelu(net.deep(x)), deep=conv()), "window"),
     "squeeze and excitation": (lambda: Net(lambda net, x: net.squeeze(x), squeeze=Squeeze()), "whole"),
+    "classes joined": (lambda: Net(lambda net, x: torch.cat([x[:, :3], x.logsumexp(1, keepdim=True)], 1)), "window"),
     "attention over channels": (lambda: Net(lambda net, x: x * x.softmax(1).amax(1, keepdim=True)), "window"),
     "attention over voxels": (lambda: Net(lambda net, x: x * x.flatten(2).softmax(2).view_as(x)), "whole"),
     "global pooling": (lambda: Net(lambda net, x: x - F.adaptive_avg_pool3d(x, 1)), "whole"),
