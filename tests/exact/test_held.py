@@ -97,13 +97,10 @@ def test_few_directions_are_within_the_stated_error(network):
 
 
 def test_measured_error_is_that_of_the_gradients(dynunet):
-    ratios = []
-    for seed, tolerance in ((1, 1e-3), (2, 3e-4), (3, 1e-4)):
+    for seed in (1, 2):
         volume = torch.randn(1, 2, *SHAPE, generator=generator(seed)).double()
-        actual, expected, found = gradients(dynunet, volume, tolerance)
-        ratios.append(float((actual - expected).abs().max() / found.peak) / found.error)
-    assert min(ratios) > 0.05
-    assert max(ratios) < 1
+        actual, expected, found = gradients(dynunet, volume, 0.05)
+        assert 0.1 * found.error < float((actual - expected).abs().max() / found.peak) <= found.error
 
 
 def test_single_precision_agrees_to_rounding(dynunet):
@@ -118,7 +115,7 @@ def extremes(maps):
 
 def test_both_extremes_of_each_copy_are_within_the_tolerance(dynunet):
     """The signed maximum may take the other of two extremes that tie, so each is judged."""
-    volume, tolerance, errors = scan(SHAPE).double(), 1e-3, []
+    volume, tolerance, errors = scan(SHAPE).double(), 0.05, []
     options = {"n_samples": 3, "generator": generator(), "statistics": tolerance, "measured": errors.append}
     maps = list(copy_maps(dynunet, volume, LESION, **options))
     assert len(errors) == 3
