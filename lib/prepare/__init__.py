@@ -7,7 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "back": ["save_on_raw"],
         "page": ["plot_prepared"],
-        "quality": ["judge", "measure"],
+        "quality": ["scan_problems", "scan_numbers"],
         "raw": ["raw_scans"],
         "scan": ["prepare_scan"],
         "work": ["prepare_all"],

@@ -44,7 +44,6 @@ def correct_bias(image):
         small, sitk.sitkFloat32, 1e-3 * float(to_array(small).max()), float("inf")
     )  # of which the logarithm is taken
     fit = sitk.N4BiasFieldCorrectionImageFilter()
-    fit.SetNumberOfThreads(1)
     fit.SetMaximumNumberOfIterations([50, 50, 50, 50])
     corrected = fit.Execute(small, sitk.OtsuThreshold(small, 0, 1, 200))
     field = sitk.Resample(small / corrected, image, sitk.Transform(), sitk.sitkLinear, 1.0, sitk.sitkFloat32, True)

@@ -15,7 +15,7 @@ BRAIN_ML = 700, 2000  # with the fluid around it, scaled up to a whole brain
 FLUID = 0.9  # FLAIR of fluid over that of brain: 0.2 to 0.7; in T2w 1.5 and more
 
 
-def measure(images, unregistered, brain, template):
+def scan_numbers(images, unregistered, brain, template):
     """Numbers of a prepared scan. images: {"FLAIR", "T1w"} on one grid; unregistered: the moved image by its header alone.
 
     `white_over_grey_*`: medians in the white over those in the grey matter of the fitted template. `fluid_flair`: FLAIR in
@@ -44,7 +44,7 @@ def _over(first, second):
     return float(np.median(first) / np.median(second)) if first.size and second.size and np.median(second) else np.nan
 
 
-def judge(numbers):
+def scan_problems(numbers):
     """What is wrong with a scan of these numbers, as a list of sentences with their limits."""
     of = numbers
     whole_ml = of["brain_ml"] / max(of["in_field"], 1e-3)

@@ -55,7 +55,7 @@ def _of_folder(source):
         if any(len(files) != 1 for files in found.values()):
             counts = ", ".join(f"{len(files)} {name}" for name, files in found.items())
             raise ValueError(f"{folder} has {counts}: one of each is needed; list the files wanted in a table")
-        parts = [part for part in folder.relative_to(source).parts[:-1]]
+        parts = list(folder.relative_to(source).parts[:-1])
         masks = sorted(source.glob(f"derivatives/*/{'/'.join(parts)}/anat/*_label-lesion_mask.nii*"))
         rows.append({
             "subject": parts[0].removeprefix("sub-"), "session": parts[1].removeprefix("ses-") if len(parts) > 1 else "",

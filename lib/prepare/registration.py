@@ -59,10 +59,9 @@ def mutual_information(first, second, inside):
 def _fit(fixed, moving, transform, level_mm, share, mask=None):
     """Move a transform, in place, to more mutual information; both images in voxels of level_mm. Returns the metric, lower is better.
 
-    share: of the voxels, drawn with a fixed seed; one thread: the same digits every time.
+    share: of the voxels, drawn with a fixed seed.
     """
     method = sitk.ImageRegistrationMethod()
-    method.SetNumberOfThreads(1)
     method.SetMetricAsMattesMutualInformation(BINS)
     method.SetMetricSamplingStrategy(method.RANDOM if share < 1 else method.NONE)
     method.SetMetricSamplingPercentage(share, SEED)

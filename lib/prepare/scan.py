@@ -7,7 +7,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from lib.prepare.brain import correct_bias, find_brain, is_stripped
-from lib.prepare.quality import judge, measure
+from lib.prepare.quality import scan_numbers, scan_problems
 from lib.prepare.registration import register_rigid
 from lib.prepare.volumes import (
     VOXEL_MM,
@@ -48,7 +48,7 @@ def prepare_scan(row, folder, side_mm=VOXEL_MM):
         images = {name: correct_bias(image) for name, image in images.items()}
     masks = {name: _mask_of(row.get(name), raw, moved, grid, to_moved) for name in ("lesions", "mask")}
     brain, source, template, _ = find_brain(images, masks["mask"] and masks["mask"][0])
-    numbers = measure(images, (moved, before), brain, template)
+    numbers = scan_numbers(images, (moved, before), brain, template)
     if masks["lesions"]:
         lesions, raw_ml = masks["lesions"]
         numbers |= {"lesions_raw_ml": raw_ml, "lesions_ml": _volume_ml(lesions)}
@@ -56,7 +56,7 @@ def prepare_scan(row, folder, side_mm=VOXEL_MM):
         "Sources": list(sources.values()), "SkullStripped": True, "Reference": reference, "RawFLAIR": str(Path(row["flair"]).absolute()),
         "BrainMask": source, "BiasCorrection": "none, stripped before" if stripped else "N4", "Resampled": not (same and one_grid(grid, raw[reference])),
         "Rotation": [float(angle) for angle in np.degrees(transform.GetParameters()[:3])], "Shift": list(transform.GetParameters()[3:]),
-        "Numbers": numbers, "Problems": judge(numbers),
+        "Numbers": numbers, "Problems": scan_problems(numbers),
     }  # fmt: skip
     stem = folder / f"{row['scan']}_space-{reference}"
     kept = {name: image if stripped else sitk.Mask(image, brain) for name, image in images.items()}

@@ -9,6 +9,8 @@ from nibabel.affines import voxel_sizes
 
 from lib.provenance import write_atomically
 
+sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)  # the same digits on any number of processors
+
 TO_LPS = np.diag([-1.0, -1, 1, 1])  # nibabel's world points right, front and up, ITK's left, back and up
 SHEAR = 0.01  # largest cosine between two axes
 FWHM_PER_SD = 2.355  # of a Gaussian

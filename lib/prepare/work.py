@@ -120,7 +120,6 @@ def _describe_dataset(source, folder):
 
 
 def main():
-    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)  # the same digits, however many processors there are
     source = Path(os.environ.get("RUN_DATA", "")).expanduser()
     folder = Path(os.environ.get("RUN_OUT", ".")).expanduser() / "build" / f"prepared-{source.stem}"
     folder = folder if folder.is_absolute() else ROOT / folder
