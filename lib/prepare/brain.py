@@ -47,7 +47,7 @@ def correct_bias(image):
     fit.SetMaximumNumberOfIterations([50, 50, 50, 50])
     corrected = fit.Execute(small, sitk.OtsuThreshold(small, 0, 1, 200))
     field = sitk.Resample(small / corrected, image, sitk.Transform(), sitk.sitkLinear, 1.0, sitk.sitkFloat32, True)
-    return image / field
+    return sitk.Cast(image / field, sitk.sitkFloat32)
 
 
 def find_brain(images, given=None):

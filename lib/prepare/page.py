@@ -7,6 +7,7 @@ from lib.prepare.volumes import to_array
 
 LEVELS = (0.2, 0.35, 0.5, 0.65, 0.8)  # of the brain's extent, from below
 BRAIN, TEMPLATE = "#ffb000", "#33bbee"
+AROUND_MM = 15  # shown around the brain
 TILE_MM = 20  # of the checkerboard
 KEYS = {"mi_before_bits": "mutual information before (bits)", "mi_after_bits": "and after registration (bits)",
         "overlap_template": "overlap with the template (Dice)", "in_field": "template's brain in the image (share)",
@@ -20,12 +21,15 @@ def plot_prepared(scan, found):
 
     found: as `prepare_scan` returns it.
     """
-    images = {name: to_array(image) for name, image in found["images"].items()}
-    brain, fitted = (to_array(one) > 0 for one in (found["brain"], found["template"]["brain"]))
     spacing, moved = found["brain"].GetSpacing(), found["moved"]
-    before = images | {moved: to_array(found["before"])}
+    place = np.argwhere(to_array(found["brain"]))
+    around = np.divide(AROUND_MM, spacing).astype(int)
+    box = tuple(map(slice, np.maximum(place.min(0) - around, 0), place.max(0) + around))
+    images = {name: to_array(image)[box] for name, image in found["images"].items()}
+    brain, fitted = (to_array(one)[box] > 0 for one in (found["brain"], found["template"]["brain"]))
+    before = images | {moved: to_array(found["before"])[box]}
     low, high = np.argwhere(brain).min(0), np.argwhere(brain).max(0)
-    slices = [2 * (round(low[2] + share * (high[2] - low[2])),) for share in LEVELS]
+    slices = [round(low[2] + share * (high[2] - low[2])) for share in LEVELS]
     fig = new_figure(DOUBLE_COLUMN_MM, 225)
     grid = fig.add_gridspec(5, 6, height_ratios=[1, 1, 1, 1, 1.1])
     rows = [
@@ -36,7 +40,7 @@ def plot_prepared(scan, found):
     ]
     for number, (name, image) in enumerate(rows):
         top = np.percentile(image[brain], 99.5) * 1.15
-        planes = [(image[:, :, z], brain[:, :, z], fitted[:, :, z], spacing[:2]) for z, _ in slices]
+        planes = [(image[:, :, z], brain[:, :, z], fitted[:, :, z], spacing[:2]) for z in slices]
         x = (low[0] + high[0]) // 2 + 10
         planes.append((image[x], brain[x], fitted[x], spacing[1:]))
         for column, (plane, inside, template, sides) in enumerate(planes):
@@ -57,9 +61,9 @@ def plot_prepared(scan, found):
     ax = fig.add_subplot(grid[4, 3:])
     ax.set_axis_off()
     record = found["record"]
-    lines = [f"{text}: {record['Numbers'][name]:.3g}" for name, text in KEYS.items()]
+    lines = [f"{text}: {record['Numbers'][name]:.4g}" for name, text in KEYS.items()]
     lines += [f"brain mask: {record['BrainMask']}; bias correction: {record['BiasCorrection']}"]
-    lines += ["no limit is passed" if not record["Problems"] else "FAILED: " + "\n".join(record["Problems"])]
+    lines += ["within all limits" if not record["Problems"] else "FAILED: " + "\n".join(record["Problems"])]
     ax.text(0, 1, "\n".join(lines), va="top", fontsize=6, wrap=True)
     fig.suptitle(
         f"{scan}, 1 mm on the axes of the {record['Reference']}. Orange: brain; blue: fitted template. Left is the patient's left"
