@@ -8,7 +8,7 @@ import SimpleITK as sitk
 
 from lib.prepare.brain import correct_bias, find_brain, is_stripped
 from lib.prepare.quality import scan_numbers, scan_problems
-from lib.prepare.registration import register_rigid
+from lib.prepare.registration import mutual_information, register_rigid
 from lib.prepare.volumes import (
     VOXEL_MM,
     isotropic_grid,
@@ -28,7 +28,7 @@ def prepare_scan(row, folder, side_mm=VOXEL_MM):
     """Prepare one scan and write it to a folder; returns images, brain, template and record for its page.
 
     row: scan, flair, t1w, and lesions and mask, which may be "". The FLAIR is the reference, or the T1w if its voxels are
-    shorter; the other is registered to it rigidly. Scans that are stripped already keep their intensities; those on one grid
+    shorter; the other is registered to it rigidly, unless the headers alone give as much mutual information. Scans that are stripped already keep their intensities; those on one grid
     of 1 mm keep that too. Written are `<scan>_space-<reference>_desc-preproc_FLAIR.nii.gz`, `..._T1w.nii.gz`,
     `..._desc-brain_mask.nii.gz`, `..._label-lesion_mask.nii.gz`, the transform, and a JSON beside each image.
     Raises ValueError that names the file.
@@ -41,12 +41,14 @@ def prepare_scan(row, folder, side_mm=VOXEL_MM):
     grid = isotropic_grid(raw[reference], side_mm)
     same = stripped and one_grid(*raw.values())
     transform = sitk.Euler3DTransform() if same else register_rigid(raw[reference], raw[moved])
-    to_moved = None if same else transform
-    images = {reference: on_grid(raw[reference], grid), moved: on_grid(raw[moved], grid, to_moved)}
-    before = on_grid(raw[moved], grid)
+    before, fixed = on_grid(raw[moved], grid), on_grid(raw[reference], grid)
+    after, head = before if same else on_grid(raw[moved], grid, transform), sitk.OtsuThreshold(fixed, 0, 1)
+    if not same and mutual_information(before, fixed, head) >= mutual_information(after, fixed, head):
+        after, transform = before, sitk.Euler3DTransform()  # the headers say it better
+    images = {reference: fixed, moved: after}
     if not stripped:
         images = {name: correct_bias(image) for name, image in images.items()}
-    masks = {name: _mask_of(row.get(name), raw, moved, grid, to_moved) for name in ("lesions", "mask")}
+    masks = {name: _mask_of(row.get(name), raw, moved, grid, transform) for name in ("lesions", "mask")}
     brain, source, template, _ = find_brain(images, masks["mask"] and masks["mask"][0])
     numbers = scan_numbers(images, (moved, before), brain, template)
     if masks["lesions"]:
@@ -78,13 +80,13 @@ def prepare_scan(row, folder, side_mm=VOXEL_MM):
     return {"images": images, "before": before, "moved": moved, "brain": brain, "template": template, "record": record}
 
 
-def _mask_of(file, raw, moved, grid, to_moved):
+def _mask_of(file, raw, moved, grid, transform):
     """A mask on the grid, and its volume before in ml; it lies on the grid of the image that it was drawn on, else in FLAIR's world."""
     if not file:
         return None
     mask = read_volume(file)
     drawn_on = next((name for name, image in raw.items() if one_grid(mask, image)), "FLAIR")
-    return mask_on_grid(mask, grid, to_moved if drawn_on == moved else None), _volume_ml(mask > 0.5)
+    return mask_on_grid(mask, grid, transform if drawn_on == moved else None), _volume_ml(mask > 0.5)
 
 
 def _volume_ml(mask):
