@@ -38,7 +38,7 @@ STAMP  := .venv/.complete
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: help env lock paper chain verify sweep report lesions book pretrain test lint bench lab clean
+.PHONY: help env lock prepare paper chain verify sweep report lesions book pretrain test lint bench lab clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
@@ -62,6 +62,9 @@ lock: $(STAMP) ## pin every package anew, for all platforms, after a change of p
 	$(PYTHON) -m pip install --quiet uv
 	$(PYTHON) -m uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --extra dev --no-annotate --upgrade \
 	  --custom-compile-command 'make lock' --output-file requirements.lock pyproject.toml
+
+prepare: $(STAMP) ## raw FLAIR and T1w (DATA=<table or BIDS folder>) to stripped 1 mm scans, each with a page to check, in build/
+	@$(PYTHON) -m lib.prepare.work
 
 paper: $(STAMP) ## run the numbered notebooks and write every figure and table into figures/<profile>/
 	@$(PYTHON) -m lib.run.paper

@@ -1,0 +1,140 @@
+"""`make prepare`: every scan of a raw table or BIDS folder, with its page, the table of their numbers, and what passed as scans.tsv.
+
+python -m lib.prepare.work    settings are taken from the environment, as the Makefile hands them on: DATA, OUT
+"""
+
+import json
+import os
+import resource
+import shutil
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import SimpleITK as sitk
+from tqdm.auto import tqdm
+
+from lib.prepare.page import plot_prepared
+from lib.prepare.raw import raw_scans
+from lib.prepare.scan import prepare_scan
+from lib.prepare.volumes import VOXEL_MM
+from lib.provenance import ROOT, code_digest, digest, git_commit, run_record, write_atomically
+from lib.run import save_figure, save_table
+
+NAME = "FLAIR and T1w prepared"
+FILES = ["flair", "t1w", "lesions", "mask"]
+
+
+def prepare_all(source, folder, side_mm=VOXEL_MM):
+    """Prepare all scans of `source` (`raw_scans`) into a folder of BIDS derivatives. Returns `prepared.csv`: a row a scan.
+
+    A scan of the same files, settings and code is not done again. One that fails, by an error or by its numbers, is said to
+    have failed in `prepared.csv` and left out of `scans.tsv`; the others go on. Raises ValueError if the folder holds others'
+    files or the scans of another source.
+    """
+    table, folder = raw_scans(source), Path(folder)
+    _describe_dataset(Path(source).absolute(), folder)
+    rows = [_prepare_one(row, folder, side_mm) for row in tqdm(table.to_dict("records"), desc="prepare", unit="scan")]
+    prepared = pd.DataFrame(rows)
+    save_table(prepared, folder / "prepared", run_record("prepare", {"source": str(source), "side_mm": side_mm}))
+    passed = [row for row in rows if row["status"] == "passed"]
+    scans = [_files(folder, row) for row in passed]
+    columns = ["subject", "session", "flair", "t1w", "lesions"]
+    scans = pd.DataFrame(scans, columns=columns)
+    write_atomically(folder / "scans.tsv", lambda file: scans.to_csv(file, sep="\t", index=False))
+    return prepared
+
+
+def _prepare_one(row, folder, side_mm):
+    """Row of prepared.csv of one scan, whose files appear together at the end, or not at all."""
+    place = folder.joinpath(
+        *row["scan"].split("_ses-")[:1], *([f"ses-{row['session']}"] if row["session"] else []), "anat"
+    )
+    known = {"scan": row["scan"], "subject": row["subject"], "session": row["session"]}
+    try:
+        files = {name: digest(Path(row[name])) if row[name] and Path(row[name]).is_file() else "" for name in FILES}
+        made_from = digest(
+            files, {name: row[name] for name in FILES}, side_mm, code_digest(prepare_scan), sitk.Version_VersionString()
+        )
+        kept = place / f"{row['scan']}_prepared.json"
+        if kept.exists() and (record := json.loads(kept.read_text()))["made_from"] == made_from:
+            return record["row"]
+        begun, work = time.monotonic(), folder / f".{os.getpid()}-{row['scan']}"
+        try:
+            work.mkdir(parents=True)
+            found = prepare_scan(row, work, side_mm)
+            record = found["record"]
+            save_figure(
+                plot_prepared(row["scan"], found), work / f"{row['scan']}_page", {"commit": git_commit()} | record
+            )
+            peak_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+            known |= {"status": "failed" if record["Problems"] else "passed", "why": "; ".join(record["Problems"])}
+            known |= record["Numbers"] | {"reference": record["Reference"], "brain_mask": record["BrainMask"]}
+            known |= {"seconds": round(time.monotonic() - begun, 1), "peak_gib": round(peak_gib, 2)}
+            text = json.dumps({"made_from": made_from, "inputs": files, "row": known} | record, indent=1)
+            (work / kept.name).write_text(text + "\n")
+            shutil.rmtree(place, ignore_errors=True)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            work.rename(place)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+    except (ValueError, RuntimeError) as error:  # of files, of tools, of ITK
+        known |= {"status": "failed", "why": " ".join(str(error).split())}
+        shutil.rmtree(place, ignore_errors=True)
+    tqdm.write(f"{known['scan']}: {known['status']}" + (f", {known['why']}" if known["why"] else ""))
+    return known
+
+
+def _files(folder, row):
+    """Row of scans.tsv, its paths counted from the folder."""
+    parts = [f"sub-{row['subject']}", *([f"ses-{row['session']}"] if row["session"] else []), "anat"]
+    stem = Path(*parts) / f"{row['scan']}_space-{row['reference']}"
+    lesions = f"{stem}_label-lesion_mask.nii.gz"
+    return {
+        "subject": row["subject"], "session": row["session"],
+        "flair": f"{stem}_desc-preproc_FLAIR.nii.gz", "t1w": f"{stem}_desc-preproc_T1w.nii.gz",
+        "lesions": lesions if (folder / lesions).exists() else "",
+    }  # fmt: skip
+
+
+def _describe_dataset(source, folder):
+    """Write dataset_description.json. Raises ValueError if the folder is not empty, or another source's."""
+    description = folder / "dataset_description.json"
+    known = json.loads(description.read_text()) if description.exists() else {}
+    if folder.exists() and any(folder.iterdir()) and known.get("SourceDatasets") != [{"URL": source.as_uri()}]:
+        raise ValueError(
+            f"{folder} holds other files than those prepared from {source}: give another OUT, or remove it"
+        )
+    made_by = [
+        {
+            "Name": "lib.prepare",
+            "Version": git_commit(),
+            "Container": {},
+            "Description": f"SimpleITK {sitk.Version_VersionString()}",
+        }
+    ]
+    content = {"Name": NAME, "BIDSVersion": "1.10.0", "DatasetType": "derivative", "GeneratedBy": made_by}
+    content["SourceDatasets"] = [{"URL": source.as_uri()}]
+    write_atomically(description, lambda file: file.write_text(json.dumps(content, indent=1) + "\n"))
+
+
+def main():
+    source = Path(os.environ.get("RUN_DATA", "")).expanduser()
+    folder = Path(os.environ.get("RUN_OUT", ".")).expanduser() / "build" / f"prepared-{source.stem}"
+    folder = folder if folder.is_absolute() else ROOT / folder
+    try:
+        if not os.environ.get("RUN_DATA"):
+            raise ValueError("give the raw scans: make prepare DATA=<table or BIDS folder>")
+        prepared = prepare_all(source, folder)
+    except ValueError as error:
+        sys.exit(str(error))
+    failed = (prepared["status"] == "failed").sum()
+    print(
+        f"{len(prepared) - failed} of {len(prepared)} scans prepared: {folder}/prepared.csv; then: make paper DATA={folder}/scans.tsv"
+    )
+    sys.exit(int(failed > 0))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,37 @@
+"""What is stripped, and masks of installed tools."""
+
+import numpy as np
+import pytest
+from heads import blobs, save
+
+from lib.prepare.brain import brain_by_tool, is_stripped
+from lib.prepare.volumes import from_array, to_array
+
+
+def test_stripped_is_a_brain_that_does_not_touch_the_faces():
+    array, affine = blobs()
+    array = np.where(array > 0.4, array, 0)
+    assert is_stripped(from_array(array, affine))
+    assert not is_stripped(from_array(array, affine @ np.diag([2, 2, 2, 1])))  # of more than 2 litres
+    assert not is_stripped(from_array(array[12:-12, 12:-12, 12:-12], affine))
+
+
+def fake_tool(folder, monkeypatch, script):
+    tool = folder / "hd-bet"
+    tool.write_text(f"#!/bin/sh\n{script}\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", str(folder), prepend=":")
+
+
+def test_the_mask_is_what_a_tool_leaves(tmp_path, monkeypatch):
+    array, affine = blobs()
+    save(tmp_path / "answer.nii.gz", np.where(array > 0.5, array, 0), affine)
+    fake_tool(tmp_path, monkeypatch, f'cp {tmp_path}/answer.nii.gz "$4"')
+    mask = brain_by_tool(from_array(array, affine), "hd-bet", ["-i", "{image}", "-o", "{brain}"])
+    assert np.array_equal(to_array(mask) > 0, array > 0.5)
+
+
+def test_a_tool_that_fails_is_named_with_its_words(tmp_path, monkeypatch):
+    fake_tool(tmp_path, monkeypatch, "echo no weights >&2; exit 3")
+    with pytest.raises(RuntimeError, match="hd-bet ended with 3.*no weights"):
+        brain_by_tool(from_array(*blobs()), "hd-bet", ["-i", "{image}", "-o", "{brain}"])

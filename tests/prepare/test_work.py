@@ -1,0 +1,27 @@
+"""Several scans: what fails, what is kept."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from heads import save
+
+from lib.prepare import prepare_all
+
+
+def test_a_scan_that_fails_does_not_stop_the_others_and_leaves_nothing(tmp_path):
+    """Both fail here: one of one slice, one that is missing."""
+    save(tmp_path / "one.nii.gz", np.ones((20, 20, 1), np.float32))
+    (tmp_path / "raw.tsv").write_text("subject\tflair\tt1w\n1\tone.nii.gz\tone.nii.gz\n2\tno.nii\tno.nii\n")
+    prepared = prepare_all(tmp_path / "raw.tsv", tmp_path / "out")
+    assert prepared["status"].tolist() == ["failed", "failed"]
+    assert "20x20x1" in prepared["why"][0] and "no.nii is missing" in prepared["why"][1]
+    assert pd.read_csv(tmp_path / "out" / "scans.tsv", sep="\t").empty
+    assert not [*(tmp_path / "out").rglob("*.nii.gz")]
+
+
+def test_a_folder_of_others_is_left_alone(tmp_path):
+    (tmp_path / "raw.tsv").write_text("subject\tflair\tt1w\n1\ta.nii\tb.nii\n")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").touch()
+    with pytest.raises(ValueError, match="give another OUT"):
+        prepare_all(tmp_path / "raw.tsv", tmp_path / "out")
