@@ -58,10 +58,10 @@ def make(out, *words, **options):
 
 
 def finish(out, *words):
-    """Run `make paper` to its end. Returns its exit status and the last line that it said."""
+    """Run `make paper` to its end. Returns its exit status and the last line that it said, but for make's own on a failure."""
     with make(out, *words) as process:
         said = process.communicate()[0]
-    lines = [line for line in said.replace("\r", "\n").splitlines() if line.strip()]
+    lines = [line for line in said.replace("\r", "\n").splitlines() if line.strip() and "*** [" not in line]
     return process.returncode, lines[-1] if lines else ""
 
 
