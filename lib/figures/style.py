@@ -14,7 +14,7 @@ MM_PER_INCH = 25.4
 SINGLE_COLUMN_MM = 89
 DOUBLE_COLUMN_MM = 183
 KIND_COLOURS = {
-    "predicted": "#12b09a",
+    "predicted": "#690f87",
     "TP": "#0f8fd3",
     "FP": "#f0a000",
     "FN": "#cc3311",

@@ -10,9 +10,7 @@ from lib.lesions.instances import bounding_box, largest_part
 VENTRICLE_MM = 20.0  # fluid deeper than this in the brain is ventricle; sulci are nearer to the surface
 PLACES = ("periventricular", "juxtacortical", "deep or infratentorial")
 PERIVENTRICULAR_MM = 3.0  # as the synthetic cohort's lesions are described
-JUXTACORTICAL = (
-    2.5  # voxels: grey matter is not looked for in voxels next to a lesion, so one that touches it lies 2 away
-)
+JUXTACORTICAL = 2.5  # voxels: no grey matter is looked for next to a lesion, so one that touches it lies 2 away
 CORTEX_MM = 15.0  # grey matter nearer than this to the brain's surface is cortex; basal ganglia are deeper
 
 
