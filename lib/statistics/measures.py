@@ -51,7 +51,19 @@ def flair_against_mprage(read):
     if not peaks.any().all():
         return [_not_applicable(name, len(peaks))]
     larger = f"larger in FLAIR in {(peaks['FLAIR'] > peaks['MPRAGE']).sum()} of {len(peaks)} lesions"
-    return [_of_true(read("04_kinds").set_index(["measure", "kind"]).loc[name], name, larger)]
+    judged = _of_true(read("04_kinds").set_index(["measure", "kind"]).loc[name], name, larger)
+    return [judged, *_shares(read("08_sequences"))]
+
+
+def _shares(sequences):
+    """What FLAIR adds to the score beyond MPRAGE, with the mean in place of what is hidden, and beside it with other fills."""
+    whole = sequences.query("place == 'all' and sequence == 'FLAIR - MPRAGE'")
+    others = ", ".join(f"rest {row.fill} {row.share:.1f}" for row in whole[1:].itertuples())
+    whole = whole[:1].rename(columns={"share": "value"})
+    return [
+        _of_row(row, "Shapley value, FLAIR - MPRAGE", unit="logit", digits=1, effect=others)
+        for row in whole.itertuples()
+    ]
 
 
 def order_of_kinds(read):

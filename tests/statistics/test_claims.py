@@ -87,6 +87,9 @@ def tables(**changes):
         "05_psychometric": pd.DataFrame(curves, columns=["surroundings", "sequences", "diameter_mm", "n", "patients",
                                                          "contrast50", "low", "high", "bracket_low", "bracket_high"]),
         "06_plateau": pd.DataFrame(plateau, columns=["fill", "growth", "curve", *crossings]).assign(smallest=0.0, plateau=0.9, lesions=60, patients=8),
+        "08_sequences": pd.DataFrame([(fill, "all", "FLAIR - MPRAGE", share, share - 1, share + 1, 12, 8)
+                                      for fill, share in (("mean", 6.0), ("air", 9.0))],
+                                     columns=["fill", "place", "sequence", "share", "low", "high", "lesions", "patients"]),
     }  # fmt: skip
     unchanged = given["05_effects"].query("kind == 'TP'").assign(value=-0.25, low=-0.5, high=0.0)
     given["05_effects"] = pd.concat(
@@ -152,6 +155,16 @@ def test_synthetic_lesions_are_judged_by_effects_and_context_by_the_papers_fill_
         far.loc[row.Index, ["first", "low_first", "high_last"]] = (30.0, 29.0, 31.0)
         expected = "not reproduced" if (row.fill, row.growth) == ("mean", "euclidean") else "reproduced"
         assert verdicts(tables(**{"06_plateau": far}))["C7"] == expected
+
+
+def test_what_a_sequence_adds_to_the_score_stands_beside_the_gradients_and_is_not_judged():
+    given = tables()
+    rows = ledger(given.__getitem__).set_index("measure")
+    assert rows.loc["Shapley value, FLAIR - MPRAGE", "text"] == (
+        "Shapley value, FLAIR - MPRAGE 6.0 logit (5.0 to 7.0), rest air 9.0"
+    )
+    reverse = given["08_sequences"].assign(share=-6.0, low=-7.0, high=-5.0)
+    assert verdicts(given | {"08_sequences": reverse})["C4"] == "reproduced"
 
 
 def test_a_network_of_one_sequence_has_nothing_to_compare_between_sequences():
