@@ -61,11 +61,8 @@ def prepare_scan(row, folder, side_mm=VOXEL_MM):
         "Numbers": numbers, "Problems": scan_problems(numbers),
     }  # fmt: skip
     stem = folder / f"{row['scan']}_space-{reference}"
-    kept = {name: image if stripped else sitk.Mask(image, brain) for name, image in images.items()}
-    if stripped:
-        kept = {name: sitk.Mask(image, brain) for name, image in kept.items()}
-    for name, image in kept.items():
-        write_volume(image, f"{stem}_desc-preproc_{name}.nii.gz")
+    for name, image in images.items():
+        write_volume(sitk.Mask(image, brain), f"{stem}_desc-preproc_{name}.nii.gz")
         _write_json(f"{stem}_desc-preproc_{name}.json", record)
     write_volume(brain, f"{stem}_desc-brain_mask.nii.gz", np.uint8)
     _write_json(f"{stem}_desc-brain_mask.json", {"Type": "Brain", "Sources": record["Sources"], "BrainMask": source})
