@@ -255,7 +255,7 @@ def test_given_weights_are_used_and_every_scan_is_a_test_scan(paper, tmp_path):
     kinds = tables["03_lesions"].groupby("scan")["kind"].unique()
     assert list(kinds[bare]) == ["predicted"] and not set(kinds[annotated]) & {"predicted"}
     assert tables["03_scans"]["scan"].tolist() == [annotated]
-    assert set(tables["04_saliency"].query("scan == @bare")["kind"]) >= {"predicted", "TN"}
+    assert "predicted" in set(tables["04_saliency"].query("scan == @bare")["kind"])
     assert bare in set(tables["06_lesions"]["scan"])
     assert "needs annotation" not in set(pd.read_csv(folder / "claims.csv")["verdict"])
     again = make(tmp_path, *given, fewer)

@@ -43,8 +43,10 @@ def chapter(executed, figures):
     first = next(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
     title, _, introduction = first.partition("\n")
     saved = {"save_figure": [], "save_table": []}
-    for (kind, one), (cell, caption) in saved_by(notebook).items():
+    for (kind, one), (cell, caption, always) in saved_by(notebook).items():
         path = figures / f"{name[:2]}_{one}"
+        if not always and not path.with_suffix(".json").exists():
+            continue
         shown = image_data(path.with_suffix(".png")) if kind == "save_figure" else table_html(path.with_suffix(".csv"))
         saved[kind].append(shown | {"name": path.name, "cell": cell, "caption": markdown2html(caption)})
     return {
@@ -59,16 +61,18 @@ def chapter(executed, figures):
 
 
 def saved_by(notebook):
-    """{("save_table" or "save_figure", name): (id of the cell that calls it, text of the last caption before it)}."""
+    """{("save_table" or "save_figure", name): (id of the cell that calls it, text of the last caption before it, whether
+    the cell does so always, not under a condition)}."""
     made, caption = {}, ""
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             caption = cell.source if cell.source.startswith("**Figure.**") else caption
             continue
-        for node in ast.walk(ast.parse(cell.source)):
-            match node:
-                case ast.Call(func=ast.Attribute(attr="save_table" | "save_figure" as kind), args=[_, name, *_]):
-                    made[kind, name.value] = (cell.id, caption)
+        for statement in ast.parse(cell.source).body:
+            for node in ast.walk(statement):
+                match node:
+                    case ast.Call(func=ast.Attribute(attr="save_table" | "save_figure" as kind), args=[_, name, *_]):
+                        made[kind, name.value] = (cell.id, caption, not isinstance(statement, ast.If))
     return made
 
 

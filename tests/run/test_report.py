@@ -47,7 +47,7 @@ def cells():
         "widget": new_code_cell("show()", outputs=[new_output("display_data", WIDGET)]),
         "unsaved": new_code_cell("draw()", outputs=[output_image()]),
         "caption": new_markdown_cell("**Figure.** Detection with 95 % intervals."),
-        "between": new_code_cell('wide = run.save_table(wide, "wide")'),
+        "between": new_code_cell('wide = run.save_table(wide, "wide")\nif other:\n    run.save_table(other, "other")'),
         "figure": new_code_cell(
             'run.save_figure(draw(run.save_table(t, "numbers")), "detection")', outputs=[output_image()]
         ),
@@ -79,13 +79,14 @@ def run(tmp_path, cells):
     return build, figures
 
 
-def test_what_a_cell_saves_is_found_with_the_caption_before_it(cells):
+def test_what_a_cell_saves_is_found_with_the_caption_before_it_and_whether_it_always_does(cells):
     made = saved_by(new_notebook(cells=list(cells.values())))
     assert made == {
-        ("save_table", "metrics"): (cells["table"].id, ""),
-        ("save_table", "wide"): (cells["between"].id, "**Figure.** Detection with 95 % intervals."),
-        ("save_table", "numbers"): (cells["figure"].id, "**Figure.** Detection with 95 % intervals."),
-        ("save_figure", "detection"): (cells["figure"].id, "**Figure.** Detection with 95 % intervals."),
+        ("save_table", "metrics"): (cells["table"].id, "", True),
+        ("save_table", "wide"): (cells["between"].id, "**Figure.** Detection with 95 % intervals.", True),
+        ("save_table", "other"): (cells["between"].id, "**Figure.** Detection with 95 % intervals.", False),
+        ("save_table", "numbers"): (cells["figure"].id, "**Figure.** Detection with 95 % intervals.", True),
+        ("save_figure", "detection"): (cells["figure"].id, "**Figure.** Detection with 95 % intervals.", True),
     }
 
 
