@@ -68,7 +68,7 @@ def _draw_lesion(row, case, image, prediction, spacing_mm, scale):
     corners = np.argwhere((image != 0).any(axis=(0, 3))) * spacing_mm[:2]
     figures.prepare_field(row[0], (corners.min(0) + corners.max(0)) / 2, np.ptp(corners, axis=0) + 6)
     figures.draw_anatomy(row[0], image[0], int(centre[2]), spacing_mm)
-    figures.draw_outline(row[0], prediction[:, :, centre[2]], spacing_mm, figures.KIND_COLOURS["predicted"])
+    figures.draw_outline(row[0], prediction[:, :, centre[2]], spacing_mm, figures.OUTLINE_COLOURS["predicted"])
     figures.mark_sides(row[0], 20)
     if case is None:
         for ax in row[1:]:

@@ -6,12 +6,11 @@ from ipyniivue import DragMode, MultiplanarType, NiiVue, ShowRender, Volume
 from matplotlib.colors import to_rgb
 from scipy import ndimage
 
-from lib.figures import ANNOTATION_COLOUR, KIND_COLOURS
+from lib.figures import OUTLINE_COLOURS
 from lib.scans import SEQUENCES
 
 HEIGHT_PX = 430
 MARGIN = 4  # voxels shown around the brain
-OUTLINE_COLOURS = KIND_COLOURS | {"annotation": ANNOTATION_COLOUR}
 RGB = np.dtype([(channel, np.uint8) for channel in "RGB"])
 
 

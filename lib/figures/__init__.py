@@ -10,7 +10,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "evaluation": ["plot_detection", "plot_split", "plot_training"],
         "methods": ["plot_convergence", "plot_methods", "plot_shares"],
         "panels": [
-            "ANNOTATION_COLOUR",
+            "OUTLINE_COLOURS",
             "draw_anatomy",
             "draw_outline",
             "draw_plane",

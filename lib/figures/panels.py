@@ -22,7 +22,7 @@ from lib.figures.style import (
 )
 from lib.scans import SEQUENCES
 
-ANNOTATION_COLOUR = "white"
+OUTLINE_COLOURS = KIND_COLOURS | {"annotation": "white", "predicted": "#7dff9b"}  # on anatomy, which is dark or grey
 FIELD_MM = 60
 EDGE = [withStroke(linewidth=1.3, foreground="black", alpha=0.6)]  # keeps type and contours legible on any grey
 BAR = {"location": "bottom", "aspect": 60, "pad": 0.02}
@@ -141,7 +141,7 @@ def plot_examples(cases):
         names |= dict.fromkeys(masks)
         for ax in row[2:]:
             for kind, mask in masks.items():
-                draw_outline(ax, mask[:, :, z], spacing, KIND_COLOURS.get(kind, ANNOTATION_COLOUR))
+                draw_outline(ax, mask[:, :, z], spacing, OUTLINE_COLOURS[kind])
         corner = np.multiply(case["centre"][:2], spacing[:2]) - FIELD_MM / 2
         row[2].add_patch(Rectangle(corner, FIELD_MM, FIELD_MM, fill=False, edgecolor="0.8", lw=0.5, ls=":"))
         row[0].set_ylabel(case["title"])
@@ -149,7 +149,7 @@ def plot_examples(cases):
         mark_sides(row[3], 10)
     for ax, title in zip(axes[0], (*SEQUENCES, "FLAIR with contours", f"enlarged, {FIELD_MM} mm"), strict=True):
         ax.set_title(title)
-    lines = [Line2D([], [], color=KIND_COLOURS.get(name, ANNOTATION_COLOUR), lw=1.5) for name in names]
+    lines = [Line2D([], [], color=OUTLINE_COLOURS[name], lw=1.5) for name in names]
     style = {"loc": "outside lower center", "frameon": True, "facecolor": "0.2", "labelcolor": "white"}
     texts = ["FN (annotated, missed)" if name == "FN" else name for name in names]
     fig.legend(lines, texts, ncols=len(names), **style)

@@ -5,7 +5,7 @@ import pytest
 from drawn import assert_fits_the_double_column
 from matplotlib.colors import to_hex
 
-from lib.figures.panels import plot_examples, plot_saliency_maps, plot_synthetic_panels
+from lib.figures.panels import OUTLINE_COLOURS, plot_examples, plot_saliency_maps, plot_synthetic_panels
 from lib.figures.style import KIND_COLOURS
 from lib.lesions.instances import label_instances
 
@@ -100,7 +100,7 @@ def test_examples_colour_contours_by_kind():
 def test_examples_without_annotation_show_what_is_predicted_alone():
     fig = plot_examples([example() | {"annotation": None}])
     found = contours(fig.axes[2])
-    assert list(found) == [KIND_COLOURS["predicted"]]
+    assert list(found) == [OUTLINE_COLOURS["predicted"]]
     assert [text.get_text() for text in fig.legends[0].get_texts()] == ["predicted"]
 
 
