@@ -58,12 +58,12 @@ def flair_against_mprage(read):
 def _shares(sequences):
     """What FLAIR adds to the score beyond MPRAGE, with the mean in place of what is hidden, and beside it with other fills."""
     whole = sequences.query("place == 'all' and sequence == 'FLAIR - MPRAGE'")
-    others = ", ".join(f"rest {row.fill} {row.share:.1f}" for row in whole[1:].itertuples())
-    whole = whole[:1].rename(columns={"share": "value"})
-    return [
-        _of_row(row, "Shapley value, FLAIR - MPRAGE", unit="logit", digits=1, effect=others)
-        for row in whole.itertuples()
-    ]
+    others = [f"rest {row.fill} {row.share:.1f}" for row in whole[1:].itertuples()]
+    name, measures = "Shapley value, FLAIR - MPRAGE", []
+    for row in whole[:1].rename(columns={"share": "value"}).itertuples():
+        said = ", ".join([f"{row.lesions} lesions", *others])
+        measures.append(_of_row(row, name, unit="logit", digits=1, effect=said))
+    return measures
 
 
 def order_of_kinds(read):

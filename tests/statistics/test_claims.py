@@ -161,7 +161,7 @@ def test_what_a_sequence_adds_to_the_score_stands_beside_the_gradients_and_is_no
     given = tables()
     rows = ledger(given.__getitem__).set_index("measure")
     assert rows.loc["Shapley value, FLAIR - MPRAGE", "text"] == (
-        "Shapley value, FLAIR - MPRAGE 6.0 logit (5.0 to 7.0), rest air 9.0"
+        "Shapley value, FLAIR - MPRAGE 6.0 logit (5.0 to 7.0), 12 lesions, rest air 9.0"
     )
     reverse = given["08_sequences"].assign(share=-6.0, low=-7.0, high=-5.0)
     assert verdicts(given | {"08_sequences": reverse})["C4"] == "reproduced"
