@@ -42,7 +42,7 @@ def run_arm(name, cohort, patients, steps, out):
     else:
         source = SubjectPatches([maps_file(row["flair"]) for row in train], len(train), ARMS[name])
     batches = PatchBatches(
-        source, steps=steps, patch_size=PATCH, scans_per_step=2, patches_per_scan=1, seed=0, any_direction=False
+        source, steps=steps, patch_sizes=[PATCH], scans_per_step=2, patches_per_scan=1, seed=0, any_direction=False
     )
     torch.manual_seed(0)
     model = build_network(**ARCHITECTURE)

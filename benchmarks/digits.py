@@ -167,7 +167,7 @@ def chain():
         for row, scan in zip(rows, scans, strict=True):
             yield row["scan"], scan.image
         source = SubjectPatches([maps_file(row["flair"]) for row in rows], 2)
-        batches = PatchBatches(source, steps=12, patch_size=16, scans_per_step=2, patches_per_scan=1, seed=0)
+        batches = PatchBatches(source, steps=12, patch_sizes=[16], scans_per_step=2, patches_per_scan=1, seed=0)
         for step in range(3):
             yield f"patches {step}", batches[step][0]
         torch.manual_seed(0)

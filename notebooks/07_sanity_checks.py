@@ -137,7 +137,7 @@ if control_steps and len(selected) and {"train", "validation"} <= set(splits):
 for labels, rows in labelled.items():
     networks[labels], ndsc = train_control(
         rows, splits["validation"][0], description["architecture"], run.build / f"control-{labels}.ckpt",
-        steps=control_steps, patch_size=control_patch, window=description["window"], seed=seed,
+        steps=control_steps, patch_sizes=[control_patch], window=description["window"], seed=seed,
     )  # fmt: skip
     print(f"{labels} masks: nDSC {ndsc:.3f} on {splits['validation'][0]['scan']}")
 

@@ -1,5 +1,8 @@
 """The paper's networks and others of MONAI, by name."""
 
+import copy
+
+import torch
 from torch import nn
 
 
@@ -27,6 +30,21 @@ def build_network(name="unet", *, in_channels=2, out_channels=2, **architecture)
         case "swinunetr":
             return nets.SwinUNETR(**channels, **architecture)
     raise ValueError(f"unknown network {name!r}: choose one of unet, dynunet, swinunetr")
+
+
+@torch.no_grad()
+def check_side(model, side, name):
+    """Raises ValueError if a network of two channels and classes does not take cubic patches of `side` voxels a side:
+    tried on shapes, without values.  name: of that number, for the error."""
+    patch = torch.empty(1, 2, *(side,) * 3, device="meta")
+    try:
+        found = tuple(copy.deepcopy(model).to("meta").eval()(patch).shape)
+    except Exception as error:  # of the network's own kind
+        found = error
+    if found != tuple(patch.shape):
+        raise ValueError(
+            f"{name} is {side}, but of {tuple(patch.shape)} the network makes: {found}; choose a multiple of its strides"
+        )
 
 
 def _dynunet(channels=(16, 32, 64), strides=(1, 2, 2)):

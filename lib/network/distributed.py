@@ -19,7 +19,7 @@ from lib.provenance import code_digest, digest
 from lib.run import Run
 from lib.threads import fixed_threads
 
-OF_BATCHES = ("steps", "patch_size", "scans_per_step", "patches_per_scan", "seed", "any_direction")
+OF_BATCHES = ("steps", "patch_sizes", "scans_per_step", "patches_per_scan", "seed", "any_direction")
 OF_TRAINING = ("loss", "learning_rate", "weight_decay", "validate_every", "window", "averaged_steps", "workers")
 
 

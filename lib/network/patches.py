@@ -83,17 +83,22 @@ class PatchBatches(Dataset):
 
     So training continues after an interruption as if it had not been interrupted, with any number of workers. Each
     batch takes `patches_per_scan` patches of each of `scans_per_step` scans of the source, drawn without replacement: an
-    item is (image (B, 2, P, P, P) float32, lesions (B, 1, P, P, P) float32).  any_direction: see `augmentation`.
+    item is (image (B, 2, P, P, P) float32, lesions (B, 1, P, P, P) float32).  patch_sizes: values of P, each for an
+    equal share of the steps, in turn.  any_direction: see `augmentation`.
     """
 
-    def __init__(self, source, *, steps, patch_size, scans_per_step, patches_per_scan, seed, any_direction=True):
-        self.source, self.steps, self.seed, self.patch_size = source, steps, seed, patch_size
+    def __init__(self, source, *, steps, patch_sizes, scans_per_step, patches_per_scan, seed, any_direction=True):
+        self.source, self.steps, self.seed, self.patch_sizes = source, steps, seed, patch_sizes
         self.scans_per_step, self.patches_per_scan = min(scans_per_step, len(source)), patches_per_scan
         self.transform = augmentation(any_direction)
         set_track_meta(False)
 
     def __len__(self):
         return self.steps
+
+    def patch_size(self, step):
+        """Voxels a side of the patches of a step."""
+        return self.patch_sizes[step * len(self.patch_sizes) // self.steps]
 
     def __getitem__(self, step):
         if step >= self.steps:
@@ -103,7 +108,7 @@ class PatchBatches(Dataset):
         patches = [
             self.transform({"image": torch.from_numpy(image), "lesions": torch.from_numpy(mask)})
             for index in generator.choice(len(self.source), self.scans_per_step, replace=False)
-            for image, mask in self.source.draw(int(index), self.patch_size, self.patches_per_scan, generator)
+            for image, mask in self.source.draw(int(index), self.patch_size(step), self.patches_per_scan, generator)
         ]
         batch = default_collate(patches)
         return batch["image"].float(), batch["lesions"].float()

@@ -56,15 +56,16 @@ def shares_of_batches(loader, steps, batches, device):
     if not dist.is_initialized():
         yield from loader
         return
-    n, world, side = batches.scans_per_step * batches.patches_per_scan, dist.get_world_size(), batches.patch_size
+    n, world = batches.scans_per_step * batches.patches_per_scan, dist.get_world_size()
     if n % world:
         raise ValueError(f"{n} patches a step cannot be shared by {world} processes: choose a multiple of {world}")
     prepared = iter(loader)
-    for step in range(len(steps)):
+    for turn, step in enumerate(steps):
+        side = batches.patch_size(step)
         share, all_shares = torch.empty(n // world, 3, side, side, side, device=device), None
-        if step % world == dist.get_rank():
+        if turn % world == dist.get_rank():
             all_shares = list(torch.cat(next(prepared), 1).to(device).chunk(world))
-        dist.scatter(share, all_shares, src=step % world)
+        dist.scatter(share, all_shares, src=turn % world)
         yield share[:, :2], share[:, 2:]
 
 

@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from lib.lesions import threshold_curve, threshold_scores
+from lib.network.architectures import check_side
 from lib.network.inference import predict
 from lib.network.losses import build_loss
 from lib.network.ranks import is_first, mean_over_ranks, shares_of_batches, together, turns
@@ -34,9 +35,12 @@ def train_network(
     validated and kept is then the mean of the weights after each of them (stochastic weight averaging, Izmailov et al.
     2018). Of several processes (`ranks.py`) the first validates and writes, and gets the best weights.
     Last digits depend on the number of threads (`fixed_threads`). Raises ValueError if more steps are to be averaged than
-    there are.
+    there are, and if the network takes no patch of one of the sizes or of the window.
     """
     device, steps = next(model.parameters()).device, len(batches)
+    for side in batches.patch_sizes:
+        check_side(model, side, "patch_sizes: a size")
+    check_side(model, window, "window")
     if not 0 <= averaged_steps <= steps:
         raise ValueError(f"averaged_steps {averaged_steps}: choose 0 to {steps}, the number of steps")
     criterion, on_gpu = build_loss(loss), device.type == "cuda"

@@ -3,16 +3,14 @@
 python -m lib.network.weights data=... weights=<file> 02_training.initial=<file> ...   # are those that are named usable?
 """
 
-import copy
 import json
 import sys
 from pathlib import Path
 
-import torch
 from safetensors.torch import save_model
 
 from lib.exact import check_network
-from lib.network.architectures import build_network
+from lib.network.architectures import build_network, check_side
 from lib.network.checkpoints import load_checkpoint
 from lib.network.published import NORMALISATION, OUTPUTS, Adapter, adapted, load_published
 from lib.provenance import ROOT, digest, write_atomically
@@ -104,7 +102,7 @@ def _load_described(path, beside):
     except Exception as error:  # MONAI's are of many kinds
         raise ValueError(f"{beside}: architecture {architecture} cannot be built: {error}") from None
     if description.get("window"):
-        _check_window(Adapter(model, **options) if options else model, description["window"], beside)
+        check_side(Adapter(model, **options) if options else model, description["window"], f"{beside}: window")
     load_checkpoint(model, path)
     return model, description | {"digest": digest(path)}
 
@@ -193,21 +191,6 @@ def _rules(description, published):
         ),
         "mirrored": (own("mirrored") or type(description.get("mirrored", False)) is bool, "true or false"),
     }
-
-
-@torch.no_grad()
-def _check_window(model, window, file):
-    """Raises ValueError if a network does not take patches of `window` voxels a side: tried on shapes, without values."""
-    patch = torch.empty(1, len(SEQUENCES), *(window,) * 3, device="meta")
-    try:
-        found = tuple(copy.deepcopy(model).to("meta")(patch).shape)
-    except Exception as error:  # of the network's own kind
-        found = error
-    if found != tuple(patch.shape):
-        raise ValueError(
-            f"{file}: window is {window}, but of {tuple(patch.shape)} the network makes: {found}; "
-            "choose a multiple of its strides"
-        )
 
 
 def main(settings):

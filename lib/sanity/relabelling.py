@@ -30,12 +30,12 @@ def mirror_masks(rows, folder):
     return mirrored
 
 
-def train_control(rows, validation_row, architecture, checkpoint, *, steps, patch_size, window, seed):
+def train_control(rows, validation_row, architecture, checkpoint, *, steps, patch_sizes, window, seed):
     """Network trained for a few steps on stored scans, and its nDSC on one scan; weights and patches are of the seed.
 
     rows: of the scans table.  architecture: of `build_network`.  checkpoint: see `train_network`.
     """
-    sizes = {"steps": steps, "patch_size": patch_size, "scans_per_step": 2, "patches_per_scan": 1}
+    sizes = {"steps": steps, "patch_sizes": patch_sizes, "scans_per_step": 2, "patches_per_scan": 1}
     batches = PatchBatches(ScanPatches(rows, cached=len(rows)), **sizes, seed=seed)
     made_from = [
         architecture,

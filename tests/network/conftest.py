@@ -35,8 +35,8 @@ def rows(monkeypatch):
 def batches():
     """Makes batches of 12 voxels a side from rows of scans, or from another source of patches."""
 
-    def make(source, steps=6, seed=0):
+    def make(source, steps=6, seed=0, sides=(12,)):
         source = ScanPatches(source, cached=3) if isinstance(source, list) else source
-        return PatchBatches(source, steps=steps, patch_size=12, scans_per_step=2, patches_per_scan=2, seed=seed)
+        return PatchBatches(source, steps=steps, patch_sizes=sides, scans_per_step=2, patches_per_scan=2, seed=seed)
 
     return make

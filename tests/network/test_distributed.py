@@ -24,7 +24,7 @@ from lib.scans.table import find_scans
 def run(tmp_path_factory):
     """A tiny run after notebook 1, with the parameters of notebook 2 written as `make paper` writes them."""
     folder = tmp_path_factory.mktemp("run")
-    small = {"channels": [4, 8], "strides": [2], "patch_size": 16, "window": 16, "steps": 4, "validate_every": 2}
+    small = {"channels": [4, 8], "strides": [2], "patch_sizes": [16], "window": 16, "steps": 4, "validate_every": 2}
     small |= {"build": str(folder / "build"), "figures": str(folder / "figures"), "workers": 0, "seed": 3}
     parameters = defaults(ROOT / "notebooks" / "02_training.py") | small
     run = Run("02_training", parameters)

@@ -26,6 +26,11 @@ def test_patches_have_the_asked_size_and_mostly_hold_lesion(rows, batches):
     assert set(torch.cat(lesions).unique().tolist()) == {0.0, 1.0}
 
 
+def test_each_size_of_patches_has_its_share_of_the_steps(rows, batches):
+    made = batches(rows, steps=5, sides=(8, 8, 12))
+    assert [made[step][0].shape[-1] for step in range(5)] == [8, 8, 8, 8, 12]  # 5 x 2 / 3 steps of the smaller one
+
+
 def test_image_and_lesions_are_transformed_together(rows, batches):
     images, lesions = batches(rows)[0]
     inside = images[:, :1][lesions > 0].mean()

@@ -38,7 +38,7 @@ class Bars:
 
 
 def batches(scans_per_step=2, patches_per_scan=2):
-    size = {"patch_size": 12, "scans_per_step": scans_per_step, "patches_per_scan": patches_per_scan}
+    size = {"patch_sizes": [12], "scans_per_step": scans_per_step, "patches_per_scan": patches_per_scan}
     return PatchBatches(Bars(), steps=STEPS, seed=0, **size)
 
 

@@ -15,12 +15,12 @@ from lib.network.training import train_network, validation_scores
 def fit(small, rows, batches):
     """Trains a small network on the rows: model, loss and validation."""
 
-    def train(checkpoint, steps=6, **changes):
+    def train(checkpoint, steps=6, sides=(12,), **changes):
         torch.manual_seed(0)
         model = build_network(**small)
         options = {"settings": "a", "loss": "ndsc_focal", "learning_rate": 1e-2, "weight_decay": 0.0}
         options |= {"validate_every": 2, "window": 12} | changes
-        tables = train_network(model, batches(rows, steps), rows[:1], checkpoint, **options)
+        tables = train_network(model, batches(rows, steps, sides=sides), rows[:1], checkpoint, **options)
         return model, *tables
 
     return train
@@ -93,3 +93,11 @@ def test_a_checkpoint_of_other_settings_is_not_used(fit, tmp_path, capsys):
     _, loss, _ = fit(tmp_path / "a.ckpt", settings="b")
     assert "training starts anew" in capsys.readouterr().out
     assert [row["step"] for row in loss] == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize(
+    ("change", "named"), [({"sides": (12, 15)}, "patch_sizes: a size is 15"), ({"window": 15}, "window is 15")]
+)
+def test_a_size_that_the_network_does_not_take_is_refused_before_the_first_step(fit, tmp_path, change, named):
+    with pytest.raises(ValueError, match=f"{named}, but .* choose a multiple of its strides"):
+        fit(tmp_path / "a.ckpt", **change)

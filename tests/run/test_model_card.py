@@ -23,7 +23,7 @@ def run(tmp_path):
         build_network(**ARCHITECTURE), build / "weights" / "unet.safetensors", architecture=ARCHITECTURE, threshold=0.35, outline=0.2,
         parameters=1234, step=40, validation_dice=0.6125, initial=None, window=48, mirrored=True,
     )  # fmt: skip
-    parameters = {"steps": 60, "scans_per_step": 2, "patches_per_scan": 3, "patch_size": 32, "loss": "dice_ce"}
+    parameters = {"steps": 60, "scans_per_step": 2, "patches_per_scan": 3, "patch_sizes": [32], "loss": "dice_ce"}
     record = {
         "parameters": parameters | {"learning_rate": 0.002, "seed": 5, "averaged_steps": 20},
         "commit": "abc",

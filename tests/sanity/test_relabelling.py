@@ -46,7 +46,7 @@ def test_mirrored_masks_are_those_of_the_other_side(rows, tmp_path):
 
 
 def control(rows, validation_row, folder, name, steps):
-    options = {"steps": steps, "patch_size": 16, "window": 16, "seed": 0}
+    options = {"steps": steps, "patch_sizes": [16], "window": 16, "seed": 0}
     return train_control(rows, validation_row, ARCHITECTURE, folder / f"{name}.ckpt", **options)
 
 
