@@ -30,7 +30,7 @@ REACHES = {"reach5_flair_mm": "FLAIR", "reach5_mprage_mm": "MPRAGE"}
 @styled
 def plot_context(responses, curve, plateau):
     """Detection and score against the tissue kept, the rest being the mean: tables 06_context, 06_curve, 06_plateau."""
-    fig, axes = new_panels(116, 2, 2, sharey="col")
+    fig, axes = new_panels(146, 2, 2, sharey="col")
     for pair, (growth, label) in zip(axes, GROWTHS.items(), strict=True):
         here = rows_of(curve, fill="mean", growth=growth).sort_values("step")
         each = rows_of(responses, fill="mean", growth=growth)
@@ -43,7 +43,7 @@ def plot_context(responses, curve, plateau):
             draw_band(ax, here, "step", name, **style)
             _mark_crossings(ax, rows_of(plateau, fill="mean", growth=growth, curve=name).iloc[0])
             ax.set(xlabel=label, ylabel=CURVES[name], ylim=(-0.03, 1.03), xlim=(0, None), title=_count(here))
-            ax.legend(loc="lower right")
+            ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2)
     return fig
 
 

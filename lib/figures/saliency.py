@@ -2,12 +2,14 @@
 
 from contextlib import redirect_stdout
 from io import StringIO
+from itertools import cycle
 
 import numpy as np
 import pandas as pd
 import seaborn as sns
 import seaborn.objects as so
 import starbars
+from matplotlib.collections import LineCollection
 from matplotlib.ticker import MultipleLocator
 
 from lib.figures import style
@@ -123,10 +125,11 @@ def plot_profiles(profile):
         ax.set(xlabel="distance from lesion border (mm)", xlim=(np.fmin(rows["distance_mm"].min(), -4), None))
         style.label_axis(ax.yaxis, "mean saliency", METHOD_UNITS[method], rows["mean"].abs().max())
         ax.set_title(_title(method, sequence))
-        far = rows[rows["distance_mm"] > ENLARGED_MM]
+    for (method, sequence), ax in axes.items():  # once panels that share a scale have it
+        far = rows_of(profile, method=method, sequence=sequence).query(f"distance_mm > {ENLARGED_MM}")
         if method != "grad_cam" and len(far):
-            above = rows["mean"].max() > -rows["mean"].min()
-            inset = ax.inset_axes((0.55, 0.64 if above else 0.13, 0.43, 0.25))
+            bottom, top = ax.get_ylim()
+            inset = ax.inset_axes((0.55, 0.64 if -bottom < top else 0.13, 0.43, 0.25))
             _draw_profiles(inset, far)
             inset.set_title(f"beyond {ENLARGED_MM} mm", fontsize=6, pad=2)
     label_panels(axes.values())
@@ -192,8 +195,9 @@ def plot_proxy(saliency, clustered, matched):
 
 
 def _draw_differences(ax, clustered, few, matched):
-    """Difference of the mean peaks of two kinds: of all lesions, over as many voxels of each, adjusted (may leave the panel),
-    and of matched pairs."""
+    """Difference of the mean peaks of two kinds: of all lesions, over as many voxels of each, adjusted, and of matched pairs.
+
+    An arrow stands where an interval of the adjusted difference leaves the panel."""
     columns = ["a", "b", "difference", "low", "high"]
     tables = [matched[columns].assign(estimate="pairs matched in " + matched["matched_on"])]
     estimates = [("adjusted", clustered, "adjusted"), ("as many voxels of each", few, "difference")]
@@ -213,3 +217,9 @@ def _draw_differences(ax, clustered, few, matched):
     shown = table.loc[table["estimate"] != "adjusted", columns[2:]].abs().max(axis=None)
     limit = np.fmax(shown, 1e-6)  # too few lesions have no difference
     ax.set(xlim=(-1.1 * limit, 1.1 * limit), ylim=(len(pairs) - 0.5, -0.5))
+    edge = ax.get_xlim()[1]
+    for bars in ax.findobj(LineCollection):
+        for ((low, y), (high, _)), colour in zip(bars.get_segments(), cycle(bars.get_colors()), strict=False):
+            for leaves, x, arrow in ((low < -edge, -edge, "<"), (high > edge, edge, ">")):
+                if leaves:
+                    ax.plot(x, y, arrow, color=colour, ms=2.5, mew=0, clip_on=False)
