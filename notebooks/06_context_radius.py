@@ -38,7 +38,7 @@ from lib.context import (
     overall_plateaus,
     spread_over_detection,
 )
-from lib.figures import plot_context, plot_fills, plot_radii
+from lib.figures import plot_context, plot_fields, plot_fills, plot_radii
 from lib.lesions import detected_lesions, select_lesions
 from lib.network import loaded_network, recorded_threshold
 from lib.run import Run, compute_each, group_by_scan
@@ -146,7 +146,9 @@ run.save_figure(plot_fills(curve, overall), "fills")
 # The context radius of a lesion: where its own score first reaches 95 % of its plateau, and beside it from where on it stays there
 # (`last95_mm`). One scan does not tell how sure the radius of one lesion is, so it has no interval. With it go the lesion's size, its distance from
 # the nearest lesion, the brain's surface and the ventricles, and the reach of its saliency (signed maximum, eq. 3): the radius beyond which
-# the mean magnitude of 1 mm shells stays below 5 % of the largest.
+# the mean magnitude of 1 mm shells stays below 5 % of the largest. Two receptive fields go with them: the effective one (Luo et al. 2016), the radius within
+# which half (`half_...`) and 95 % (`most_...`) of the map's summed magnitude lie; and the theoretical one (`field_mm`), how far along an axis the farthest voxel lies
+# on which the lesion's logits can depend at all. A response cannot change with tissue beyond the latter, measured along the axes.
 
 # %%
 noise = {"n_samples": n_samples, "noise_fraction": noise_fraction}
@@ -178,3 +180,11 @@ agreement.round(2)
 
 # %%
 run.save_figure(plot_radii(table, correlations, agreement), "radii")
+
+# %% [markdown]
+# **Figure.** How far the network looks: mean score against the tissue kept, by what is put in place of the rest (a), over the radii within which 50 %
+# and 95 % of the saliency lie, and the farthest voxel along an axis that the network can see (b): median (dot) and range over lesions. Where a response changes though little
+# saliency is left, the network either needs tissue that its gradient does not show, or answers to the edge of what replaces it: then fills differ. Bears on claim C7.
+
+# %%
+run.save_figure(plot_fields(curve, table), "fields")

@@ -7,6 +7,7 @@ import pandas as pd
 from scipy import ndimage
 
 from lib.context.response import CURVE, surrounding_box
+from lib.exact import receptive_field
 from lib.saliency import reach_mm
 from lib.statistics import percentile_interval, resampled_means
 
@@ -96,3 +97,36 @@ def saliency_reach(saliency, lesion, brain, spacing_mm, farthest_mm):
     voxels = np.maximum(np.bincount(shells), 1)
     means = [np.bincount(shells, np.abs(values[box][inside])) / voxels for values in saliency]
     return np.array([reach_mm(np.arange(len(mean)), mean) for mean in means])
+
+
+def saliency_extent(saliency, lesion, spacing_mm, farthest_mm, share):
+    """Smallest radius in whole mm within which a share of the sum of |saliency| lies, in each sequence: an effective
+    receptive field (Luo et al. 2016, NeurIPS).
+
+    saliency: (2, X, Y, Z).  lesion: (X, Y, Z) bool; radii are from its nearest voxel, centre to centre.  Returns (2,),
+    NaN if it is more than farthest_mm, and for a map of zeros.
+    """
+    box = surrounding_box(lesion, farthest_mm, spacing_mm)
+    shells = np.ceil(ndimage.distance_transform_edt(~lesion[box], sampling=spacing_mm)).astype(int)
+    extents = []
+    for values in np.abs(saliency):
+        within = np.bincount(shells.ravel(), values[box].ravel())[: farthest_mm + 1].cumsum()
+        reached = np.flatnonzero(within >= share * values.sum(dtype=float)) if values.any() else ()
+        extents.append(float(reached[0]) if len(reached) else np.nan)
+    return np.array(extents)
+
+
+def field_extent(model, lesion, spacing_mm):
+    """How far from a lesion, along an axis in mm, the farthest voxel lies on which its logits can depend: the
+    theoretical receptive field, exactly; inf if they depend on the whole volume, as with instance normalisation.
+
+    lesion: (X, Y, Z) bool.  It is what the network's layers allow inside the volume; diagonals reach farther.
+    """
+    field = receptive_field(model, lesion.shape)
+    if field.reason:
+        return np.inf
+    place, extents = ndimage.find_objects(lesion.astype(np.uint8))[0], []
+    for axis, side, length, spacing in zip(field.axes, place, lesion.shape, spacing_mm, strict=True):
+        low, high = axis.first[side].min().clip(0), axis.last[side].max().clip(max=length - 1)
+        extents += [(side.start - low) * spacing, (high - side.stop + 1) * spacing]
+    return float(max(extents))

@@ -4,11 +4,12 @@ item: row of the scans table and rows of predicted lesions in that scan, as of `
 path: function of scan and description that gives the path of a map (`run.Run.map`).
 """
 
+import numpy as np
 import pandas as pd
 import torch
 
 from lib.context.fills import fill_images
-from lib.context.plateau import saliency_reach
+from lib.context.plateau import field_extent, saliency_extent, saliency_reach
 from lib.context.response import CURVE, context_response
 from lib.lesions import place_distances
 from lib.network import loaded_network, loaded_scan
@@ -18,8 +19,10 @@ from lib.scans import load_map, load_scan
 FACTS = ["scan", "subject", "session", "label", "voxels"]
 PLACES = ["scan", "label", "volume_mm3", "nearest_lesion_mm", "surface_mm", "ventricle_mm"]
 REACHES = ["reach5_flair_mm", "reach5_mprage_mm"]
+EXTENTS = {"half": 0.5, "most": 0.95}  # shares of the summed magnitude of a map
+FIELDS = [*(f"{name}_{sequence}_mm" for name in EXTENTS for sequence in ("flair", "mprage")), "field_mm"]
 NO_RESPONSES = pd.DataFrame(columns=[*FACTS, *CURVE, "step", "radius_mm", "detected", "score"], dtype=float)  # of none
-NO_PLACES = pd.DataFrame(columns=[*PLACES, *REACHES], dtype=float)
+NO_PLACES = pd.DataFrame(columns=[*PLACES, *REACHES, *FIELDS], dtype=float)
 
 
 def hide_surroundings(item, *, weights, device, path, variants, steps, threshold, window):
@@ -42,10 +45,10 @@ def hide_surroundings(item, *, weights, device, path, variants, steps, threshold
 
 
 def measure_places(item, *, weights, device, path, farthest_mm, noise, seed):
-    """One row a lesion: where it lies, and how far its saliency reaches (`saliency_reach`).
+    """One row a lesion: where it lies, how far its saliency reaches (`saliency_reach`, and `saliency_extent` of EXTENTS),
+    and how far the network can look (`field_extent`).
 
-    noise: n_samples and noise_fraction of the saliency map.  Returns rows scan, label, volume_mm3, nearest_lesion_mm,
-    surface_mm, ventricle_mm, reach5_flair_mm, reach5_mprage_mm.
+    noise: n_samples and noise_fraction of the saliency map.  Returns rows with PLACES, REACHES and FIELDS.
     """
     (row, lesions), rows = item, []
     scan, predicted, model = _scan(row, path, weights, device)
@@ -57,7 +60,10 @@ def measure_places(item, *, weights, device, path, farthest_mm, noise, seed):
         reach = saliency_reach(saliency, lesion, scan.brain, scan.spacing_mm, farthest_mm)
         facts = {name: found[name] for name in ("scan", "label", "volume_mm3", "nearest_lesion_mm")}
         facts |= {name: distance[lesion].min() for name, distance in distances.items()}
-        rows.append(facts | dict(zip(REACHES, reach, strict=True)))
+        given = saliency, lesion, scan.spacing_mm, farthest_mm
+        extents = np.concatenate([saliency_extent(*given, share) for share in EXTENTS.values()])
+        extents = np.append(extents, field_extent(model, lesion, scan.spacing_mm))
+        rows.append(facts | dict(zip([*REACHES, *FIELDS], [*reach, *extents], strict=True)))
     return pd.DataFrame(rows)
 
 

@@ -24,6 +24,11 @@ PLACES = {
     "surface_mm": "to the brain's surface (mm)",
     "ventricle_mm": "to the ventricles (mm)",
 }
+FIELDS = {
+    f"{name}_{sequence.lower()}_mm": (f"{share} of the saliency, {sequence}", colour)
+    for name, share in (("half", "50 %"), ("most", "95 %"))
+    for sequence, colour in SEQUENCE_COLOURS.items()
+} | {"field_mm": ("what the network can see", "black")}
 REACHES = {"reach5_flair_mm": "FLAIR", "reach5_mprage_mm": "MPRAGE"}
 
 
@@ -134,6 +139,25 @@ def plot_radii(lesions, correlations, agreement):
         difference.set(xlabel="mean of both (mm)", ylabel=f"{sequence} reach − radius (mm)")
     n = " to ".join(f"{n:g}" for n in sorted({*correlations["lesions"], *agreement["lesions"]}))
     fig.supxlabel(f"n = {n} lesions, {lesions['subject'].nunique()} patients", fontsize=6)
+    return fig
+
+
+@styled
+def plot_fields(curve, lesions):
+    """Mean score against the tissue kept, over how far saliency and network reach.  Tables 06_curve and 06_lesions."""
+    if lesions.empty:
+        return nothing_to_show()
+    fig, (top, bottom) = new_panels(92, 2, 1, sharex=True, height_ratios=(3, 2))
+    draw_bands(top, rows_of(curve, growth="euclidean"), "step", "score", "fill", FILL_COLOURS)
+    top.set(ylabel="mean lesion probability", ylim=(-0.03, 1.03), title=_count(curve))
+    top.legend(title="in place of the rest", loc="lower right")
+    for place, (name, (_, colour)) in enumerate(FIELDS.items()):
+        radii = lesions[name].replace(np.inf, np.nan).dropna()
+        if len(radii):
+            bottom.hlines(place, radii.min(), radii.max(), color=colour, lw=1)
+            bottom.plot(radii.median(), place, "o", ms=3.5, color=colour)
+    bottom.set_yticks(range(len(FIELDS)), [label for label, _ in FIELDS.values()])
+    bottom.set(xlabel="distance from the lesion (mm)", xlim=(0, None), ylim=(len(FIELDS) - 0.5, -0.5))
     return fig
 
 

@@ -3,8 +3,16 @@
 import numpy as np
 import pandas as pd
 import pytest
+from torch import nn
 
-from lib.context.plateau import crossings, lesion_plateaus, overall_plateaus, saliency_reach
+from lib.context.plateau import (
+    crossings,
+    field_extent,
+    lesion_plateaus,
+    overall_plateaus,
+    saliency_extent,
+    saliency_reach,
+)
 
 ISOTROPIC = (1.0, 1.0, 1.0)
 RESAMPLING = {"n_resamples": 500}
@@ -100,6 +108,32 @@ def test_saliency_reaches_to_the_last_shell_above_five_percent():
     assert saliency_reach(saliency, lesion, brain, ISOTROPIC, 15).tolist() == [7, 3]
     np.testing.assert_array_equal(saliency_reach(saliency, lesion, brain, ISOTROPIC, 5), [np.nan, 3])
     assert np.isnan(saliency_reach(np.zeros_like(saliency), lesion, brain, ISOTROPIC, 15)).all()
+
+
+def test_a_share_of_the_saliency_lies_within_a_radius():
+    lesion = np.zeros((21, 21, 21), bool)
+    lesion[10, 10, 10] = True
+    flair, mprage = np.zeros((2, 21, 21, 21))
+    flair[10, 10, [10, 12, 15]] = 5, -4, 1  # 0.5, 0.9 and all of it within 0, 4 and 10 mm
+    mprage[10, 13, 10], mprage[0, 0, 0] = 1, -2  # two thirds lie farther than 6 mm
+    spacing, maps = (1.0, 1.0, 2.0), np.stack([flair, mprage])
+    assert saliency_extent(maps, lesion, spacing, 12, 0.5)[0] == 0
+    assert saliency_extent(maps, lesion, spacing, 12, 0.51)[0] == 4
+    assert saliency_extent(maps, lesion, spacing, 12, 0.95)[0] == 10
+    np.testing.assert_array_equal(saliency_extent(maps, lesion, spacing, 6, 0.3), [0, 3])
+    np.testing.assert_array_equal(saliency_extent(maps, lesion, spacing, 6, 0.5), [0, np.nan])
+    assert np.isnan(saliency_extent(np.zeros_like(maps), lesion, spacing, 6, 0.5)).all()
+
+
+def test_the_theoretical_field_is_what_the_layers_allow():
+    lesion = np.zeros((20, 20, 20), bool)
+    lesion[8:11, 9, 17] = True
+    layers = [nn.Conv3d(2, 2, (3, 7, 1), padding=(1, 3, 0)), nn.Conv3d(2, 2, (3, 3, 7), padding=(1, 1, 3))]
+    model = nn.Sequential(*layers).eval()
+    assert field_extent(model, lesion, (1.0, 1.0, 1.0)) == 4  # along Y: 3 + 1; along Z the volume ends after 2
+    assert field_extent(model, lesion, (1.0, 1.0, 2.0)) == 6  # 3 voxels of 2 mm towards its beginning
+    assert field_extent(model, lesion, (3.0, 1.0, 1.0)) == 6  # 1 + 1 voxels of 3 mm
+    assert field_extent(nn.Sequential(*layers, nn.InstanceNorm3d(2)).eval(), lesion, (1.0, 1.0, 1.0)) == np.inf
 
 
 def test_saliency_shells_are_means_in_mm():
