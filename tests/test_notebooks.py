@@ -24,7 +24,7 @@ from lib.scans.maps import load_map
 FIGURES = {
     "00_slices", "00_distributions", "00_contrasts",
     "01_cohort", "02_training", "03_detection", "03_examples", "04_maps", "04_peaks", "04_orders", "04_proxy", "04_profile",
-    "05_psychometric", "05_response", "05_inserted", "05_changes", "05_panels", "06_context", "06_fills", "06_radii",
+    "05_psychometric", "05_response", "05_inserted", "05_changes", "05_panels", "06_context", "06_fills", "06_radii", "06_fields",
     "07_sanity", "08_methods", "08_convergence", "08_shares",
 }  # fmt: skip
 TABLES = {
