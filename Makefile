@@ -43,7 +43,7 @@ endif
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
 	@echo
-	@echo "make paper takes PROFILE=$(PROFILE) (smoke, demo, pretrain, paper), DATA=<BIDS folder or scans table>, TRAIN=yes (train on them;"
+	@echo "make paper takes PROFILE=$(PROFILE) (smoke, demo, pretrain, paper), DATA=<BIDS folder, scans table or, as mslesseg:<folder>, a public data set>, TRAIN=yes (train on them;"
 	@echo "otherwise the weights that come with the project are used), WEIGHTS=<file, or what another tool published>, OUT=<folder>, DEVICE=<cpu, cuda>,"
 	@echo "SCHEDULER=<address of a Dask scheduler whose workers compute, such as tcp://127.0.0.1:8786>,"
 	@echo "JOBS=$(JOBS) (notebooks at a time, once 03_evaluation is done), SET=\"name=value notebook.name=value\", ONLY=<last notebook wanted>;"
