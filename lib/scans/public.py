@@ -8,7 +8,7 @@ from pathlib import Path
 
 KINDS = ("flair", "t1w", "lesions")
 WITHHELD = re.compile("(?i)test")  # parts whose masks challenges kept back: a scan there may have none
-SHOWN = 10  # problems that are listed
+SHOWN = 10  # scans with a problem that are listed; the rest is counted
 
 # What is there in place of the files wanted, and why that cannot be used.
 REFUSED = {
@@ -176,12 +176,12 @@ def public_scans(name, folder, raw=False):
             why for what, why in REFUSED.items() if not data.raw and any(re.search(what, file) for file in files)
         ]
         raise ValueError(f"{folder}: no scan found; {(reasons or [expected])[0]}")
-    problems = [
-        f"scan sub-{subject}{session and '_ses-' + session}: {' and '.join(paths[kind]) or f'no {kind} file'}"
-        for (subject, session), paths in sorted(found.items())
-        for kind in KINDS
-        if len(paths[kind]) != 1 and (paths[kind] or kind != "lesions" or (subject, session) not in withheld)
-    ]
+    problems = []
+    for (subject, session), paths in sorted(found.items()):
+        optional = ["lesions"] * ((subject, session) in withheld)
+        wrong = [kind for kind in KINDS if len(paths[kind]) > 1 or not paths[kind] and kind not in optional]
+        if told := ", ".join(" and ".join(paths[kind]) or f"no {kind} file" for kind in wrong):
+            problems.append(f"scan sub-{subject}{session and '_ses-' + session}: {told}")
     if problems:
         rest = [f"and {len(problems) - SHOWN} more"] * (len(problems) > SHOWN)
         raise ValueError("\n".join([f"{folder}: not one file of each kind; {expected}", *problems[:SHOWN], *rest]))
