@@ -63,7 +63,7 @@ lock: $(STAMP) ## pin every package anew, for all platforms, after a change of p
 	$(PYTHON) -m uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --extra dev --no-annotate --upgrade \
 	  --custom-compile-command 'make lock' --output-file requirements.lock pyproject.toml
 
-prepare: $(STAMP) ## raw FLAIR and T1w (DATA=<table or BIDS folder>) to stripped 1 mm scans, each with a page to check, in build/
+prepare: $(STAMP) ## raw FLAIR and T1w (DATA=<table, BIDS folder or public data set>) to stripped 1 mm scans, each with a page to check, in build/
 	@$(PYTHON) -m lib.prepare.work
 
 paper: $(STAMP) ## run the numbered notebooks and write every figure and table into figures/<profile>/

@@ -1,4 +1,4 @@
-"""Scans tables and BIDS folders, checked, split and loaded (notebook 1), and maps written as NIfTI."""
+"""Scans tables, BIDS folders and public data sets, checked, split and loaded (notebook 1), and maps written as NIfTI."""
 
 import lazy_loader
 
