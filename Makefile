@@ -43,7 +43,7 @@ endif
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
 	@echo
-	@echo "make paper takes PROFILE=$(PROFILE) (smoke, demo, pretrain, paper), DATA=<BIDS folder or scans table>, TRAIN=yes (train on them;"
+	@echo "make paper takes PROFILE=$(PROFILE) (smoke, demo, pretrain, paper), DATA=<BIDS folder, scans table or, as mslesseg:<folder>, a public data set>, TRAIN=yes (train on them;"
 	@echo "otherwise the weights that come with the project are used), WEIGHTS=<file, or what another tool published>, OUT=<folder>, DEVICE=<cpu, cuda>,"
 	@echo "SCHEDULER=<address of a Dask scheduler whose workers compute, such as tcp://127.0.0.1:8786>,"
 	@echo "JOBS=$(JOBS) (notebooks at a time, once 03_evaluation is done), SET=\"name=value notebook.name=value\", ONLY=<last notebook wanted>;"
@@ -63,7 +63,7 @@ lock: $(STAMP) ## pin every package anew, for all platforms, after a change of p
 	$(PYTHON) -m uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --extra dev --no-annotate --upgrade \
 	  --custom-compile-command 'make lock' --output-file requirements.lock pyproject.toml
 
-prepare: $(STAMP) ## raw FLAIR and T1w (DATA=<table or BIDS folder>) to stripped 1 mm scans, each with a page to check, in build/
+prepare: $(STAMP) ## raw FLAIR and T1w (DATA=<table, BIDS folder or public data set>) to stripped 1 mm scans, each with a page to check, in build/
 	@$(PYTHON) -m lib.prepare.work
 
 paper: $(STAMP) ## run the numbered notebooks and write every figure and table into figures/<profile>/

@@ -90,8 +90,8 @@ class Opened:
 class Exploration:
     """The scans of a run, or of `data`, and the network that explains their lesions.
 
-    run: `run.Run`.  data: BIDS folder or scans table of one's own; empty: the scans of the run.  weights: empty: those
-    of the run, or for `data` the ones that come with the project.  layer: of Grad-CAM++.  choose: of `find_scans`.
+    run: `run.Run`.  data: source of scans (`find_scans`); empty: the scans of the run.  weights: empty: those of the run, or
+    for `data` the ones that come with the project.  layer: of Grad-CAM++.  choose: of `find_scans`.
     Raises FileNotFoundError if there is no such run, ValueError if `data` is not as data/README.md says.
     """
 

@@ -1,22 +1,29 @@
-"""Raw scans as a table or a BIDS folder gives them: nothing but FLAIR and T1w has to be there."""
+"""Raw scans as a table, a BIDS folder or a public data set gives them: nothing but FLAIR and T1w has to be there."""
 
 from pathlib import Path
 
 import pandas as pd
+
+from lib.scans import public_scans, split_source
 
 COLUMNS = ["subject", "session", "flair", "t1w", "lesions", "mask"]
 NAMES = {"flair": "*_FLAIR.nii*", "t1w": "*_T1w.nii*"}
 
 
 def raw_scans(source):
-    """Scans of a table (subject, flair, t1w; session, lesions, mask if there are any) or BIDS folder: COLUMNS and scan.
+    """Scans of a table (subject, flair, t1w; session, lesions, mask if there are any), BIDS folder or public data set
+    (`split_source`): COLUMNS, label and scan.
 
-    mask: of the brain. Paths of a table count from its folder; empty cells are "". Raises ValueError that says what lacks.
+    mask: of the brain.  label: of lesions in `lesions`, "" if all that is not 0 is one.  Paths of a table count from its
+    folder; empty cells are "".  Raises ValueError that says what lacks.
     """
-    source = Path(source)
-    if not source.exists():
+    name, source = split_source(source)
+    if name:
+        table = pd.DataFrame(public_scans(name, source, raw=True)).assign(mask="")
+    elif not source.exists():
         raise ValueError(f"{source} does not exist: give a BIDS folder or a table of raw scans (TSV)")
-    table = _of_folder(source) if source.is_dir() else _of_table(source)
+    else:
+        table = (_of_folder(source) if source.is_dir() else _of_table(source)).assign(label="")
     table["scan"] = "sub-" + table["subject"] + ("_ses-" + table["session"]).where(table["session"] != "", "")
     if odd := table.loc[~table["scan"].str.fullmatch(r"[\w.+-]+"), "scan"].tolist():
         raise ValueError(f"{source}: letters, digits, . + and - alone in subjects and sessions, not {', '.join(odd)}")

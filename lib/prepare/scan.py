@@ -15,6 +15,7 @@ from lib.prepare.volumes import (
     mask_on_grid,
     on_grid,
     one_grid,
+    read_mask,
     read_volume,
     to_array,
     write_volume,
@@ -27,7 +28,7 @@ FINER = 0.95  # the T1w's longest side over the FLAIR's, below which the T1w is 
 def prepare_scan(row, folder, side_mm=VOXEL_MM):
     """Prepare one scan and write it to a folder; returns images, brain, template and record for its page.
 
-    row: scan, flair, t1w, and lesions and mask, which may be "". The FLAIR is the reference, or the T1w if its voxels are
+    row: scan, flair, t1w, and lesions, mask and label (`raw_scans`), which may be "". The FLAIR is the reference, or the T1w if its voxels are
     shorter; the other is registered to it rigidly, unless the headers alone give as much mutual information. Scans that are stripped already keep their intensities; those on one grid
     of 1 mm keep that too. Written are `<scan>_space-<reference>_desc-preproc_FLAIR.nii.gz`, `..._T1w.nii.gz`,
     `..._desc-brain_mask.nii.gz`, `..._label-lesion_mask.nii.gz`, the transform, and a JSON beside each image.
@@ -48,7 +49,8 @@ def prepare_scan(row, folder, side_mm=VOXEL_MM):
     images = {reference: fixed, moved: after}
     if not stripped:
         images = {name: correct_bias(image) for name, image in images.items()}
-    masks = {name: _mask_of(row.get(name), raw, moved, grid, transform) for name in ("lesions", "mask")}
+    labels = {"lesions": row.get("label"), "mask": ""}
+    masks = {name: _mask_of(row.get(name), label, raw, moved, grid, transform) for name, label in labels.items()}
     brain, source, template, _ = find_brain(images, masks["mask"] and masks["mask"][0])
     numbers = scan_numbers(images, (moved, before), brain, template)
     if masks["lesions"]:
@@ -77,13 +79,14 @@ def prepare_scan(row, folder, side_mm=VOXEL_MM):
     return {"images": images, "before": before, "moved": moved, "brain": brain, "template": template, "record": record}
 
 
-def _mask_of(file, raw, moved, grid, transform):
-    """A mask on the grid, and its volume before in ml; it lies on the grid of the image that it was drawn on, else in FLAIR's world."""
+def _mask_of(file, label, raw, moved, grid, transform):
+    """A mask, or one label of it, on the grid, and its volume before in ml; it lies on the grid of the image that it was
+    drawn on, else in FLAIR's world."""
     if not file:
         return None
-    mask = read_volume(file)
+    mask = read_mask(file, label)
     drawn_on = next((name for name, image in raw.items() if one_grid(mask, image)), "FLAIR")
-    return mask_on_grid(mask, grid, transform if drawn_on == moved else None), _volume_ml(mask > 0.5)
+    return mask_on_grid(mask, grid, transform if drawn_on == moved else None), _volume_ml(mask)
 
 
 def _volume_ml(mask):

@@ -45,6 +45,12 @@ def read_volume(file):
     return from_array(turned.get_fdata(dtype=np.float32), turned.affine)
 
 
+def read_mask(file, label=""):
+    """Mask of a NIfTI file, 0 and 1: the voxels of a label, or with "" those above 0.5. Raises ValueError as `read_volume`."""
+    mask = read_volume(file)
+    return sitk.BinaryThreshold(mask, label - 0.5, label + 0.5) if label else mask > 0.5
+
+
 def from_array(array, affine):
     """SimpleITK's image of an array (X, Y, Z), float32, and an affine (4, 4) of nibabel without shear."""
     image, affine = sitk.GetImageFromArray(np.ascontiguousarray(array.T, dtype=np.float32)), TO_LPS @ affine

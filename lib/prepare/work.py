@@ -21,6 +21,7 @@ from lib.prepare.scan import prepare_scan
 from lib.prepare.volumes import VOXEL_MM
 from lib.provenance import ROOT, code_digest, digest, git_commit, run_record, write_atomically
 from lib.run import save_figure, save_table
+from lib.scans import PUBLIC, split_source
 
 NAME = "FLAIR and T1w prepared"
 FILES = ["flair", "t1w", "lesions", "mask"]
@@ -34,7 +35,7 @@ def prepare_all(source, folder, side_mm=VOXEL_MM):
     files or the scans of another source.
     """
     table, folder = raw_scans(source), Path(folder)
-    _describe_dataset(Path(source).absolute(), folder)
+    _describe_dataset(*split_source(source), folder)
     rows = [_prepare_one(row, folder, side_mm) for row in tqdm(table.to_dict("records"), desc="prepare", unit="scan")]
     prepared = pd.DataFrame(rows)
     save_table(prepared, folder / "prepared", run_record("prepare", {"source": str(source), "side_mm": side_mm}))
@@ -55,7 +56,12 @@ def _prepare_one(row, folder, side_mm):
     try:
         files = {name: digest(Path(row[name])) if row[name] and Path(row[name]).is_file() else "" for name in FILES}
         made_from = digest(
-            files, {name: row[name] for name in FILES}, side_mm, code_digest(prepare_scan), sitk.Version_VersionString()
+            files,
+            {name: row[name] for name in FILES},
+            row["label"],
+            side_mm,
+            code_digest(prepare_scan),
+            sitk.Version_VersionString(),
         )
         kept = place / f"{row['scan']}_prepared.json"
         if kept.exists() and (record := json.loads(kept.read_text()))["made_from"] == made_from:
@@ -98,11 +104,13 @@ def _files(folder, row):
     }  # fmt: skip
 
 
-def _describe_dataset(source, folder):
-    """Write dataset_description.json. Raises ValueError if the folder is not empty, or another source's."""
+def _describe_dataset(name, source, folder):
+    """Write dataset_description.json, with the terms of a public data set. Raises ValueError if the folder is not empty, or
+    another source's."""
     description = folder / "dataset_description.json"
     known = json.loads(description.read_text()) if description.exists() else {}
-    if folder.exists() and any(folder.iterdir()) and known.get("SourceDatasets") != [{"URL": source.as_uri()}]:
+    sources = [{"URL": source.absolute().as_uri() + (name and f"#{name}")}]
+    if folder.exists() and any(folder.iterdir()) and known.get("SourceDatasets") != sources:
         raise ValueError(
             f"{folder} holds other files than those prepared from {source}: give another OUT, or remove it"
         )
@@ -115,18 +123,21 @@ def _describe_dataset(source, folder):
         }
     ]
     content = {"Name": NAME, "BIDSVersion": "1.10.0", "DatasetType": "derivative", "GeneratedBy": made_by}
-    content["SourceDatasets"] = [{"URL": source.as_uri()}]
+    content["SourceDatasets"] = sources
+    if name:
+        content |= {"License": PUBLIC[name].licence, "HowToAcknowledge": PUBLIC[name].cite}
     write_atomically(description, lambda file: file.write_text(json.dumps(content, indent=1) + "\n"))
 
 
 def main():
-    source = Path(os.environ.get("RUN_DATA", "")).expanduser()
-    folder = Path(os.environ.get("RUN_OUT", ".")).expanduser() / "build" / f"prepared-{source.stem}"
+    given = os.environ.get("RUN_DATA", "")
+    name, source = split_source(given)
+    folder = Path(os.environ.get("RUN_OUT", ".")).expanduser() / "build" / f"prepared-{name or source.stem}"
     folder = folder if folder.is_absolute() else ROOT / folder
     try:
-        if not os.environ.get("RUN_DATA"):
-            raise ValueError("give the raw scans: make prepare DATA=<table or BIDS folder>")
-        prepared = prepare_all(source, folder)
+        if not given:
+            raise ValueError("give the raw scans: make prepare DATA=<table, BIDS folder or public data set>")
+        prepared = prepare_all(given, folder)
     except ValueError as error:
         sys.exit(str(error))
     failed = (prepared["status"] == "failed").sum()

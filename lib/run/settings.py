@@ -11,7 +11,7 @@ from pathlib import Path
 from lib.provenance import ROOT, digest, versions, weight_files, write_atomically
 from lib.run.parameters import resolve, with_changes
 from lib.run.runner import NOTEBOOKS
-from lib.scans import FILES, find_scans
+from lib.scans import FILES, find_scans, split_source
 
 SHIPPED_WEIGHTS = "weights/unet.safetensors"
 ANYWHERE = {"scheduler": ""}  # where numbers are computed, not which
@@ -88,7 +88,8 @@ class Settings:
 
 
 def _absolute(path):
-    return Path(os.path.normpath(Path(path).expanduser().absolute()))
+    name, path = split_source(path)
+    return Path((name and f"{name}:") + os.path.normpath(path.absolute()))
 
 
 def inputs_of(parameters):

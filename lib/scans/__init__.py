@@ -1,4 +1,4 @@
-"""Scans tables and BIDS folders, checked, split and loaded (notebook 1), and maps written as NIfTI."""
+"""Scans tables, BIDS folders and public data sets, checked, split and loaded (notebook 1), and maps written as NIfTI."""
 
 import lazy_loader
 
@@ -17,6 +17,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "with_digests",
         ],
         "maps": ["is_whole", "load_cut", "load_labels", "load_map", "save_cut", "save_map"],
+        "public": ["PUBLIC", "public_scans", "split_source"],
         "table": ["SPLITS", "find_scans", "split_patients"],
     },
 )

@@ -11,6 +11,7 @@ import pandera.pandas as pa
 
 from lib.scans.bids import bids_scans
 from lib.scans.images import FILES
+from lib.scans.public import PUBLIC, public_scans, split_source
 
 SPLITS = ["train", "validation", "test"]
 NO_FILE = "no {} file; every scan needs FLAIR and T1w"
@@ -44,21 +45,30 @@ SCHEMA = pa.DataFrameSchema(
 
 
 def find_scans(source, choose=""):
-    """The scans table of a BIDS folder or of a table file: columns scan, subject, session ("" if none), flair, t1w,
-    lesions ("" where nobody has annotated the scan).
+    """The scans table of a BIDS folder, a table file or a public data set: columns scan, subject, session ("" if none),
+    flair, t1w, lesions ("" where nobody has annotated the scan).
 
     A BIDS folder holds `sub-*/[ses-*/]anat/*_FLAIR.nii[.gz]` and `*_T1w.nii[.gz]`, and lesion masks named
     `*_label-lesion_mask.nii[.gz]`, mostly in `derivatives/`. choose: which of several that fit (`bids_scans`). A table is
-    separated by tabs, semicolons or commas, in UTF-8 or UTF-16; its paths count from its own folder. Raises ValueError if
-    nothing is found, several files fit, a table cannot be read or lacks a column, or a scan is incomplete or listed twice.
+    separated by tabs, semicolons or commas, in UTF-8 or UTF-16; its paths count from its own folder. A public data set has
+    its name before its folder, as in mslesseg:/data/MSLesSeg (`public_scans`). Raises ValueError if nothing is found,
+    several files fit, a table cannot be read or lacks a column, or a scan is incomplete or listed twice.
     """
-    source = Path(source)
-    if not source.exists():
-        raise ValueError(f"{source} does not exist: give a BIDS folder or a scans table (TSV)")
-    if source.is_dir():
+    name, source = split_source(source)
+    if not name and not source.exists():
+        public = ", ".join(f"{name}:" for name in PUBLIC)
+        raise ValueError(
+            f"{source} does not exist: give a BIDS folder or a scans table (TSV), or the folder of a public data set"
+            f" behind its name ({public})"
+        )
+    if choose and (name or source.is_file()):
+        raise ValueError(
+            f"choose={choose!r} is for BIDS folders, but {source} is {name or 'a table'}: list the files wanted in it"
+        )
+    if name:
+        table = pd.DataFrame(public_scans(name, source), columns=[*SCHEMA.columns])
+    elif source.is_dir():
         table = pd.DataFrame(bids_scans(source.absolute(), choose), columns=[*SCHEMA.columns])
-    elif choose:
-        raise ValueError(f"choose={choose!r} is for BIDS folders, but {source} is a table: list the files wanted in it")
     else:
         table = _read_table(source)
     try:

@@ -1,5 +1,7 @@
 """Raw scans of tables and folders."""
 
+from pathlib import Path
+
 import pytest
 
 from lib.prepare import raw_scans
@@ -19,3 +21,13 @@ def test_scans_are_read_from_tables_and_folders(tmp_path):
     (anat / "sub-1_ses-2_run-2_T1w.nii.gz").touch()
     with pytest.raises(ValueError, match="1 flair, 2 t1w"):
         raw_scans(tmp_path / "bids")
+
+
+def test_of_masks_with_other_pathology_the_label_of_lesions_is_told(tmp_path):
+    for name in ("orig/FLAIR.nii.gz", "orig/3DT1.nii.gz", "wmh.nii.gz"):
+        file = tmp_path / "training" / "Amsterdam" / "GE3T" / "100" / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    (row,) = raw_scans(f"wmh2017:{tmp_path}").to_dict("records")
+    assert (row["scan"], row["label"], row["mask"]) == ("sub-Amsterdam100", 1, "")
+    assert Path(row["lesions"]).name == "wmh.nii.gz"

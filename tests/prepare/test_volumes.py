@@ -7,7 +7,17 @@ from heads import blobs, rotation, save
 from nibabel.affines import from_matvec
 
 from lib.prepare import raw_scans
-from lib.prepare.volumes import affine_of, from_array, isotropic_grid, on_grid, one_grid, read_volume, to_array
+from lib.prepare.volumes import (
+    affine_of,
+    from_array,
+    isotropic_grid,
+    mask_on_grid,
+    on_grid,
+    one_grid,
+    read_mask,
+    read_volume,
+    to_array,
+)
 
 
 @pytest.mark.parametrize("turn", [np.diag([-1, 1, 1]), rotation(25), rotation(100) @ np.diag([1, -1, 2.5])])
@@ -65,3 +75,13 @@ def test_finer_voxels_are_averaged_over_a_coarser_one():
     coarse = to_array(on_grid(image, isotropic_grid(image)))[3:-3, 3:-3, 3:-3]
     assert coarse.std() < 0.5 * noise.std()
     assert abs(coarse.mean() - 10) < 0.1
+
+
+@pytest.mark.parametrize(("label", "expected"), [("", [0, 1, 1, 1]), (1, [0, 1, 0, 0]), (2, [0, 0, 1, 0])])
+def test_a_label_of_a_mask_is_told_from_the_others_also_on_a_grid(label, expected, tmp_path):
+    array = np.zeros((9, 9, 9), np.float32)
+    array[4, 4, :4] = [0, 1, 2, 3]
+    mask = read_mask(save(tmp_path / "wmh.nii.gz", array), label)
+    for image in (mask, mask_on_grid(mask, mask)):
+        assert to_array(image)[4, 4, :4].tolist() == expected
+        assert to_array(image).sum() == sum(expected)

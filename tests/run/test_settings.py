@@ -71,6 +71,26 @@ def test_data_of_the_same_name_in_two_places_are_two_runs(monkeypatch, tmp_path)
     assert Settings().figures.as_posix() == "figures/demo"
 
 
+def test_a_public_data_set_keeps_its_name_and_each_rater_is_a_run(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    one, other = (Settings("smoke", data=f"{name}:x/../isbi") for name in ("isbi2015", "isbi2015-rater2"))
+    assert one.parameters()["01_data_split"]["data"] == f"isbi2015:{tmp_path}/isbi"
+    assert one.name != other.name
+    assert one.name == Settings("smoke", data=f"isbi2015:{tmp_path}/isbi").name
+    assert one.name.startswith("smoke-isbi-")
+
+
+def test_the_files_of_a_public_data_set_are_inputs_also_beside_the_checkout(tmp_path):
+    folder = tmp_path / "train" / "P1" / "T1"
+    folder.mkdir(parents=True)
+    files = [folder / f"P1_T1_{kind}.nii.gz" for kind in ("FLAIR", "T1", "MASK")]
+    for file in files:
+        file.touch()
+    for data in (f"mslesseg:{tmp_path}", f"mslesseg:{os.path.relpath(tmp_path, ROOT)}"):
+        found = {os.path.normpath(file) for file in inputs_of({"data": data})["data"]}
+        assert found == set(map(str, files))
+
+
 @pytest.mark.parametrize(
     ("given", "weights", "trains"),
     [({}, "", True), ({"data": "a.tsv"}, "weights/unet.safetensors", False), ({"data": "a.tsv", "train": "yes"}, "", True),
