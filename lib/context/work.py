@@ -44,7 +44,8 @@ def hide_surroundings(item, *, weights, device, path, variants, steps, threshold
 def measure_places(item, *, weights, device, path, farthest_mm, noise, seed):
     """One row a lesion: where it lies, and how far its saliency reaches (`saliency_reach`).
 
-    noise: n_samples and noise_fraction of the saliency map.  Returns rows scan, label, volume_mm3, nearest_lesion_mm,
+    noise: n_samples, noise_fraction and statistics of `smoothgrad`.
+    Returns rows scan, label, volume_mm3, nearest_lesion_mm,
     surface_mm, ventricle_mm, reach5_flair_mm, reach5_mprage_mm.
     """
     (row, lesions), rows = item, []
