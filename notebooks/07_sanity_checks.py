@@ -187,7 +187,7 @@ for case in tqdm(cases, desc="deletion, insertion", mininterval=2):
         "random": random.random((n_random, *case["lesion"].shape)),
     }
     curve = perturbation_curves(model, case["volume"], case["lesion"], rankings, fractions)
-    curves.append(curve.replace({"of": {"logit": unit}}).assign(**case["facts"]))
+    curves.append(curve.assign(**case["facts"], of=curve["of"].replace("logit", unit)))
 
 # %%
 areas = [curve_areas(curve).assign(**curve[LESION].iloc[0]) for curve in curves]
