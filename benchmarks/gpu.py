@@ -5,7 +5,7 @@ the largest value. What single precision alone does is told by the CPU against i
 within rounding of its kink may take either slope. `benchmarks/gpu.sh` starts this on a machine that has nothing yet.
 
     python benchmarks/gpu.py
-    python benchmarks/gpu.py --device cpu --network demo --shape 64 64 64 --voxels 10 --copies 4    # to try it without
+    python benchmarks/gpu.py --device cpu --network demo --shape 48 48 48 --voxels 4 --copies 4    # to try it without
 """
 
 import argparse
@@ -36,7 +36,7 @@ def error(found, expected):
 def main(options):
     on_cpu, volume, lesion = build(options.network), scan(options.shape), ball(options.shape, options.voxels)
     on_device = build(options.network).to(options.device)
-    print(f"{options.network} U-Net, {options.shape}, lesion of {lesion.sum()} voxels, torch {torch.__version__}")
+    print(f"{options.network} U-Net, {tuple(options.shape)}, lesion of {lesion.sum()} voxels, torch {torch.__version__}")
     print(f"device: {torch.cuda.get_device_name() if options.device == 'cuda' else 'this CPU'}")
     explained(on_device, volume, lesion, 1)  # kernels are chosen
     for aggregate in ("max", "mean"):
