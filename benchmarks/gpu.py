@@ -36,7 +36,9 @@ def error(found, expected):
 def main(options):
     on_cpu, volume, lesion = build(options.network), scan(options.shape), ball(options.shape, options.voxels)
     on_device = build(options.network).to(options.device)
-    print(f"{options.network} U-Net, {tuple(options.shape)}, lesion of {lesion.sum()} voxels, torch {torch.__version__}")
+    print(
+        f"{options.network} U-Net, {tuple(options.shape)}, lesion of {lesion.sum()} voxels, torch {torch.__version__}"
+    )
     print(f"device: {torch.cuda.get_device_name() if options.device == 'cuda' else 'this CPU'}")
     explained(on_device, volume, lesion, 1)  # kernels are chosen
     for aggregate in ("max", "mean"):
