@@ -35,7 +35,8 @@ seed = 0
 device = "cpu"
 n_samples = 10  # noisy copies the panel starts with; the paper's: 50
 noise_fraction = 0.05  # of each channel's range
-layer = "model.1.submodule.2.conv"  # of Grad-CAM++: the decoder one level below the output
+statistics = "exact"  # of instance normalisation; or an error, such as 1e-3 of a map's peak, which is faster
+layer = ""  # of Grad-CAM++; empty: the decoder one level below the output
 largest_radius_mm = 20  # of the context curve
 
 # %% [markdown]
@@ -48,7 +49,7 @@ largest_radius_mm = 20  # of the context curve
 # %%
 explorer = Explorer(
     Run("00_explore", globals()), data=data, choose=choose, weights=weights, layer=layer, device=device, seed=seed,
-    n_samples=n_samples, noise_fraction=noise_fraction, largest_radius_mm=largest_radius_mm,
+    n_samples=n_samples, noise_fraction=noise_fraction, statistics=statistics, largest_radius_mm=largest_radius_mm,
 )  # fmt: skip
 explorer
 

@@ -13,9 +13,9 @@
 # %% [markdown]
 # # 2 · Training
 #
-# Trains the paper's 3D U-Net (size, number of steps and loss by profile) with the paper's patch sampling and augmentation,
-# and keeps the weights with the best validation Dice. An interrupted training goes on from its last checkpoint, and so does one that
-# several GPUs began (`torchrun -m lib.network.distributed`, see the README).
+# Trains the paper's 3D U-Net, or one of the other two networks of its third version (`architecture`; size, number of steps and loss by
+# profile), with the paper's patch sampling and augmentation, and keeps the weights with the best validation Dice. An
+# interrupted training goes on from its last checkpoint, and so does one that several GPUs began (`torchrun -m lib.network.distributed`, see the README).
 #
 # **Reads** the scans and their split (notebook 1).
 # **Writes** the weights (safetensors) with a JSON that describes them, the training curves as tables, and a figure.
@@ -35,16 +35,16 @@ build = "build/demo"  # intermediate files of this run
 figures = "figures/demo"  # tables and figures of this run
 seed = 0
 device = "cpu"
-channels = [16, 32, 64, 128]  # feature maps of each level; the paper's: 32, 64, 128, 256, 512
-strides = [2, 2, 2]  # down-sampling between levels; the paper's: 2, 2, 2, 2
+architecture = "unet"  # or "dynunet" (like nnU-Net), "swinunetr": networks that see the whole patch, slow to explain
+channels = [16, 32, 64, 128]  # feature maps of each level; the paper's: 32, 64, 128, 256, 512 (dynunet: 16, 32, 64)
+strides = [2, 2, 2]  # down-sampling between levels; the paper's: 2, 2, 2, 2 (dynunet: 2, 2)
+feature_size = 12  # of a swinunetr, in place of channels and strides: a multiple of 12; MONAI's default: 24
 patch_sizes = [96]  # voxels a side, the paper's; of several, each has an equal share of the steps, in turn
 scans_per_step = 2
 patches_per_scan = 1  # the paper's: 32
 window = 96  # voxels, of the sliding window that predicts whole scans, as in the paper
 mirrored = False  # whether notebook 3 predicts each patch also with left and right exchanged, and averages
-initial = (
-    ""  # weights to go on from, with their channels and strides, such as weights/unet.safetensors; empty: random ones
-)
+initial = ""  # weights to go on from, with their architecture, such as weights/unet.safetensors; empty: random ones
 steps = 700
 averaged_steps = 0  # the last of them, at a steady learning rate, whose weights are averaged
 loss = "instance_dice_ce"  # the paper's: "ndsc_focal"
@@ -71,7 +71,7 @@ len(rows["train"]), len(rows["validation"])
 # ## The network
 
 # %%
-model, architecture = starting_network(run.parameters, device)
+model, built = starting_network(run.parameters, device)
 print(f"{sum(weight.numel() for weight in model.parameters()):,} weights")
 
 # %% [markdown]
@@ -106,7 +106,7 @@ validation
 # %%
 best = validation.loc[validation["dice"].idxmax()]
 save_weights(
-    model, run.weights(), architecture=architecture, threshold=None, window=window, mirrored=mirrored, step=int(best["step"]),
+    model, run.weights(), architecture=built, threshold=None, window=window, mirrored=mirrored, step=int(best["step"]),
     parameters=sum(weight.numel() for weight in model.parameters()), validation_dice=round(float(best["dice"]), 4), split=digest(run.scans_file), seed=seed,
     initial=digest(Path(initial)) if initial else None,
 )  # fmt: skip

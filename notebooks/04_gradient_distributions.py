@@ -28,7 +28,7 @@ import pandas as pd
 
 from lib.figures import plot_orders, plot_peaks, plot_profiles, plot_proxy, plot_saliency_maps
 from lib.lesions import select_lesions
-from lib.network import loaded_network
+from lib.network import explained_unit, loaded_network, map_unit
 from lib.run import Run, compute_each, group_by_scan
 from lib.saliency import (
     NO_MAPS,
@@ -57,9 +57,10 @@ max_voxels = 2000  # lesions with more are named and left out: the time goes wit
 apart_mm = 5.0  # least distance of a TN from every annotated or predicted voxel
 n_samples = 8  # noisy copies; the paper's: 50
 noise_fraction = 0.05  # of each channel's range
+statistics = "exact"  # of instance normalisation; or an error, such as 1e-3 of a map's peak, which is faster
 score = "logit"  # explained: that of the lesion, as in the paper; or its "difference" from the background's
 peak_voxels = 6  # of each lesion, over which peaks of lesions of different size are compared; smaller ones are left out
-layer = "model.1.submodule.2.conv"  # of Grad-CAM++: the decoder one level below the output
+layer = ""  # of Grad-CAM++; empty: the decoder one level below the output
 profile_mm = [-5, 16]  # range of the radial profile, in shells of 1 mm
 volume_caliper = 1.5  # largest ratio of the volumes of two matched lesions
 probability_caliper = 0.1  # largest difference of their mean probabilities
@@ -69,9 +70,12 @@ n_resamples = 2000  # of patients, for the intervals
 run = Run("04_gradient_distributions", globals())
 generator = np.random.default_rng(seed)
 resampling = {"n_resamples": n_resamples, "generator": generator}
-model, _ = loaded_network(run.weights(weights), device)
+model, description = loaded_network(run.weights(weights), device)
 scans = run.scans().set_index("scan", drop=False).to_dict("index")
 load = lru_cache(1)(lambda name: load_scan(scans[name]))
+unit = map_unit(description)
+if explained_unit(description) != "logit":
+    print(f"explained: {description['explained']}, which is meant where a text says logit")
 
 # %% [markdown]
 # ## Which lesions
@@ -109,7 +113,7 @@ pd.DataFrame(instances, columns=["kind", "mean_probability"]).groupby("kind").de
 
 # %%
 settings = {"n_samples": n_samples, "noise_fraction": noise_fraction, "layer": layer, "seed": seed, "score": score}
-settings["peak_voxels"] = peak_voxels
+settings |= {"peak_voxels": peak_voxels, "statistics": statistics}
 explain = partial(
     explain_instances, weights=run.weights(weights), device=device, folder=run.build / "saliency", settings=settings,
     edges_mm=np.arange(profile_mm[0], profile_mm[1] + 1),
@@ -119,11 +123,13 @@ sizes = [sum(len(lesion["where"]) + peak_voxels for lesion in lesions) for _, le
 for largest in sorted(instances, key=lambda lesion: len(lesion["where"]))[-1:]:  # none, if there is no lesion
     image = load(largest["scan"]).image
     mask = np.isin(np.arange(image[0].size), largest["where"]).reshape(image[0].shape)
-    seconds = sum(sizes) * seconds_a_voxel(model, image, mask, n_samples=n_samples, noise_fraction=noise_fraction)
+    noise = {"n_samples": n_samples, "noise_fraction": noise_fraction, "statistics": statistics}
+    seconds = sum(sizes) * seconds_a_voxel(model, image, mask, **noise)
     print(f"{len(instances)} volumes of {sum(sizes):,} voxels, the largest of {mask.sum():,}: {seconds / 60:.1f} minutes "
           "in one process, less for maps that are there already")  # fmt: skip
 tables = compute_each(explain, items, scheduler=scheduler, desc="explaining", sizes=sizes)
 saliency, radial = (pd.concat(table, ignore_index=True) for table in zip(*(tables or [NO_MAPS]), strict=True))
+saliency = saliency.rename(columns={"mean_logit": f"mean_{explained_unit(description)}"})
 few = sum(len(lesion["where"]) < peak_voxels for lesion in instances)
 print(f"{few} volumes have fewer than {peak_voxels} voxels and are left out where as many of each are compared (C5)")
 
@@ -163,7 +169,7 @@ for kind in kinds:
         | {"saliency": found["smoothgrad_max"], "cam": found["grad_cam"][0], "lesion": mask}
         | {"spacing_mm": scan.spacing_mm}
     )
-run.save_figure(plot_saliency_maps(cases), "maps")
+run.save_figure(plot_saliency_maps(cases, unit), "maps")
 
 # %% [markdown]
 # `reach5_mm`: the smallest radius around the lesion's border beyond which the mean magnitude of shells of 1 mm stays below 5 % of that of the largest
@@ -203,7 +209,7 @@ shown.query("method in ['smoothgrad_few', 'smoothgrad_max'] and sequence == 'FLA
 # drawn against TN alone, its other pairs are in the table.
 
 # %%
-run.save_figure(plot_peaks(saliency, tests), "peaks")
+run.save_figure(plot_peaks(saliency, tests, unit), "peaks")
 
 # %% [markdown]
 # **Figure.** Cliff's delta of every pair of kinds (1: every value of the first is larger), with patient-bootstrap 95 % intervals, in every measure of the
@@ -250,7 +256,7 @@ matched[matched["sequence"] == "FLAIR"].drop(columns=["sequence", "method"]).rou
 # has no answer in these data. Bears on C5.
 
 # %%
-run.save_figure(plot_proxy(saliency, clustered, matched), "proxy")
+run.save_figure(plot_proxy(saliency, clustered, matched, unit), "proxy")
 
 # %% [markdown]
 # ## Around the lesion
@@ -260,7 +266,7 @@ run.save_figure(plot_proxy(saliency, clustered, matched), "proxy")
 # %%
 radial = radial[radial["method"] != "smoothgrad_few"]
 profile = run.save_table(mean_profile(radial, **resampling), "profile")
-run.save_figure(plot_profiles(profile), "profile")
+run.save_figure(plot_profiles(profile, unit), "profile")
 
 # %% [markdown]
 # The same in numbers, with patient-bootstrap 95 % intervals: where the mean profile changes sign, and the ring of the opposite sign around the lesion: the

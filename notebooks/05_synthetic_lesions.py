@@ -29,7 +29,7 @@ import pandas as pd
 
 from lib.figures import plot_changes, plot_psychometric, plot_response, plot_synthetic_panels
 from lib.lesions import detected_lesions, select_lesions
-from lib.network import loaded_network, recorded_threshold
+from lib.network import loaded_network, map_unit, recorded_threshold
 from lib.run import Run, compute_each, group_by_scan
 from lib.scans import load_scan
 from lib.statistics import check_levels, psychometric_table
@@ -71,6 +71,7 @@ max_volume_mm3 = 80.0
 max_voxels = 2000  # lesions with more are named and left out: the time goes with the voxels
 n_samples = 3  # noisy copies; the paper's: 50
 noise_fraction = 0.05  # of each channel's range
+statistics = "exact"  # of instance normalisation; or an error, such as 1e-3 of a map's peak, which is faster
 n_resamples = 2000  # of patients, for the intervals
 n_refits = 300  # resamples of patients in which the psychometric curves are fitted again
 
@@ -130,7 +131,7 @@ insertions = pd.concat(compute_each(insert, items, scheduler=scheduler, desc="in
 # Saliency along the same axes, deep in white matter.
 
 # %%
-noise = {"n_samples": n_samples, "noise_fraction": noise_fraction}
+noise = {"n_samples": n_samples, "noise_fraction": noise_fraction, "statistics": statistics}
 explain = partial(
     explain_insertions, **network, noise=noise, seed=seed,
     diameters_mm=explained_diameters_mm, contrasts=contrasts[::explained_every],
@@ -182,7 +183,7 @@ run.save_figure(plot_psychometric(table, curves, smallest, median), "psychometri
 # lesions of these scans. Bears on claim C6.
 
 # %%
-run.save_figure(plot_response(table[table["surroundings"] == DEEP], median), "response")
+run.save_figure(plot_response(table[table["surroundings"] == DEEP], median, map_unit(description)), "response")
 
 # %% [markdown]
 # **Figure.** Lesions of the largest contrast inserted in both sequences of one scan, one in each kind of surroundings (what they are beside may lie
@@ -245,7 +246,7 @@ run.save_table(effects, "effects").round(2)
 # patient-bootstrap 95 % intervals; grey: each detected one. Where all of a kind are detected, or none, there is no interval. Bears on claim C6.
 
 # %%
-run.save_figure(plot_changes(changes, generator), "changes")
+run.save_figure(plot_changes(changes, generator, map_unit(description)), "changes")
 
 # %% [markdown]
 # **Figure.** One of these lesions (of median volume), unchanged and after each change, with the network's score.

@@ -60,6 +60,7 @@ other_fills = ["air", "blurred"]  # in place of the rest, beside the mean
 blend_window = 0  # side of the patches of a blended sliding window, as in notebook 3 without mirror images; 0: the whole volume in one pass
 n_samples = 2  # noisy copies of the saliency map; the paper's: 50
 noise_fraction = 0.05  # of each channel's range, for the saliency map
+statistics = "exact"  # of instance normalisation; or an error, such as 1e-3 of a map's peak, which is faster
 n_resamples = 2000  # of patients, for the intervals
 
 # %%
@@ -151,7 +152,7 @@ run.save_figure(plot_fills(curve, overall), "fills")
 # on which the lesion's logits can depend at all. A response cannot change with tissue beyond the latter, measured along the axes.
 
 # %%
-noise = {"n_samples": n_samples, "noise_fraction": noise_fraction}
+noise = {"n_samples": n_samples, "noise_fraction": noise_fraction, "statistics": statistics}
 measure = partial(measure_places, **network, farthest_mm=largest_step, noise=noise, seed=seed)
 each = pd.concat(compute_each(measure, items, scheduler=scheduler, desc="places") or [NO_PLACES], ignore_index=True)
 

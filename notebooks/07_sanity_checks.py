@@ -27,7 +27,7 @@ from tqdm import tqdm
 
 from lib.figures import plot_sanity
 from lib.lesions import detected_lesions, select_lesions, signed_distance
-from lib.network import load_weights, loaded_scan
+from lib.network import explained_unit, load_weights, loaded_scan
 from lib.run import Run
 from lib.saliency import lesion_generator
 from lib.sanity import (
@@ -58,7 +58,8 @@ max_volume_mm3 = 120.0
 max_voxels = 2000  # lesions with more are named and left out: the time goes with the voxels
 n_samples = 4  # noisy copies; the paper's: 50
 noise_fraction = 0.05  # of each channel's range
-layer = "model.1.submodule.2.conv"  # of Grad-CAM++: the decoder one level below the output
+statistics = "exact"  # of instance normalisation; or an error, such as 1e-3 of a map's peak, which is faster
+layer = ""  # of Grad-CAM++; empty: the decoder one level below the output
 most_layers = 5  # that are drawn anew, evenly spread over the network
 control_steps = (
     0  # of training a network on mirrored and one on true masks; 0: not done, a control costs as much as any training
@@ -76,6 +77,9 @@ model, description = load_weights(run.weights(weights), device)
 scans = run.scans().set_index("scan", drop=False)
 load = lru_cache(1)(lambda name: loaded_scan(scans.loc[name], description))
 intervals = {"n_resamples": n_resamples, "generator": np.random.default_rng(seed)}
+unit = explained_unit(description)
+if unit != "logit":
+    print(f"explained: {description['explained']}, which is meant where a text says logit")
 
 # %%
 found = detected_lesions(run.table("03_lesions"))  # of scans without annotation, all that are predicted
@@ -98,7 +102,7 @@ for row in tqdm(selected.itertuples(), desc="maps", total=len(selected), mininte
     scan, mask = load(row.scan), load_map(run.map(row.scan, "desc-pred_dseg")) == row.label
     case = explain_lesion(
         model, scan.image, mask, scan.spacing_mm, n_samples=n_samples, noise_fraction=noise_fraction, layer=layer,
-        seed=[seed, row.scan, row.label],
+        statistics=statistics, seed=[seed, row.scan, row.label],
     )  # fmt: skip
     facts = {"subject": row.subject, "scan": row.scan, "label": row.label}
     cases.append(case | {"facts": facts, "spacing_mm": scan.spacing_mm})
@@ -116,7 +120,7 @@ for case in tqdm(cases, desc="weights", mininterval=2):
     mask = load_map(run.map(name, "desc-pred_dseg")) == label
     table = weight_randomisation(
         model, load(name).image, mask, case["where"], n_samples=n_samples, noise_fraction=noise_fraction,
-        most_layers=most_layers, seed=[seed, name, label],
+        statistics=statistics, most_layers=most_layers, seed=[seed, name, label],
     )  # fmt: skip
     drawn.append(table.assign(**case["facts"]))
 drawn = run.save_table(add_means(drawn, ["mode", "depth", "layer", "region", "of"], **intervals), "randomisation")
@@ -148,7 +152,7 @@ for case in cases if networks else ():
     mask = load_map(run.map(name, "desc-pred_dseg")) == label
     table = compare_networks(
         case["first"][0], networks, load(name).image, mask, case["where"], n_samples=n_samples,
-        noise_fraction=noise_fraction, seed=[seed, name, label],
+        noise_fraction=noise_fraction, statistics=statistics, seed=[seed, name, label],
     )  # fmt: skip
     alike.append(table.assign(**case["facts"]))
 alike = run.save_table(add_means(alike, ["networks", "region", "of"], **intervals), "labels")
@@ -183,7 +187,7 @@ for case in tqdm(cases, desc="deletion, insertion", mininterval=2):
         "random": random.random((n_random, *case["lesion"].shape)),
     }
     curve = perturbation_curves(model, case["volume"], case["lesion"], rankings, fractions)
-    curves.append(curve.assign(**case["facts"]))
+    curves.append(curve.assign(**case["facts"], of=curve["of"].replace("logit", unit)))
 
 # %%
 areas = [curve_areas(curve).assign(**curve[LESION].iloc[0]) for curve in curves]

@@ -34,7 +34,7 @@ from lib.context import FILLS, SHARES, fill_images, mean_shares, share_score
 from lib.exact import find_window
 from lib.figures import plot_convergence, plot_methods, plot_shares
 from lib.lesions import detected_lesions, select_lesions, signed_distance
-from lib.network import load_weights, loaded_scan
+from lib.network import explained_unit, load_weights, loaded_scan
 from lib.run import Run
 from lib.saliency import (
     compare_methods,
@@ -59,10 +59,11 @@ min_volume_mm3 = 40.0
 max_volume_mm3 = 120.0
 max_voxels = 2000  # lesions with more are named and left out: the time goes with the voxels
 n_samples = 8  # noisy copies; the paper's: 50
+statistics = "exact"  # of instance normalisation; or an error, such as 1e-3 of a map's peak, which is faster
 n_steps = 16  # of integrated gradients
 occluded_voxels = 8  # edge and step of the cube that occlusion sets to 0,
 most_cubes = 1000  # or larger: a deep network sees so far that more of them would take hours
-layer = "model.1.submodule.2.conv"  # of Grad-CAM++ and HiResCAM: the decoder one level below the output
+layer = ""  # of Grad-CAM++ and HiResCAM; empty: the decoder one level below the output
 largest_n_samples = 50  # of the convergence curve
 tolerance = 0.05  # of the standard error, where SmoothGrad stops
 n_shared = 12  # detected lesions whose score is shared out between sequences and places
@@ -73,6 +74,9 @@ run = Run("08_explainers", globals())
 model, description = load_weights(run.weights(weights), device)
 scans = run.scans().set_index("scan", drop=False)
 load = lru_cache(1)(lambda name: loaded_scan(scans.loc[name], description))
+unit = explained_unit(description)
+if unit != "logit":
+    print(f"explained: {description['explained']}, which is meant where a text says logit")
 
 # %%
 found = detected_lesions(run.table("03_lesions"))  # of scans without annotation, all that are predicted
@@ -96,7 +100,7 @@ for row in tqdm(selected.itertuples(), desc="methods", total=len(selected), mini
     volume = torch.as_tensor(scan.image)[None]
     by_method = compare_methods(
         model, volume, mask, n_samples=n_samples, n_steps=n_steps, occluded_voxels=occluded_voxels,
-        most_cubes=most_cubes, layer=layer, seed=[seed, row.scan, row.label],
+        most_cubes=most_cubes, layer=layer, statistics=statistics, seed=[seed, row.scan, row.label],
     )  # fmt: skip
     explained.append(
         {"scan": row.scan, "label": row.label, "maps": by_method, "mask": mask, "spacing_mm": scan.spacing_mm}
@@ -152,7 +156,7 @@ for one in tqdm(explained, desc="convergence", mininterval=2):
     volume = torch.as_tensor(load(one["scan"]).image)[None]
     for aggregate in ("max", "mean"):
         curve = standard_errors(
-            model, volume, one["mask"], n_samples=largest_n_samples, aggregate=aggregate,
+            model, volume, one["mask"], n_samples=largest_n_samples, aggregate=aggregate, statistics=statistics,
             generator=lesion_generator(seed, one["scan"], one["label"]),
         )  # fmt: skip
         curves.append(curve.assign(scan=one["scan"], label=one["label"], method=f"SmoothGrad {aggregate}"))
@@ -202,7 +206,7 @@ for row in tqdm(shared.itertuples(), desc="shares", total=len(shared), mininterv
 # %%
 shares = shares or [pd.DataFrame(columns=[*SHARES, "scan", "subject", "label"], dtype=float)]
 shares = run.save_table(pd.concat(shares, ignore_index=True), "shares")
-means = mean_shares(shares, n_resamples=n_resamples, generator=np.random.default_rng(seed))
+means = mean_shares(shares, unit, n_resamples=n_resamples, generator=np.random.default_rng(seed))
 run.save_table(means, "sequences").round(2)
 
 # %% [markdown]
@@ -210,4 +214,4 @@ run.save_table(means, "sequences").round(2)
 # patient-bootstrap 95 % interval. Bears on claim C4.
 
 # %%
-run.save_figure(plot_shares(shares, means), "shares")
+run.save_figure(plot_shares(shares, means, unit), "shares")

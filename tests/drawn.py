@@ -16,3 +16,10 @@ def assert_fits_the_double_column(fig):
     box = fig.get_tightbbox()
     assert box.x0 >= -0.01 and box.x1 <= 183 / 25.4 + 0.01
     assert min(text.get_fontsize() for text in fig.findobj(plt.Text) if text.get_text()) >= 6
+
+
+def assert_says_the_unit(fig, unit):
+    """The figure says this unit, and says logit nowhere."""
+    texts = [text.get_text() for text in fig.findobj(plt.Text)]
+    assert any(unit in text for text in texts)
+    assert not any("logit" in text for text in texts)

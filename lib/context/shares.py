@@ -71,11 +71,12 @@ def shapley_values(worth):
     return np.array([(np.diff(worth, axis=i).squeeze(i) / (n * comb(n - 1, others))).sum() for i in range(n)])
 
 
-def mean_shares(shares, **resampling):
+def mean_shares(shares, unit="logit", **resampling):
     """Mean share of each sequence, and of the first less the second, over lesions, with 95 % intervals over patients.
 
     shares: rows of `share_score` with scan, subject and label.  resampling: n_resamples and generator, as of
-    `bootstrap_mean`.  Returns rows fill, place, sequence (also DIFFERENCE), share, low, high, lesions, patients.
+    `bootstrap_mean`.  Returns rows fill, place, sequence (also DIFFERENCE), share, low, high, lesions, patients; and
+    unit, where it is not the logit.
     """
     rows, names = [], [*SEQUENCES, DIFFERENCE]
     for (fill, place), here in shares.groupby(["fill", "place"], sort=False):
@@ -83,4 +84,6 @@ def mean_shares(shares, **resampling):
         each[DIFFERENCE] = each[SEQUENCES[0]] - each[SEQUENCES[1]]
         found = zip(names, *bootstrap_mean(each, names, **resampling), strict=True)
         rows += [(fill, place, *numbers, len(each), each["subject"].nunique()) for numbers in found]
-    return pd.DataFrame(rows, columns=["fill", "place", "sequence", "share", "low", "high", "lesions", "patients"])
+    columns = ["fill", "place", "sequence", "share", "low", "high", "lesions", "patients"]
+    means = pd.DataFrame(rows, columns=columns)
+    return means if unit == "logit" else means.assign(unit=unit)

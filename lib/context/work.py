@@ -48,7 +48,7 @@ def measure_places(item, *, weights, device, path, farthest_mm, noise, seed):
     """One row a lesion: where it lies, how far its saliency reaches (`saliency_reach`, and `saliency_extent` of EXTENTS),
     and how far the network can look (`field_extent`).
 
-    noise: n_samples and noise_fraction of the saliency map.  Returns rows with PLACES, REACHES and FIELDS.
+    noise: n_samples, noise_fraction and statistics of `smoothgrad`.  Returns rows with PLACES, REACHES and FIELDS.
     """
     (row, lesions), rows = item, []
     scan, predicted, model = _scan(row, path, weights, device)

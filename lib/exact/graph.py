@@ -46,8 +46,12 @@ def each(function, values):
 
 @contextmanager
 def frozen(model):
-    """Evaluation mode and parameters without gradients; both restored at the end."""
+    """Evaluation mode, parameters without gradients, and convolutions of a GPU in whole single precision, as those of a
+    CPU (not TF32); all restored at the end."""
+    convolutions = torch.backends.cudnn.conv
     with ExitStack() as before:
+        before.callback(setattr, convolutions, "fp32_precision", convolutions.fp32_precision)
+        convolutions.fp32_precision = "ieee"
         for module in model.modules():
             before.callback(setattr, module, "training", module.training)
         for parameter in model.parameters():

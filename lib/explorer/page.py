@@ -25,20 +25,20 @@ COLUMNS = {
     "volume_mm3": ("volume\n(mm³)", "{:.0f}"),
     "place": ("place", "{}"),
     "mean_probability": ("mean\nprobability", "{:.2f}"),
-    "peak_flair": ("FLAIR peak\n(logit / z)", "{:+.2f}"),
-    "peak_mprage": ("MPRAGE peak\n(logit / z)", "{:+.2f}"),
+    "peak_flair": ("FLAIR peak\n({unit})", "{:+.2f}"),
+    "peak_mprage": ("MPRAGE peak\n({unit})", "{:+.2f}"),
     "context_radius_mm": ("context\nradius (mm)", "{:.0f}"),  # inf: its score does not reach the plateau
 }
 WIDTHS = (0.08, 0.1, 0.1, 0.24, 0.12, 0.12, 0.13, 0.11)
 
 
 @figures.styled
-def plot_sheet(title, image, prediction, cases, lesions, spacing_mm):
+def plot_sheet(title, image, prediction, cases, lesions, spacing_mm, unit=figures.MAP_UNIT):
     """A page of 183 x 255 mm.
 
     image: (2, X, Y, Z).  prediction: (X, Y, Z) bool.  cases: at most four explained lesions, dicts of kind, label,
     lesion (X, Y, Z) bool and saliency (2, X, Y, Z), one scale for all.  lesions: rows of `lesions.csv`, of which as
-    many are shown as there is room for.
+    many are shown as there is room for.  unit: of saliency.
     """
     fig = figures.new_figure(figures.DOUBLE_COLUMN_MM, PAGE_MM)
     fig.suptitle(title)
@@ -53,10 +53,8 @@ def plot_sheet(title, image, prediction, cases, lesions, spacing_mm):
     for ax, name in zip(axes[0], ("whole slice", "FLAIR", "saliency in FLAIR", "saliency in MPRAGE"), strict=True):
         ax.set_title(name)
     if cases:
-        upper.colorbar(
-            scale, ax=axes[:, 2:], label="signed maximum (logit per z-score)", location="bottom", aspect=40, pad=0.02
-        )
-    _draw_table(lower.subplots(), lesions, table_mm)
+        upper.colorbar(scale, ax=axes[:, 2:], label=f"signed maximum ({unit})", location="bottom", aspect=40, pad=0.02)
+    _draw_table(lower.subplots(), lesions, table_mm, unit.replace("z-score", "z").replace(" per ", " / "))
     return fig
 
 
@@ -84,7 +82,7 @@ def _draw_lesion(row, case, image, prediction, spacing_mm, scale):
     figures.mark_sides(row[1], 10)
 
 
-def _draw_table(ax, lesions, height_mm):
+def _draw_table(ax, lesions, height_mm, unit):
     ax.set_axis_off()
     shown = lesions.head(int((height_mm - NOTE_MM) / ROW_MM))
     texts = [
@@ -94,7 +92,7 @@ def _draw_table(ax, lesions, height_mm):
         ]
         for row in shown[list(COLUMNS)].itertuples(index=False)
     ]
-    names = [name for name, _ in COLUMNS.values()]
+    names = [name.format(unit=unit) for name, _ in COLUMNS.values()]
     if texts:
         table = ax.table(
             texts, colLabels=names, colWidths=WIDTHS, cellLoc="center", loc="upper center", edges="horizontal"

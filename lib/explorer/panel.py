@@ -130,7 +130,8 @@ class Explorer(widgets.VBox):
         self.viewer.show_maps(one.maps, scale)
         self._style()
         self._go(self._voxel)
-        self.bar.value, self.numbers.value = png(plot_scale_bar(settings.method, scale)), numbers_html(one)
+        self.bar.value = png(plot_scale_bar(settings.method, scale, one.opened.unit))
+        self.numbers.value = numbers_html(one)
         self._report(1)
         self._say(f"{lesion['kind']} {lesion['label']} explained in {time.perf_counter() - start:.1f} s")
         await asyncio.sleep(PAUSE_S)  # the map is on screen before the curves are computed

@@ -20,10 +20,10 @@ def colour_scale(method, maps):
 
 
 @figures.styled
-def plot_scale_bar(method, scale):
+def plot_scale_bar(method, scale, unit=figures.MAP_UNIT):
     """The colours of `colour_scale` with their unit, as a strip."""
     fig = figures.new_figure(figures.SINGLE_COLUMN_MM, 12)
-    _label(fig.colorbar(scale, cax=fig.subplots(), orientation="horizontal"), method, scale)
+    _label(fig.colorbar(scale, cax=fig.subplots(), orientation="horizontal"), method, scale, unit)
     return fig
 
 
@@ -56,7 +56,7 @@ def plot_lesion(explained, context, threshold):
     for ax, plane in zip(axes[0], PLANES, strict=True):
         ax.set_title(plane)
     upper.suptitle(title)
-    _label(upper.colorbar(scale, ax=axes, aspect=40, pad=0.02), settings.method, scale)
+    _label(upper.colorbar(scale, ax=axes, aspect=40, pad=0.02), settings.method, scale, explained.opened.unit)
     _draw_curves(*curves, explained, context, threshold)
     figures.label_panels([axes[0, 0], *curves])
     return fig
@@ -76,6 +76,7 @@ def _draw_map(ax, plane, channel, mask, values, spacing_mm, scale):
 
 def _draw_curves(near, far, explained, context, threshold):
     method, profile = explained.settings.method, explained.profile
+    unit = figures.method_unit(method, explained.opened.unit)
     for sequence, rows in profile.groupby("sequence", sort=False):
         near.plot(rows["distance_mm"], rows["value"], "o-", ms=2, color=COLOURS[sequence], label=sequence)
     near.axhline(0, color="0.7", lw=0.6, zorder=0)
@@ -83,7 +84,7 @@ def _draw_curves(near, far, explained, context, threshold):
     near.annotate("inside", (-0.3, 1), xycoords=("data", "axes fraction"), ha="right", va="top", fontsize=6)
     near.margins(y=0.15)  # room for the word above the curves
     near.set(xlabel="distance from lesion border (mm)", title=figures.METHOD_LABELS[method])
-    figures.label_axis(near.yaxis, "mean saliency", figures.METHOD_UNITS[method], profile["value"].abs().max())
+    figures.label_axis(near.yaxis, "mean saliency", unit, profile["value"].abs().max())
     far.axhline(threshold, color=figures.KIND_COLOURS["FN"], lw=0.8, ls="--", label=f"threshold {threshold:.6g}")
     far.plot(context["radius_mm"], context["peak"], color="0.6", label="largest over the lesion")
     far.plot(context["radius_mm"], context["score"], "o-", ms=2, color="black", label="mean over the lesion")
@@ -95,6 +96,6 @@ def _draw_curves(near, far, explained, context, threshold):
         ax.legend()
 
 
-def _label(bar, method, scale):
+def _label(bar, method, scale, unit):
     text = figures.METHOD_LABELS[method] if method == "grad_cam" else "saliency"
-    figures.label_axis(bar.long_axis, text, figures.METHOD_UNITS[method], scale.norm.vmax)
+    figures.label_axis(bar.long_axis, text, figures.method_unit(method, unit), scale.norm.vmax)

@@ -19,6 +19,7 @@ from lib.exact import find_window
 from lib.lesions import instance_mask, label_instances, lesion_table, segment
 from lib.network import (
     load_weights,
+    map_unit,
     own_image,
     patch_slices,
     predict,
@@ -47,7 +48,7 @@ Explained = namedtuple("Explained", ["opened", "lesion", "settings", "mask", "ma
 @dataclass(frozen=True, eq=False)
 class Opened:
     """A scan with its lesions. scan: intensities as stored.  probability, predicted, annotated: (X, Y, Z), the last two
-    label images.  lesions: rows of `lesions.lesion_table`."""
+    label images.  lesions: rows of `lesions.lesion_table`.  unit: of saliency."""
 
     row: dict
     scan: Scan
@@ -56,6 +57,7 @@ class Opened:
     annotated: np.ndarray
     lesions: pd.DataFrame
     normalisation: str
+    unit: str
 
     @cached_property
     def volume(self):
@@ -91,16 +93,17 @@ class Exploration:
     """The scans of a run, or of `data`, and the network that explains their lesions.
 
     run: `run.Run`.  data: source of scans (`find_scans`); empty: the scans of the run.  weights: empty: those of the run, or
-    for `data` the ones that come with the project.  layer: of Grad-CAM++.  choose: of `find_scans`.
+    for `data` the ones that come with the project.  layer: of Grad-CAM++.  choose: of `find_scans`.  statistics: of
+    `smoothgrad`.
     Raises FileNotFoundError if there is no such run, ValueError if `data` is not as data/README.md says.
     """
 
-    def __init__(self, run, *, data, weights, layer, device, seed, choose=""):
+    def __init__(self, run, *, data, weights, layer, device, seed, choose="", statistics="exact"):
         if not data and not run.scans_file.exists():
             raise FileNotFoundError(
                 f"there is no run in {run.build}: make one (`make paper`), or name scans of your own in the parameters (data)"
             )
-        self.run, self.layer, self.device, self.seed = run, layer, device, seed
+        self.run, self.layer, self.device, self.seed, self.statistics = run, layer, device, seed, statistics
         scans = find_scans(ROOT / data, choose).assign(split="test") if data else run.scans()
         self.scans = scans.sort_values("split", key=lambda split: split != "test", kind="stable")
         self.as_evaluated = not data and not weights
@@ -119,6 +122,7 @@ class Exploration:
 
     model = property(lambda self: self._loaded[0])
     normalisation = property(lambda self: self._loaded[1]["normalisation"])
+    _wanted = property(lambda self: (self.normalisation, map_unit(self._loaded[1])))
     threshold = property(lambda self: recorded_threshold(self._loaded[1], self.weights))
 
     def open(self, name, report):
@@ -131,7 +135,7 @@ class Exploration:
             lesions = self.run.table("03_lesions").query("scan == @name")
             probability = load_map(self.run.map(name, "desc-pred_probseg"))
             maps = probability, *load_labels(row, self.run.map)
-            return Opened(row, load_scan(row, normalised=False), *maps, lesions, self.normalisation)
+            return Opened(row, load_scan(row, normalised=False), *maps, lesions, *self._wanted)
         check_scans(pd.DataFrame([row]))
         scan = load_scan(row, normalised=False)
         outline = recorded_outline(self._loaded[1], self.weights)
@@ -140,7 +144,7 @@ class Exploration:
         labels = [label(mask) for mask in (segment(probability, self.threshold, outline, label), scan.lesions)]
         annotation = scan.lesions if scan.annotated else None
         table = lesion_table(probability, annotation, self.threshold, scan.affine, outline, label)
-        return Opened(row, scan, probability, *labels, table, self.normalisation)
+        return Opened(row, scan, probability, *labels, table, *self._wanted)
 
     def _predict(self, row, scan, report):
         model, settings = self.model, prediction_settings(self._loaded[1])
@@ -179,7 +183,7 @@ class Exploration:
         generator, total = lesion_generator(self.seed, opened.row["scan"], lesion["kind"], int(lesion["label"])), 0
         copies = copy_maps(
             self.model, opened.volume, mask, n_samples=settings.n_samples, noise_fraction=settings.noise_fraction,
-            aggregate=settings.method.removeprefix("smoothgrad_"), generator=generator,
+            aggregate=settings.method.removeprefix("smoothgrad_"), generator=generator, statistics=self.statistics,
         )  # fmt: skip
         with closing(copies):
             for number, one in enumerate(copies, 1):

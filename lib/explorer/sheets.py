@@ -14,6 +14,7 @@ import pandas as pd
 
 from lib.explorer.page import plot_sheet
 from lib.lesions import brain_depth, cortex, instance_mask, lesion_places, white_and_grey_matter
+from lib.network import load_weights, map_unit
 from lib.provenance import write_atomically
 from lib.run import Run, Settings, compute_each, save_figure
 from lib.saliency import map_name
@@ -46,11 +47,11 @@ def collect_lesions(run):
     return found.assign(map=found["peak_flair"].notna())
 
 
-def describe_scan(item, *, path, saliency, maps, pages, record):
+def describe_scan(item, *, path, saliency, maps, pages, record, unit):
     """Place of each lesion of a scan; writes its page, and maps and masks of its explained lesions. Returns its rows.
 
     item: row of the scans table, rows of `collect_lesions`.  path: of a map (`run.Run.map`).  saliency: folder of
-    notebook 4.  maps, pages: folders that are written.  record: of what made them.
+    notebook 4.  maps, pages: folders that are written.  record: of what made them.  unit: of saliency.
     """
     row, lesions = item
     scan, labels = load_scan(row), load_labels(row, path)
@@ -73,7 +74,7 @@ def describe_scan(item, *, path, saliency, maps, pages, record):
     counts = ", ".join(f"{n} {kind}" for kind, n in lesions["kind"].value_counts().items()) or "no lesion"
     predicted_ml = lesions.loc[lesions["kind"] != "FN", "volume_mm3"].sum() / 1000
     title = f"{row['scan']}: {counts}; {predicted_ml:.1f} ml of lesions predicted"
-    page = plot_sheet(title, scan.image, labels[0] > 0, cases, lesions, scan.spacing_mm)
+    page = plot_sheet(title, scan.image, labels[0] > 0, cases, lesions, scan.spacing_mm, unit)
     save_figure(page, pages / row["scan"], record)
     return lesions[COLUMNS]
 
@@ -85,8 +86,9 @@ def write_sheets(run):
         (row, lesions[lesions["scan"] == row["scan"]].copy())
         for row in scans[scans["split"] == "test"].to_dict("records")
     ]
+    unit = map_unit(load_weights(run.weights(run.parameters.get("weights", "")))[1])
     folders = {"saliency": run.build / "saliency", "maps": run.build / "lesions", "pages": run.figures / "lesions"}
-    describe = partial(describe_scan, path=run.map, **folders, record={"parameters": run.parameters})
+    describe = partial(describe_scan, path=run.map, **folders, record={"parameters": run.parameters}, unit=unit)
     table = pd.concat(compute_each(describe, items, desc="lesions"), ignore_index=True)
     path = run.figures / "lesions.csv"
     write_atomically(path, lambda file: table.to_csv(file, index=False, float_format="%.6g"))

@@ -2,7 +2,7 @@
 
 from nibabel.affines import apply_affine
 
-from lib.figures import METHOD_UNITS
+from lib.figures import method_unit
 from lib.saliency import PERILESIONAL_MM
 from lib.scans import SEQUENCES
 from lib.statistics import kinds_of
@@ -29,15 +29,19 @@ def place_html(opened, explained, voxel):
     parts.append(f"lesion probability {opened.probability[voxel]:.2f}")
     if explained:
         values = ", ".join(f"{name} {values[voxel]:+.2g}" for name, values in explained.maps.items())
-        parts.append(f"saliency {values} {METHOD_UNITS[explained.settings.method]}")
+        parts.append(f"saliency {values} {_unit(explained)}")
     return _minus(" &nbsp;·&nbsp; ".join(parts))
 
 
 def numbers_html(explained):
     """HTML table of the numbers of `saliency.measure_maps`: a row a sequence, a column a number."""
     table = explained.numbers.set_index("sequence")[list(NUMBERS)].map("{:+.3g}".format).rename(columns=NUMBERS)
-    table = table.rename_axis(index=None, columns=f"saliency ({METHOD_UNITS[explained.settings.method]})")
+    table = table.rename_axis(index=None, columns=f"saliency ({_unit(explained)})")
     return _minus(table.to_html(border=0, bold_rows=False, justify="center"))
+
+
+def _unit(explained):
+    return method_unit(explained.settings.method, explained.opened.unit)
 
 
 def _minus(text):

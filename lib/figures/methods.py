@@ -77,7 +77,7 @@ def plot_convergence(table, tolerance):
 
 
 @styled
-def plot_shares(shares, means):
+def plot_shares(shares, means, unit="logit"):
     """Shapley values of lesions by sequence, by what is put in place of the rest (a), and by place (b).
 
     shares, means: tables 08_shares and 08_sequences; b shows the first fill. Dots: lesions; black: mean with interval.
@@ -102,6 +102,6 @@ def plot_shares(shares, means):
         ax.set_xticks(range(len(names)), names)
         ax.set(xlabel=label, title=title)
     n = means[["lesions", "patients"]].max()
-    axes[0].set_ylabel("Shapley value (logit)")
+    axes[0].set_ylabel(f"Shapley value ({unit})")
     axes[0].legend(title=f"n = {n['lesions']} lesions, {n['patients']} patients")
     return fig

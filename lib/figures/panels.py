@@ -15,6 +15,7 @@ from lib.figures.style import (
     ACTIVATION_MAP,
     DOUBLE_COLUMN_MM,
     KIND_COLOURS,
+    MAP_UNIT,
     SALIENCY_MAP,
     label_axis,
     new_panels,
@@ -157,7 +158,7 @@ def plot_examples(cases):
 
 
 @styled
-def plot_saliency_maps(cases):
+def plot_saliency_maps(cases, unit=MAP_UNIT):
     """Instance saliency over anatomy, one lesion a row: SmoothGrad of both sequences at one scale, Grad-CAM++.
 
     cases: dicts of kind, label, image and saliency (2, X, Y, Z), cam (X, Y, Z) or None, lesion (X, Y, Z) bool,
@@ -188,7 +189,7 @@ def plot_saliency_maps(cases):
     titles = ("FLAIR", "SmoothGrad, FLAIR", "MPRAGE", "SmoothGrad, MPRAGE", "Grad-CAM++")
     for ax, title in zip(axes[0], titles, strict=False):
         ax.set_title(title)
-    fig.colorbar(signed, ax=axes[:, :4], label="SmoothGrad saliency (logit per z-score), one scale for all rows", **BAR)
+    fig.colorbar(signed, ax=axes[:, :4], label=f"SmoothGrad saliency ({unit}), one scale for all rows", **BAR)
     if cams:
         label_axis(fig.colorbar(positive, ax=axes[:, 4:], **BAR | {"aspect": 14}).ax.xaxis, "Grad-CAM++", "a.u.", top)
     return fig

@@ -5,22 +5,22 @@ import pandas as pd
 from matplotlib.lines import Line2D
 
 from lib.figures.psychometric import NAMES, diameter_colours, mark_real_contrast
-from lib.figures.style import KIND_COLOURS, draw_band, new_panels, rows_of, styled
+from lib.figures.style import KIND_COLOURS, MAP_UNIT, draw_band, new_panels, rows_of, styled
 from lib.statistics import bootstrap_mean
 
 CHANGES = ("none", "FLAIR removed", "MPRAGE removed", "both removed", "sequences swapped", "moved to grey matter")
 MEASURES = {
     "detected": "detected (fraction)",
     "score": "mean lesion probability",
-    "peak_flair": "FLAIR peak saliency\n(logit per z-score)",
-    "peak_mprage": "MPRAGE peak saliency\n(logit per z-score)",
+    "peak_flair": "FLAIR peak saliency",
+    "peak_mprage": "MPRAGE peak saliency",
 }
 DETECTED = ("TP", "predicted")  # kinds whose saliency is computed
 PEAKS = {"peak_flair": ("-", "saliency in FLAIR"), "peak_mprage": ("--", "saliency in MPRAGE")}
 
 
 @styled
-def plot_response(response, real_contrast):
+def plot_response(response, real_contrast, unit=MAP_UNIT):
     """Score and saliency of inserted lesions against their contrast.  Table 05_response.
 
     real_contrast: {"FLAIR": z, "MPRAGE": z}, median contrast of the annotated lesions, marked where the sequence is changed.
@@ -44,7 +44,7 @@ def plot_response(response, real_contrast):
     axes[0, 0].set(ylabel="mean lesion probability", ylim=(-0.03, 1.03))
     handles = axes[0, 2].get_legend_handles_labels()[0]
     if peaks:
-        axes[1, 0].set_ylabel("peak saliency (logit per z-score)")
+        axes[1, 0].set_ylabel(f"peak saliency ({unit})")
         handles += [Line2D([], [], color="black", ls=line, label=label) for line, label in PEAKS.values()]
     title = "diameter; bands: 95 % intervals; n of each point"
     fig.legend(handles=handles, loc="outside lower center", ncols=5, title=title)
@@ -52,7 +52,7 @@ def plot_response(response, real_contrast):
 
 
 @styled
-def plot_changes(changes, generator):
+def plot_changes(changes, generator, unit=MAP_UNIT):
     """Detection, score and peak saliency of lesions and healthy tissue before and after a change.  Table 05_changes.
 
     Lines: each of DETECTED; dots: means of each kind with their 95 % patient-bootstrap intervals, drawn from generator.
@@ -74,6 +74,7 @@ def plot_changes(changes, generator):
             ax.hlines(place, mean["low"], mean["high"], lw=1.2, **style)
             ax.plot(mean["value"], place, "o", label=kind, **style)
     for ax, (name, label) in zip(axes, MEASURES.items(), strict=True):
+        label += f"\n({unit})" if name in PEAKS else ""
         ax.set(xlabel=label, xlim=(-0.03, 1.03) if name in ("detected", "score") else None)
     counts = changes.groupby(["change", "kind"]).size().unstack(fill_value=0)[kinds]
     names = [f"{name}\nn = {', '.join(map(str, counts.loc[name]))}" for name in order]

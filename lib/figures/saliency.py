@@ -13,11 +13,10 @@ from matplotlib.collections import LineCollection
 from matplotlib.ticker import MultipleLocator
 
 from lib.figures import style
-from lib.figures.style import KIND_COLOURS, label_panels, move_legend, new_chart, rows_of, styled
+from lib.figures.style import KIND_COLOURS, MAP_UNIT, label_panels, move_legend, new_chart, rows_of, styled
 from lib.statistics import kinds_of
 
 METHOD_LABELS = {"smoothgrad_max": "SmoothGrad max", "smoothgrad_mean": "SmoothGrad mean", "grad_cam": "Grad-CAM++"}
-METHOD_UNITS = {"smoothgrad_max": "logit per z-score", "smoothgrad_mean": "logit per z-score", "grad_cam": "a.u."}
 MEASURES = {
     "peak": "peak",
     "peak_positive": "positive peak",
@@ -36,6 +35,11 @@ UNDER_PEAKS = (
 )
 
 
+def method_unit(method, unit=MAP_UNIT):
+    """Unit of a method's values, where gradients are in `unit`."""
+    return "a.u." if method == "grad_cam" else unit
+
+
 def _new_method_panels(table, row_mm, rest_mm):
     """Figure and titled axes by (method, sequence): SmoothGrad in rows, sequences at one scale, Grad-CAM++ beside."""
     present = set(table["method"])
@@ -52,7 +56,7 @@ def _new_method_panels(table, row_mm, rest_mm):
 
 
 @styled
-def plot_peaks(saliency, tests):
+def plot_peaks(saliency, tests, unit=MAP_UNIT):
     """Distribution of the peak saliency of each kind of lesion, with Holm-adjusted tests between kinds.
 
     saliency, tests: tables 04_saliency and 04_tests, of which the raw peaks are shown; TN in grey matter is compared with TN in
@@ -63,7 +67,7 @@ def plot_peaks(saliency, tests):
     for (method, sequence), ax in axes.items():
         rows = rows_of(saliency, method=method, sequence=sequence).dropna(subset="peak")
         _draw_kinds(ax, rows, kinds)
-        style.label_axis(ax.yaxis, "peak saliency", METHOD_UNITS[method], rows["peak"].abs().max())
+        style.label_axis(ax.yaxis, "peak saliency", method_unit(method, unit), rows["peak"].abs().max())
     tall = {"grad_cam": 0.14 if len(axes) > 3 else 0.38}
     bars = {key: ax.inset_axes((0, 1, 1, tall.get(key[0], 0.38)), xlim=ax.get_xlim()) for key, ax in axes.items()}
     fig.supxlabel(UNDER_PEAKS, fontsize=6)
@@ -110,7 +114,7 @@ def _draw_bars(ax, rows, kinds, text):
 
 
 @styled
-def plot_profiles(profile):
+def plot_profiles(profile, unit=MAP_UNIT):
     """Mean saliency against the signed distance from the lesion border, with patient-bootstrap bands.  Table 04_profile.
 
     Inset in the panels of SmoothGrad: the shells beyond ENLARGED_MM at a scale of their own.
@@ -123,7 +127,7 @@ def plot_profiles(profile):
         ax.annotate("inside", (-0.3, 1), xycoords=("data", "axes fraction"), ha="right", va="top", fontsize=6)
         ax.xaxis.set_major_locator(MultipleLocator(5))
         ax.set(xlabel="distance from lesion border (mm)", xlim=(np.fmin(rows["distance_mm"].min(), -4), None))
-        style.label_axis(ax.yaxis, "mean saliency", METHOD_UNITS[method], rows["mean"].abs().max())
+        style.label_axis(ax.yaxis, "mean saliency", method_unit(method, unit), rows["mean"].abs().max())
         ax.set_title(_title(method, sequence))
     for (method, sequence), ax in axes.items():  # once panels that share a scale have it
         far = rows_of(profile, method=method, sequence=sequence).query(f"distance_mm > {ENLARGED_MM}")
@@ -171,7 +175,7 @@ def plot_orders(clustered):
 
 
 @styled
-def plot_proxy(saliency, clustered, matched):
+def plot_proxy(saliency, clustered, matched, unit=MAP_UNIT):
     """Is the FLAIR peak more than a proxy of size and probability?  Tables 04_saliency, 04_clustered and 04_matched."""
     fig, (size, probability, forest) = style.new_panels(82, 1, 3, width_ratios=(3, 3, 4))
     few = rows_of(clustered, method="smoothgrad_few", sequence="FLAIR", measure="peak", scaling="raw")
@@ -182,19 +186,19 @@ def plot_proxy(saliency, clustered, matched):
         here = shown[shown["kind"] == kind]
         for ax, measure in ((size, "volume_mm3"), (probability, "mean_probability")):
             ax.plot(here[measure], here["peak"], "o", ms=2.2, color=KIND_COLOURS[kind], label=kind)
-    size.set(xlabel="volume (mm³)", ylabel="FLAIR peak (logit per z-score)")
+    size.set(xlabel="volume (mm³)", ylabel=f"FLAIR peak ({unit})")
     if style.has_data(size):
         size.set_xscale("log")
         size.xaxis.set_major_formatter("{x:g}")
     probability.set(xlabel="mean probability", xlim=(-0.03, 1.03))
-    _draw_differences(forest, rows_of(clustered, measure="peak", scaling="raw"), few, matched)
+    _draw_differences(forest, rows_of(clustered, measure="peak", scaling="raw"), few, matched, unit)
     narrow = {"columnspacing": 1, "handletextpad": 0.1}
     move_legend(fig, loc="outside lower right", ncols=2, **narrow)
     fig.legend(*size.get_legend_handles_labels(), loc="outside lower left", ncols=5, **narrow)
     return fig
 
 
-def _draw_differences(ax, clustered, few, matched):
+def _draw_differences(ax, clustered, few, matched, unit):
     """Difference of the mean peaks of two kinds: of all lesions, over as many voxels of each, adjusted, and of matched pairs.
 
     An arrow stands where an interval of the adjusted difference leaves the panel."""
@@ -211,7 +215,7 @@ def _draw_differences(ax, clustered, few, matched):
     chart = new_chart(table.assign(pair=table["a"] + " − " + table["b"]), x="difference", y="pair", color="estimate")
     chart = chart.scale(y=so.Nominal(order=pairs), color=ESTIMATE_COLOURS).on(ax)
     chart = chart.add(so.Range(linewidth=0.8), so.Dodge(), xmin="low", xmax="high", legend=False)
-    chart = chart.label(x="difference of FLAIR peaks (logit per z-score)", y="")
+    chart = chart.label(x=f"difference of FLAIR peaks ({unit})", y="")
     chart.add(so.Dot(pointsize=2, artist_kws=style.ON_TOP), so.Dodge()).plot()
     ax.axvline(0, color="0.7", lw=0.6, zorder=0)
     shown = table.loc[table["estimate"] != "adjusted", columns[2:]].abs().max(axis=None)

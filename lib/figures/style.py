@@ -29,6 +29,7 @@ BELOW, ABOVE = [(0.35, 0.85, 1.0, 1.0), (0.0, 0.45, 0.95, 0.95)], [(0.9, 0.3, 0.
 SALIENCY_MAP = LinearSegmentedColormap.from_list("saliency", [*BELOW, (0.5, 0.5, 0.5, 0.0), *ABOVE])
 ACTIVATION_MAP = LinearSegmentedColormap.from_list("activation", [(0.5, 0.5, 0.5, 0.0), *ABOVE])
 NOTHING = "no lesions: nothing to show"
+MAP_UNIT = "logit per z-score"  # of saliency, unless the network is another's (`network.map_unit`)
 ON_TOP = {"zorder": 3}  # of dots, above the bars of their intervals
 STYLE = rc_params_from_file(Path(__file__).with_name("journal.mplstyle"), use_default_template=False)
 

@@ -13,7 +13,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "patches": ["PatchBatches", "ScanPatches", "SubjectPatches"],
         "training": ["train_network"],
         "weights": [
+            "explained_unit",
             "load_weights",
+            "map_unit",
             "prediction_settings",
             "record_thresholds",
             "recorded_outline",

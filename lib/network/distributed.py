@@ -29,9 +29,20 @@ def starting_network(parameters, device):
     if parameters["initial"]:
         model, description = load_weights(parameters["initial"], device)
         return model.requires_grad_(True), description["architecture"]
-    architecture = {"name": "unet", "channels": parameters["channels"], "strides": parameters["strides"]}
+    architecture = {"name": parameters["architecture"]} | _sizes(parameters)
     torch.manual_seed(parameters["seed"])
     return build_network(**architecture).to(device), architecture
+
+
+def _sizes(parameters):
+    """Arguments of `build_network` beside the name; strides are those between levels, also of a network whose first
+    level has one of its own."""
+    match parameters["architecture"]:
+        case "dynunet":
+            return {"channels": parameters["channels"], "strides": [1, *parameters["strides"]]}
+        case "swinunetr":
+            return {"feature_size": parameters["feature_size"]}
+    return {"channels": parameters["channels"], "strides": parameters["strides"]}
 
 
 def build_batches(parameters, rows):

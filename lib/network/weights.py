@@ -12,7 +12,7 @@ from safetensors.torch import save_model
 from lib.exact import check_network
 from lib.network.architectures import build_network, check_side
 from lib.network.checkpoints import load_checkpoint
-from lib.network.published import NORMALISATION, OUTPUTS, Adapter, adapted, load_published
+from lib.network.published import NORMALISATION, OUTPUTS, RANGE, Adapter, adapted, load_published
 from lib.provenance import ROOT, digest, write_atomically
 from lib.scans import SEQUENCES
 
@@ -61,6 +61,17 @@ def prediction_settings(description):
     they are predicted as another tool does."""
     settings = {"window": description["window"], "mirrored": description.get("mirrored", False)}
     return settings | ({"blend": description["blend"]} if "blend" in description else {})
+
+
+def explained_unit(description):
+    """Unit of what is explained: "logit", or "log-odds" where the network gives a probability alone."""
+    return description.get("explained", "logit").partition(" of ")[0]
+
+
+def map_unit(description):
+    """Unit of gradients: `explained_unit` per unit of the network's input."""
+    ranged = description["normalisation"] == RANGE  # between two percentiles of a scan
+    return f"{explained_unit(description)} per {'range' if ranged else 'z-score'}"
 
 
 def load_weights(path, device="cpu"):

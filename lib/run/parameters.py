@@ -89,6 +89,8 @@ def _apply(resolved, target, value, source):
         if isinstance(default, float) and type(value) in (int, str):  # YAML takes 3 for an int and 3e-3 for a text
             with contextlib.suppress(ValueError):
                 value = float(value)
+        if isinstance(default, str) and type(value) in (int, float):
+            value = str(value)
         if type(value) is not type(default):
             wanted, got = type(default).__name__, type(value).__name__
             return f"{source}: {notebook}.{name} must be of type {wanted} like {default!r}, not {got}: {value!r}"

@@ -42,7 +42,7 @@ def run_notebook(notebook, build, figures):
         try:
             papermill.execute_notebook(
                 source, running, parameters, kernel_name="python3", language="python", cwd=notebook.parent.resolve(),
-                stdout_file=sys.stdout, stderr_file=sys.stderr, config=config,
+                stdout_file=sys.stdout, stderr_file=sys.stderr, config=config, start_timeout=600,
             )  # fmt: skip
         except papermill.PapermillExecutionError as error:
             os.replace(running, failed)

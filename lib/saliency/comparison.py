@@ -1,6 +1,7 @@
 """Different explanations of the same lesion: how alike they are, and how much of each lies in and near the lesion."""
 
 import math
+import warnings
 from itertools import combinations
 
 import numpy as np
@@ -16,18 +17,22 @@ from lib.saliency.maps import lesion_generator
 from lib.saliency.measures import PERILESIONAL_MM
 
 
-def compare_methods(model, volume, lesion, *, n_samples, n_steps, occluded_voxels, most_cubes, layer, seed):
+def compare_methods(
+    model, volume, lesion, *, n_samples, n_steps, occluded_voxels, most_cubes, layer, seed, statistics="exact"
+):
     """Maps of one lesion by method, each (C, X, Y, Z) numpy: C = 2 sequences, 1 for Grad-CAM++ and HiResCAM.
 
     volume: (1, 2, X, Y, Z).  n_samples: noisy copies.  n_steps: of integrated gradients.  occluded_voxels: edge of the
     cube that occlusion sets to 0 in one sequence, and its step; larger where the window has more than `most_cubes` of
     them, each of which is a pass of the network.  seed: JSON-like items that name the noise.
+    statistics: of `smoothgrad`.
     The baseline of integrated gradients, DeepLift and occlusion is 0, the mean of a z-scored scan. Guided
-    backpropagation is not among them: it has no rule for the network's PReLU.
+    backpropagation is not among them: it has no rule for the network's PReLU. DeepLift is left out, with a warning, where
+    it has none, as for DynUNet and Swin UNETR, which use a module of their activations twice.
     """
     target, found = LesionScore(model, lesion, volume.shape[2:]), {}
     for name in ("max", "mean"):
-        noise = {"n_samples": n_samples, "generator": lesion_generator(*seed)}
+        noise = {"n_samples": n_samples, "generator": lesion_generator(*seed), "statistics": statistics}
         found[f"SmoothGrad {name}"] = smoothgrad(model, volume, lesion, aggregate=name, **noise)
     cube = _cube(target.window.shape, occluded_voxels, most_cubes)
     occlusion = {"sliding_window_shapes": cube, "strides": cube, "perturbations_per_eval": 4}
@@ -36,7 +41,10 @@ def compare_methods(model, volume, lesion, *, n_samples, n_steps, occluded_voxel
         ("DeepLift", DeepLift, {}),
         ("Occlusion", Occlusion, occlusion),
     ):
-        found[name] = target.attribute(method(target), volume, **options)
+        try:
+            found[name] = target.attribute(method(target), volume, **options)
+        except ValueError as error:
+            warnings.warn(f"{name} is left out: {error}", stacklevel=2)
     activations = layer_activations(model, volume, layer)
     for name, method in (("Grad-CAM++", grad_cam), ("HiResCAM", hires_cam)):
         found[name] = method(model, volume, lesion, layer=layer, activations=activations)[None]

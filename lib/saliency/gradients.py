@@ -7,6 +7,7 @@ With statistics=1e-3, say, one with instance or group normalisation is explained
 """
 
 import math
+from contextlib import suppress
 
 import torch
 from tqdm import tqdm
@@ -78,7 +79,9 @@ def copy_maps(
     """
     if aggregate not in ("max", "mean"):
         raise ValueError(f'aggregate is {aggregate!r}: choose "max" or "mean"')
-    if statistics != "exact" and not (isinstance(statistics, float | int) and 0 <= statistics < 1):
+    with suppress(ValueError, TypeError):
+        statistics = float(statistics)  # of a command line
+    if statistics != "exact" and not (isinstance(statistics, float) and 0 <= statistics < 1):
         raise ValueError(
             f'statistics is {statistics!r}: choose "exact" or an error, such as 1e-4 of the largest gradient'
         )

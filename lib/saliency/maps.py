@@ -27,7 +27,7 @@ def numpy_generator(*seed):
 
 def lesion_maps(
     model, image, lesion, *, n_samples, noise_fraction, layer, peak_voxels, seed, identity, score="logit",
-    activations=None,
+    statistics="exact", activations=None,
 ):  # fmt: skip
     """Maps of one lesion by method: three of SmoothGrad, (2, X, Y, Z), and "grad_cam", (1, X, Y, Z).
 
@@ -36,14 +36,14 @@ def lesion_maps(
     compared over as many of each.
     image: (2, X, Y, Z) z-scored.  seed, identity: JSON-like items that name the noise, and the voxels drawn.
     score: what is explained, one of `SCORES`; that of Spagnolo et al. 2024 is the logit of the lesion class.
-    activations: of `layer_activations`, which the lesions of one scan share.
+    statistics: of `smoothgrad`.  activations: of `layer_activations`, which the lesions of one scan share.
     Raises ValueError for an unknown score.
     """
     if score not in SCORES:
         raise ValueError(f"score is {score!r}: choose one of {', '.join(SCORES)}")
     volume, options = torch.as_tensor(image)[None], {"score": SCORES[score]}
     cam = grad_cam(model, volume, lesion, layer=layer, activations=activations, **options)[None]
-    options |= {"n_samples": n_samples, "noise_fraction": noise_fraction}
+    options |= {"n_samples": n_samples, "noise_fraction": noise_fraction, "statistics": statistics}
     voxels, few = np.flatnonzero(lesion), np.zeros(lesion.shape, bool)
     few.flat[numpy_generator(seed, *identity).permutation(voxels)[:peak_voxels]] = True
     maps = [
@@ -56,7 +56,7 @@ def lesion_maps(
 def seconds_a_voxel(model, image, lesion, **noise):
     """Time that a further voxel of a lesion takes in its signed-maximum map, in seconds, measured on a few of its voxels.
 
-    image: (2, X, Y, Z) z-scored.  lesion: (X, Y, Z) bool.  noise: n_samples and noise_fraction.
+    image: (2, X, Y, Z) z-scored.  lesion: (X, Y, Z) bool.  noise: n_samples, noise_fraction, statistics.
     """
     voxels, volume, times = np.flatnonzero(lesion), torch.as_tensor(image)[None], []
     few = np.unique(np.linspace(0, len(voxels) - 1, 42).astype(int))  # as far apart as all: the window is theirs
@@ -89,7 +89,8 @@ def saved_maps(folder, name, affine, shape, compute):
 def peak_saliency(model, image, lesion, *, seed, **noise):
     """Signed peaks of the signed-maximum map of one lesion: {"peak_flair", "peak_mprage"}, logit per z-score.
 
-    image: (2, X, Y, Z) z-scored.  noise: n_samples and noise_fraction.  seed: JSON-like items that name it.
+    image: (2, X, Y, Z) z-scored.  noise: n_samples, noise_fraction, statistics.  seed: JSON-like items that
+    name it.
     """
     saliency = smoothgrad(model, torch.as_tensor(image)[None], lesion, generator=lesion_generator(*seed), **noise)
     peaks = saliency.flatten(1).gather(1, saliency.flatten(1).abs().argmax(1, keepdim=True))[:, 0].tolist()

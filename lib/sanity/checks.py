@@ -21,18 +21,19 @@ from lib.statistics import bootstrap_mean
 LESION = ["subject", "scan", "label"]  # columns that name a lesion
 
 
-def explain_lesion(model, image, lesion, spacing_mm, *, n_samples, noise_fraction, layer, seed):
+def explain_lesion(model, image, lesion, spacing_mm, *, n_samples, noise_fraction, layer, seed, statistics="exact"):
     """What the checks of one lesion take, on the part of its window that lies inside the scan: a dict.
 
-    image: (2, X, Y, Z) z-scored.  lesion: (X, Y, Z) bool.  layer: of Grad-CAM++.  seed: JSON-like items; the first is a
-    number, and that number plus one names the second noise.
+    image: (2, X, Y, Z) z-scored.  lesion: (X, Y, Z) bool.  layer: of Grad-CAM++.  statistics: of `smoothgrad`.
+    seed: JSON-like items; the first is a number, and that number plus one names the second noise.
     volume (1, 2, *window), lesion and where (regions) *window, sigma (2,) of SmoothGrad's noise, first and second (maps
     of N and of 2N copies under two seeds, each (2, *window)), cam (1, *window).
     """
     volume, copies = torch.as_tensor(image)[None], (n_samples, 2 * n_samples)
     box = find_window(model, lesion, lesion.shape).within(lesion.shape)
+    noise = {"noise_fraction": noise_fraction, "statistics": statistics}
     first, second = (
-        window_maps(model, volume, lesion, copies, noise_fraction=noise_fraction, generator=generator)
+        window_maps(model, volume, lesion, copies, **noise, generator=generator)
         for generator in (lesion_generator(seed[0] + step, *seed[1:]) for step in (0, 1))
     )
     cam = grad_cam(model, volume, lesion, layer=layer).cpu().numpy()[None, *box]
@@ -54,10 +55,10 @@ def window_maps(model, volume, lesion, copies, **options):
     return found
 
 
-def seeded_map(model, image, lesion, *, n_samples, noise_fraction, seed):
+def seeded_map(model, image, lesion, *, n_samples, seed, **noise):
     """The map of `window_maps` of an image (2, X, Y, Z) under the noise that the items of seed name: (2, *window)."""
-    options = {"noise_fraction": noise_fraction, "generator": lesion_generator(*seed)}
-    return window_maps(model, torch.as_tensor(image)[None], lesion, [n_samples], **options)[0]
+    volume, generator = torch.as_tensor(image)[None], lesion_generator(*seed)
+    return window_maps(model, volume, lesion, [n_samples], generator=generator, **noise)[0]
 
 
 def regions(lesion, spacing_mm):

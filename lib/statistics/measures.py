@@ -62,7 +62,7 @@ def _shares(sequences):
     name, measures = "Shapley value, FLAIR - MPRAGE", []
     for row in whole[:1].rename(columns={"share": "value"}).itertuples():
         said = ", ".join([f"{row.lesions} lesions", *others])
-        measures.append(_of_row(row, name, unit="logit", digits=1, effect=said))
+        measures.append(_of_row(row, name, unit=getattr(row, "unit", "logit"), digits=1, effect=said))
     return measures
 
 

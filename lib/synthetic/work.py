@@ -1,7 +1,7 @@
 """Inserting lesions into one scan, and changing those it has: items of work (`run.compute_each`), which read files.
 
 row: of the scans table, a dict.  path: function of scan and description that gives the path of a map (`run.Run.map`).
-noise: n_samples and noise_fraction of `saliency.peak_saliency`.
+noise: n_samples, noise_fraction and statistics of `saliency.peak_saliency`.
 """
 
 from functools import partial

@@ -93,3 +93,6 @@ def test_mean_shares_are_over_lesions_and_their_intervals_over_patients():
     assert found["share"].to_dict() == {"FLAIR": 3, "MPRAGE": 2, "FLAIR - MPRAGE": 1}
     assert found.loc["FLAIR - MPRAGE", ["low", "high"]].tolist() == [-3, 3]  # patient b alone, patient a alone
     assert found[["lesions", "patients"]].drop_duplicates().to_numpy().tolist() == [[3, 2]]
+    assert "unit" not in found
+    other = mean_shares(table, "log-odds", n_resamples=200, generator=np.random.default_rng(0))
+    assert set(other["unit"]) == {"log-odds"}

@@ -32,7 +32,9 @@ def case():
     scan = Scan("sub-01", image, (image != 0).all(0), mask, np.diag([*SPACING_MM, 1]))
     lesion = pd.Series({"kind": "TP", "label": 3, "volume_mm3": 81.0})
     settings = Settings("smoothgrad_max", 10, 0.05)
-    return Explained(SimpleNamespace(scan=scan), lesion, settings, mask, maps, None, PROFILE)
+    return Explained(
+        SimpleNamespace(scan=scan, unit="log-odds per z-score"), lesion, settings, mask, maps, None, PROFILE
+    )
 
 
 def with_grad_cam(case):
@@ -79,7 +81,7 @@ def test_the_title_says_what_is_explained_and_how(case):
 def test_curves_are_drawn_at_their_numbers_with_units(case):
     fig = plot_curves(case, CONTEXT, 0.5)
     upper, lower = fig.axes
-    assert upper.get_ylabel() == "mean saliency (logit per z-score)"
+    assert upper.get_ylabel() == "mean saliency (log-odds per z-score)"  # of the network that explains
     assert lower.get_ylabel() == "lesion probability"
     for ax in (upper, lower):
         assert "(mm" in ax.get_xlabel()

@@ -11,12 +11,13 @@ from lib.explorer.texts import HEADER, lesion_options, numbers_html, place_html
 SPACE = "\N{NO-BREAK SPACE}"
 
 
-def explained(method="smoothgrad_max"):
+def explained(method="smoothgrad_max", unit="logit per z-score"):
     maps = {"FLAIR": np.full((2, 2, 2), 0.25), "MPRAGE": np.full((2, 2, 2), -0.0125)}
     numbers = pd.DataFrame(
         {"sequence": ["FLAIR"], "peak": [-0.3], "mean_inside": [0.1234], "mean_perilesional": [np.nan]}
     )
-    return SimpleNamespace(maps=maps, settings=Settings(method, 1, 0.1), numbers=numbers)
+    opened = SimpleNamespace(unit=unit)
+    return SimpleNamespace(opened=opened, maps=maps, settings=Settings(method, 1, 0.1), numbers=numbers)
 
 
 def test_lesions_are_listed_by_kind_and_size_below_their_columns():
@@ -62,3 +63,4 @@ def test_numbers_have_signs_and_the_unit_of_their_method():
     assert ">\N{MINUS SIGN}0.3<" in html
     assert ">+0.123<" in html
     assert "a.u." in numbers_html(explained("grad_cam"))
+    assert "saliency (log-odds per range)" in numbers_html(explained(unit="log-odds per range"))

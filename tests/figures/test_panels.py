@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from drawn import assert_fits_the_double_column
+from drawn import assert_fits_the_double_column, assert_says_the_unit
 from matplotlib.colors import to_hex
 
 from lib.figures.panels import OUTLINE_COLOURS, plot_examples, plot_saliency_maps, plot_synthetic_panels
@@ -176,3 +176,8 @@ def test_synthetic_panels_state_scores_and_fill_bands_evenly():
     assert titles == [f"case {i}\nscore {i / 10:.2f}" for i in range(8)]
     assert len(fig.axes) == 16 and all(ax.images for ax in fig.axes)
     assert contours(fig.axes[0])[KIND_COLOURS["FP"]] == pytest.approx((20, 24))
+
+
+def test_the_scale_of_maps_has_the_unit_of_the_network():
+    unit = "log-odds per range"
+    assert_says_the_unit(plot_saliency_maps([explained("TP", 4.0)], unit), f"({unit})")

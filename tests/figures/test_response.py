@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
-from drawn import assert_fits_the_double_column, lines
+from drawn import assert_fits_the_double_column, assert_says_the_unit, lines
 
 from lib.figures.response import plot_changes, plot_response
 
@@ -64,6 +64,12 @@ def test_fits_the_double_column(figures, name):
 def test_axes_carry_units(figures, name, units):
     labels = {label for ax in figures[name].axes for label in (ax.get_xlabel(), ax.get_ylabel())}
     assert units <= labels
+
+
+def test_the_unit_is_that_of_the_network():
+    unit = "log-odds per z-score"
+    for figure in (plot_response(response(), {}, unit), plot_changes(changes(), np.random.default_rng(0), unit)):
+        assert_says_the_unit(figure, f"({unit})")
 
 
 def test_response_has_a_column_a_sequence_and_a_line_a_diameter(figures):

@@ -5,7 +5,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 import pytest
-from drawn import assert_fits_the_double_column, lines
+from drawn import assert_fits_the_double_column, assert_says_the_unit, lines
 from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.colors import same_color
 
@@ -122,6 +122,19 @@ def test_fits_the_double_column_with_legible_type(figures, name):
 def test_axes_carry_units(figures, name, units):
     labels = {label for ax in figures[name].axes for label in (ax.get_xlabel(), ax.get_ylabel())}
     assert units <= labels
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        lambda unit: plot_peaks(saliency(COUNTS), compared(saliency(COUNTS)), unit),
+        lambda unit: plot_profiles(profile(), unit),
+        lambda unit: plot_proxy(saliency(COUNTS), clustered(), matched(), unit),
+    ],
+    ids=["peaks", "profile", "proxy"],
+)
+def test_the_unit_is_that_of_the_network(draw):
+    assert_says_the_unit(draw("log-odds per z-score"), "(log-odds per z-score)")
 
 
 def test_peaks_are_those_of_the_table_and_n_is_shown(figures):

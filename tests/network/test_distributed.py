@@ -12,7 +12,7 @@ from lib.network import training
 from lib.network.architectures import build_network
 from lib.network.distributed import build_batches, fit, starting_network
 from lib.network.patches import ScanPatches, SubjectPatches
-from lib.network.weights import save_weights
+from lib.network.weights import load_weights, save_weights
 from lib.provenance import ROOT
 from lib.run.parameters import defaults
 from lib.run.paths import Run
@@ -97,6 +97,36 @@ def test_the_network_and_its_batches_follow_from_the_parameters(run):
     stored = build_batches(run.parameters | {"fresh_appearance": False}, rows)
     assert isinstance(stored.source, ScanPatches)
     assert [tuple(patches.shape) for patches in stored[0]] == [(2, 2, 16, 16, 16), (2, 1, 16, 16, 16)]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "built"),
+    [
+        (
+            {"architecture": "dynunet", "channels": [4, 6, 8], "strides": [2, 2]},
+            {"channels": [4, 6, 8], "strides": [1, 2, 2]},
+        ),
+        ({"architecture": "swinunetr", "patch_sizes": [64], "window": 64}, {"feature_size": 12}),
+    ],
+    ids=["dynunet", "swinunetr"],
+)
+def test_every_architecture_is_trained_saved_and_read_again(run, tmp_path, monkeypatch, sizes, built):
+    changed = sizes | {"build": str(tmp_path), "steps": 1, "validate_every": 1, "scans_per_step": 1}
+    other = Run("02_training", run.parameters | changed)
+    other.save_scans(run.scans())
+    monkeypatch.setattr(training, "validation_scores", lambda *_: {"dice": 0.5})
+    model, architecture = starting_network(other.parameters, "cpu")
+    assert architecture == {"name": sizes["architecture"]} | built
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    rows = {split: table.to_dict("records") for split, table in run.scans().groupby("split")}
+    losses, _ = fit(other, model, build_batches(other.parameters, rows["train"]), rows["validation"])
+    assert len(losses) == 1 and losses[0]["loss"] > 0
+    assert any(not torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    save_weights(model, other.weights(), architecture=architecture, threshold=0.5, window=other.parameters["window"])
+    read, _ = load_weights(other.weights())
+    patch = torch.randn(1, 2, 64, 32, 32)
+    with torch.no_grad():
+        assert torch.equal(read(patch), model(patch))
 
 
 def test_a_training_goes_on_from_given_weights(run, tmp_path):

@@ -79,9 +79,12 @@ def test_every_unknown_name_is_reported_with_the_nearest_known_one(notebook, pro
     assert "'rates'; did you mean 'rate'?" in text
 
 
-def test_a_value_of_another_type_is_refused_but_numbers_serve_as_float(notebook, profile):
+def test_a_value_of_another_type_is_refused_but_numbers_serve_as_float_or_text(notebook, profile):
     assert resolve([notebook], profile("all: {rate: 1}"))["01_first"]["rate"] == 1.0
     assert resolve([notebook], profile(""), ["rate=3e-3"])["01_first"]["rate"] == 0.003
+    assert resolve([notebook], profile(""), ["name=0.001"])["01_first"]["name"] == "0.001"
+    with pytest.raises(ValueError, match="01_first.name must be of type str like 'a', not bool: True"):
+        resolve([notebook], profile("all: {name: true}"))
     with pytest.raises(ValueError, match="01_first.rate must be of type float like 0.5, not str: 'fast'"):
         resolve([notebook], profile("all: {rate: fast}"))
     with pytest.raises(ValueError, match="01_first.seed must be of type int like 0, not str: 'many'"):

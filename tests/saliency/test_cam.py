@@ -14,7 +14,11 @@ from literal import (
 from torch import nn
 
 from lib.exact.windows import find_window, whole_logits
-from lib.saliency.cam import grad_cam, hires_cam, layer_activations
+from lib.network.architectures import build_network
+from lib.network.published import Adapter
+from lib.network.published.adapter import MeanLogits
+from lib.saliency.cam import decoder_layer, grad_cam, hires_cam, layer_activations
+from lib.saliency.gradients import smoothgrad
 
 LAYER = "model.1.submodule.2.conv"
 
@@ -136,6 +140,39 @@ def test_map_is_the_same_where_gradients_are_switched_off(mode):
     expected = grad_cam(model, volume, lesion)
     with mode():
         assert torch.equal(grad_cam(model, volume + 0, lesion), expected)
+
+
+ARCHITECTURES = {
+    "unet": {"channels": [4, 8, 12], "strides": [2, 2]},
+    "dynunet": {"channels": [4, 6, 8, 10], "strides": [1, 2, 2, 2]},
+    "swinunetr": {"feature_size": 12, "depths": [1] * 4},
+}
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_each_of_the_paper_s_networks_is_explained_with_a_layer_of_its_own(name):
+    torch.manual_seed(0)
+    model, shape = build_network(name, **ARCHITECTURES[name]).eval(), (64, 32, 32)
+    volume, lesion, halved = scan(shape), block(shape, (30, 14, 17), (2, 1, 2)), []
+    for conv, module in model.named_modules():
+        if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
+            module.register_forward_hook(lambda *given, conv=conv: halved.append((conv, given[2].shape[2:])))
+    activations = layer_activations(model, volume, "")
+    last = [conv for conv, size in halved if size == (32, 16, 16)][-1]
+    assert last.startswith(decoder_layer(model))  # where half the resolution ends
+    cam = grad_cam(model, volume, lesion, activations=activations)
+    assert torch.equal(cam, grad_cam(model, volume, lesion, layer=decoder_layer(model)))
+    assert cam.isfinite().all() and cam.max() > 0
+    saliency = smoothgrad(model, volume, lesion, n_samples=1, generator=torch.Generator().manual_seed(0))
+    assert saliency.isfinite().all() and (saliency != 0).flatten(1).any(1).all()
+
+
+def test_the_layer_of_a_wrapped_network_is_found_and_that_of_another_has_to_be_named():
+    models = [build_network("unet", **ARCHITECTURES["unet"]) for _ in range(2)]
+    assert decoder_layer(Adapter(models[0])) == f"network.{LAYER}"
+    for other in (MeanLogits(models), Adapter(nn.Conv3d(2, 2, 1))):
+        with pytest.raises(ValueError, match="which layer of (MeanLogits|Conv3d) Grad-CAM"):
+            decoder_layer(other)
 
 
 def test_a_layer_without_one_set_of_feature_maps_is_refused():

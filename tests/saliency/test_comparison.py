@@ -6,6 +6,7 @@ import torch
 from literal import SHAPE, block, generator, random_unet, scan
 
 from lib.exact.windows import find_window
+from lib.network.architectures import build_network
 from lib.saliency.cam import grad_cam, hires_cam
 from lib.saliency.comparison import compare_methods, correlate_methods, measure_concentration
 from lib.saliency.gradients import smoothgrad
@@ -44,6 +45,20 @@ def test_occlusion_takes_larger_cubes_rather_than_more_of_them():
         start = [slice(at, at + edge) for at in window.start]
         assert np.ptp(occlusion[tuple(start)]) == 0
         assert edge > 4 or most == 1000
+
+
+def test_deep_lift_is_left_out_where_it_has_no_rule_and_says_so():
+    shape = (16, 16, 16)
+    torch.manual_seed(0)
+    model = build_network("dynunet", channels=(4, 6, 8), strides=(1, 2, 2)).eval()
+    given = {"n_samples": 1, "n_steps": 2, "occluded_voxels": 8, "most_cubes": 16, "layer": "", "seed": [0]}
+    with pytest.warns(UserWarning) as said:
+        maps = compare_methods(model, scan(shape), block(shape, (6, 7, 8), (1, 2, 1)), **given)
+    assert any("DeepLift is left out: DeepLift has no rule for" in str(one.message) for one in said)
+    assert list(maps) == [
+        "SmoothGrad max", "SmoothGrad mean", "Integrated gradients", "Occlusion", "Grad-CAM++", "HiResCAM"
+    ]  # fmt: skip
+    assert all(np.isfinite(values).all() for values in maps.values())
 
 
 def test_rank_correlation_is_of_magnitudes_and_blind_to_monotone_changes():

@@ -132,3 +132,17 @@ def test_the_time_of_a_voxel_tells_that_of_a_lesion(model, image, monkeypatch):
         lesion[10, 10, :].flat[np.arange(voxels) % SHAPE[2]] = True
         lesion[11, 10, : max(voxels - SHAPE[2], 0)] = True
         assert maps.seconds_a_voxel(model, image, lesion, n_samples=1, noise_fraction=0.05) == 2
+
+
+def test_maps_of_a_network_with_instance_normalisation_may_have_an_error(image, lesion):
+    torch.manual_seed(0)
+    network = build_network("dynunet", channels=(4, 6, 8), strides=(1, 2, 2)).eval()
+    exact, near = (
+        lesion_maps(network, image, lesion, **SETTINGS | {"layer": ""}, identity=["a"], statistics=statistics)
+        for statistics in ("exact", "1e-2")
+    )
+    for method in METHODS:
+        error = np.abs(exact[method] - near[method]).max() / np.abs(exact[method]).max()
+        assert (0 < error < 2e-2) if method in ("smoothgrad_max", "smoothgrad_few") else error == 0
+    with pytest.raises(ValueError, match="statistics is 'fast'"):
+        lesion_maps(network, image, lesion, **SETTINGS | {"layer": ""}, identity=["a"], statistics="fast")

@@ -163,6 +163,8 @@ def test_what_a_sequence_adds_to_the_score_stands_beside_the_gradients_and_is_no
     assert rows.loc["Shapley value, FLAIR - MPRAGE", "text"] == (
         "Shapley value, FLAIR - MPRAGE 6.0 logit (5.0 to 7.0), 12 lesions, rest air 9.0"
     )
+    other = given | {"08_sequences": given["08_sequences"].assign(unit="log-odds")}
+    assert "6.0 log-odds (5.0 to 7.0)" in ledger(other.__getitem__)["text"].str.cat()
     reverse = given["08_sequences"].assign(share=-6.0, low=-7.0, high=-5.0)
     assert verdicts(given | {"08_sequences": reverse})["C4"] == "reproduced"
 

@@ -8,7 +8,7 @@ from literal import block, generator, scan
 from torch import nn
 
 from lib.exact import check_network, unsupported_reason
-from lib.network import load_weights
+from lib.network import load_weights, map_unit
 from lib.network.architectures import build_network
 from lib.network.published import Adapter, adapted
 from lib.network.published.adapter import LOG_ODDS, LOGIT, MeanLogits, MeanProbability
@@ -180,4 +180,5 @@ def test_the_json_beside_weights_says_what_a_network_takes_and_gives(tmp_path, v
     path.with_suffix(".json").write_text(json.dumps(said))
     model, description = load_weights(path)
     assert description["explained"] == LOGIT
+    assert map_unit(description) == "logit per z-score"
     assert torch.equal(model(volume)[:, 1], network(volume[:, :1])[:, 2])

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lib.network import load_weights, prediction_settings
+from lib.network import explained_unit, load_weights, map_unit, prediction_settings
 from lib.network.published import lst_ai
 
 
@@ -36,6 +36,7 @@ def test_lst_ai_s_networks_are_averaged_as_probabilities(tmp_path):
         expected = sum(network(volume())[0] for network in networks)[0, 0] / 3
         torch.testing.assert_close(model(volume()).softmax(1)[0, 1], expected, rtol=1e-5, atol=1e-6)
     assert description["explained"] == "log-odds of the mean probability"
+    assert (explained_unit(description), map_unit(description)) == ("log-odds", "log-odds per range")
     assert prediction_settings(description) == {"window": 192, "mirrored": False, "blend": "centre"}
     (tmp_path / lst_ai.FILES[1]).unlink()
     with pytest.raises(ValueError, match="has no UNet3D_MS_final_mdlB.pt: LST-AI averages three"):
