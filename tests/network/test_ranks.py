@@ -119,8 +119,12 @@ def test_each_process_prepares_every_other_batch_and_computes_half_of_all(tmp_pa
     assert mean == other == 0.5
 
 
+def adam(parameters, *, max_precondition_dim, **options):
+    """In place of SOAP, which takes directions in which there is no gradient but rounding for as good as others."""
+    return torch.optim.AdamW(parameters, **options)
+
+
 def test_two_processes_train_as_one_but_for_rounding(tmp_path):
-    adam = torch.optim.AdamW  # SOAP takes directions in which there is no gradient but rounding for as good as others
     loss, validation, weights = fit(tmp_path, None, adam)
     (tmp_path / "two").mkdir()
     (found, found_validation, found_weights), (_, others_validation, _) = by_two(tmp_path / "two", fit, None, adam)
