@@ -28,7 +28,7 @@ FIELDS = {
     f"{name}_{sequence.lower()}_mm": (f"{share} of the saliency, {sequence}", colour)
     for name, share in (("half", "50 %"), ("most", "95 %"))
     for sequence, colour in SEQUENCE_COLOURS.items()
-} | {"field_mm": ("what the network can see", "black")}
+} | {"field_mm": ("seen at all, along an axis", "black")}
 REACHES = {"reach5_flair_mm": "FLAIR", "reach5_mprage_mm": "MPRAGE"}
 
 

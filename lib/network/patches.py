@@ -84,10 +84,12 @@ class PatchBatches(Dataset):
     So training continues after an interruption as if it had not been interrupted, with any number of workers. Each
     batch takes `patches_per_scan` patches of each of `scans_per_step` scans of the source, drawn without replacement: an
     item is (image (B, 2, P, P, P) float32, lesions (B, 1, P, P, P) float32).  patch_sizes: values of P, each for an
-    equal share of the steps, in turn.  any_direction: see `augmentation`.
+    equal share of the steps, in turn.  any_direction: see `augmentation`.  Raises ValueError if there is no such size.
     """
 
     def __init__(self, source, *, steps, patch_sizes, scans_per_step, patches_per_scan, seed, any_direction=True):
+        if not patch_sizes or not all(type(side) is int and side > 0 for side in patch_sizes):
+            raise ValueError(f"patch_sizes {patch_sizes}: give voxels a side, such as [64, 80]")
         self.source, self.steps, self.seed, self.patch_sizes = source, steps, seed, patch_sizes
         self.scans_per_step, self.patches_per_scan = min(scans_per_step, len(source)), patches_per_scan
         self.transform = augmentation(any_direction)

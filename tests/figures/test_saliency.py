@@ -252,3 +252,18 @@ def test_differences_that_no_pair_of_kinds_has_are_said_to_be_none():
     numbers = dict.fromkeys(("difference", "adjusted"), np.nan)
     fig = plot_proxy(saliency({"TP": 2}), clustered().assign(**numbers), matched().assign(difference=np.nan))
     assert "no lesions" in fig.axes[2].texts[0].get_text()
+
+
+def test_an_arrow_stands_where_an_interval_leaves_its_panel():
+    def arrows(table):
+        forest = plot_proxy(saliency(COUNTS), table, matched()).axes[2]
+        return sorted(line.get_marker() for line in forest.lines if line.get_marker() in ("<", ">"))
+
+    within = clustered()["difference"]
+    inside = clustered().assign(adjusted=within, adjusted_low=within, adjusted_high=within)
+    judged = inside.query(
+        "method == 'smoothgrad_max' and sequence == 'FLAIR' and scaling == 'raw' and measure == 'peak'"
+    )
+    assert arrows(inside) == []
+    assert arrows(inside.assign(adjusted_high=1e3)) == [">"] * len(judged)
+    assert arrows(inside.assign(adjusted_low=-1e3)) == ["<"] * len(judged)

@@ -31,6 +31,12 @@ def test_each_size_of_patches_has_its_share_of_the_steps(rows, batches):
     assert [made[step][0].shape[-1] for step in range(5)] == [8, 8, 8, 8, 12]  # 5 x 2 / 3 steps of the smaller one
 
 
+@pytest.mark.parametrize("sides", [[], [12, 0], [12.5]])
+def test_sizes_that_are_none_are_refused(rows, batches, sides):
+    with pytest.raises(ValueError, match=r"patch_sizes \[.*\]: give voxels a side"):
+        batches(rows, sides=sides)
+
+
 def test_image_and_lesions_are_transformed_together(rows, batches):
     images, lesions = batches(rows)[0]
     inside = images[:, :1][lesions > 0].mean()
