@@ -12,7 +12,7 @@ from lib.explorer.pictures import colour_scale, plot_curves, plot_lesion, plot_s
 from lib.explorer.session import PAUSE_S, Exploration, Settings
 from lib.explorer.texts import HEADER, lesion_options, numbers_html, place_html
 from lib.explorer.viewer import Viewer
-from lib.figures import KIND_COLOURS, METHOD_LABELS
+from lib.figures import METHOD_LABELS, OUTLINE_COLOURS
 from lib.lesions import detected_lesions
 from lib.scans import SEQUENCES
 
@@ -76,7 +76,7 @@ class Explorer(widgets.VBox):
         self.save = widgets.Button(description="Save map and figure", **button)
         self.progress, self.message = widgets.FloatProgress(max=1, **column), widgets.HTML(**column)
         self._report = partial(setattr, self.progress, "value")
-        squares = [f'<span style="color:{KIND_COLOURS[kind]}">&#9632;</span> {kind}' for kind in SHOWN]
+        squares = [f'<span style="color:{OUTLINE_COLOURS[kind]}">&#9632;</span> {kind}' for kind in SHOWN]
         legend = widgets.HTML(f"{CSS}outlines: {' &nbsp;'.join(squares)} &nbsp;&#9633; annotated")
         header = widgets.HTML(f"<pre>{HEADER}</pre>")
         choices = [header, self.lesion, self.method, self.n_samples, self.noise, self.save, self.progress, self.message]

@@ -1,10 +1,13 @@
 """The panel of notebook 00_explore, in an event loop as a kernel has one: choices, their results, and what goes wrong."""
 
 import asyncio
+import re
 from html import unescape
 
 import nibabel as nib
+import numpy as np
 import pytest
+from matplotlib.colors import to_rgb
 
 from lib.explorer.panel import Explorer
 
@@ -69,6 +72,9 @@ def test_of_a_scan_without_annotation_a_predicted_lesion_is_explained(explored_r
     outlines = panel.opened.outlines()
     assert (outlines["prediction"]["predicted"] == (panel.opened.predicted > 0)).all()
     assert not any(mask.any() for mask in outlines["annotation"].values())
+    legend = next(one.value for one in panel.children[0].children if "outlines:" in str(getattr(one, "value", "")))
+    colour = re.search(r'color:(#\w+)">[^<]*</span> predicted', legend)[1]
+    assert (255 * np.array(to_rgb(colour))).round().tolist() in panel.viewer._drawn.reshape(-1, 3).tolist()
 
 
 def test_a_choice_takes_the_place_of_what_is_being_computed(explored_run):
