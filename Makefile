@@ -97,6 +97,7 @@ sweep: $(STAMP) ## run notebooks over values of their parameters: SWEEP=notebook
 	@$(PYTHON) -m lib.run.sweep "$$RUN_SWEEP"
 
 report: $(STAMP) ## what `make paper` found in one HTML file and, with Chromium, a PDF, beside its figures
+	@$(PYTHON) -m lib.explorer.gallery
 	@$(PYTHON) -m lib.run.report
 
 lesions: $(STAMP) ## what `make paper` found, lesion by lesion: one table, a page (PDF) a scan, maps and masks for any viewer
