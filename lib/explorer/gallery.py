@@ -68,13 +68,13 @@ def gather_case(exploration, row, profiles):
     scan, mask, name = opened.scan, lesion_mask(run, opened, row), map_name(row)
     of_kind = profiles[(profiles[["method", "sequence", "kind"]] == [METHOD, "FLAIR", row["kind"]]).all(axis=1)]
     title = f"{row['scan']}\n{row['kind']} {row['label']}, {row['volume_mm3']:.0f} mm³"
-    case = {"kind": row["kind"], "title": title, "image": scan.image[0], "lesion": mask, "of_kind": of_kind}
+    case = {"kind": row["kind"], "title": title, "image": scan.image[0].copy(), "lesion": mask, "of_kind": of_kind}
     path = run.build / "saliency" / name / f"{name}_desc-smoothgradmax.nii.gz"
     maps = load_cut(path, scan.affine, mask.shape) if path.exists() else f"missing: {path.name} of notebook 4"
     case |= {"spacing_mm": scan.spacing_mm, "saliency": maps, "profile": maps}
     if not isinstance(maps, str):
         given = {METHOD: maps}, mask, scan.brain, scan.spacing_mm, PROFILE_EDGES_MM
-        case |= {"saliency": maps[0], "profile": measure_maps(*given)[1]}
+        case |= {"saliency": maps[0].copy(), "profile": measure_maps(*given)[1]}
     explained = Explained(opened, row, None, mask, *[None] * 3)  # of which scan and mask are wanted here
     case["context"] = _or_why(exploration.context, explained, LARGEST_RADIUS_MM)
     return case | {"shares": _or_why(exploration.shares, explained)}
