@@ -48,7 +48,7 @@ help: ## this list
 	@echo "SCHEDULER=<address of a Dask scheduler whose workers compute, such as tcp://127.0.0.1:8786>,"
 	@echo "JOBS=$(JOBS) (notebooks at a time, once 03_evaluation is done), SET=\"name=value notebook.name=value\", ONLY=<last notebook wanted>;"
 	@echo "make pretrain takes REAL=<scans of patients to test on>; make sweep takes all of these but ONLY, and SWEEP=<file>;"
-	@echo "make report and make lesions take PROFILE, DATA and OUT"
+	@echo "make report and make lesions take PROFILE, DATA and OUT, make report DEVICE too"
 
 env: $(STAMP) ## build the environment if it is missing or older than pyproject.toml and requirements.lock
 .venv/.complete: pyproject.toml requirements.lock
@@ -97,6 +97,7 @@ sweep: $(STAMP) ## run notebooks over values of their parameters: SWEEP=notebook
 	@$(PYTHON) -m lib.run.sweep "$$RUN_SWEEP"
 
 report: $(STAMP) ## what `make paper` found in one HTML file and, with Chromium, a PDF, beside its figures
+	@$(PYTHON) -m lib.explorer.gallery
 	@$(PYTHON) -m lib.run.report
 
 lesions: $(STAMP) ## what `make paper` found, lesion by lesion: one table, a page (PDF) a scan, maps and masks for any viewer

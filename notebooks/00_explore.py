@@ -43,7 +43,8 @@ largest_radius_mm = 20  # of the context curve
 # **The panel.** Choose a scan, then click a lesion in one of the three planes or pick it from the table; it is explained at once. The map is drawn over the
 # sequence that is shown, both sequences at one scale, symmetric around 0: orange where a brighter voxel would raise the lesion's logits, blue where it
 # would lower them. Beside it: mean saliency by distance from the lesion's border, and the lesion's probability when only the tissue
-# within a radius of it is shown to the network. Another choice while something is computed takes its place. Large lesions take long with
+# within a radius of it is shown to the network, and the Shapley values of FLAIR and MPRAGE, and of lesion, rim (3 mm) and rest in each, for its score
+# (notebook 8). Another choice while something is computed takes its place. Large lesions take long with
 # the signed maximum (one gradient a voxel); the average does not.
 
 # %%
@@ -55,4 +56,4 @@ explorer
 
 # %% [markdown]
 # What is on screen is at hand in Python, in a cell of your own: `explorer.opened` (scan, probability, label images, lesion table),
-# `explorer.explained` (maps by sequence, mask, numbers, radial profile) and `explorer.context` (the context curve).
+# `explorer.explained` (maps by sequence, mask, numbers, radial profile), `explorer.context` (the context curve) and `explorer.shares` (Shapley values).

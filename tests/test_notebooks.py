@@ -137,6 +137,8 @@ def test_the_report_of_the_run_reads_offline(paper, read_offline):
         "empty_images": [],
     }
     assert (folder / "report.pdf").read_bytes().startswith(b"%PDF")
+    assert "no gallery" not in done.stderr
+    assert (folder / "gallery.pdf").exists()
 
 
 def test_an_unknown_parameter_stops_before_anything_runs(paper):

@@ -8,7 +8,7 @@ from html import escape
 import ipywidgets as widgets
 from IPython.core.pylabtools import print_figure
 
-from lib.explorer.pictures import colour_scale, plot_curves, plot_lesion, plot_scale_bar
+from lib.explorer.pictures import colour_scale, plot_curves, plot_lesion, plot_scale_bar, plot_share_bars
 from lib.explorer.session import PAUSE_S, Exploration, Settings
 from lib.explorer.texts import HEADER, lesion_options, numbers_html, place_html
 from lib.explorer.viewer import Viewer
@@ -30,12 +30,12 @@ class Explorer(widgets.VBox):
     """run, source: arguments of `session.Exploration`.  n_samples, noise_fraction: what the panel starts with.
     largest_radius_mm: of the context curve.
 
-    opened, explained, context: what is on screen (`session.Opened`, `session.Explained`, a table); None before.
+    opened, explained, context, shares: what is on screen (`session.Opened`, `session.Explained`, two tables); None before.
     Whatever goes wrong is said in the panel.
     """
 
     def __init__(self, run, *, n_samples, noise_fraction, largest_radius_mm, **source):
-        self.opened = self.explained = self.context = self._task = self._voxel = None
+        self.opened = self.explained = self.context = self.shares = self._task = self._voxel = None
         self._largest_radius_mm = largest_radius_mm
         super().__init__(self._make_rows(n_samples, noise_fraction))
         self.add_class("explore")
@@ -66,7 +66,10 @@ class Explorer(widgets.VBox):
         self.layers = {name: box(description=name) for name in ("prediction", "annotation")}
         self.opacity = widgets.FloatSlider(1, max=1, step=0.05, description="map opacity", readout_format=".0%", **wide)
         self.viewer, self.place = Viewer(), widgets.HTML("click into the scan, or choose a lesion")
-        self.bar, self.curves = (widgets.Image(layout={"width": width}) for width in ("430px", "520px"))
+        self.bar, self.curves, self.share_bars = (
+            widgets.Image(layout={"width": width}) for width in ("430px", "520px", "520px")
+        )
+        self.not_shared = widgets.HTML()
         self.lesion, self.numbers = widgets.Select(rows=13, **column), widgets.HTML()
         methods = [(name, method) for method, name in METHOD_LABELS.items()]
         self.method = widgets.Dropdown(options=methods, description="method", **wide)
@@ -80,12 +83,13 @@ class Explorer(widgets.VBox):
         legend = widgets.HTML(f"{CSS}outlines: {' &nbsp;'.join(squares)} &nbsp;&#9633; annotated")
         header = widgets.HTML(f"<pre>{HEADER}</pre>")
         choices = [header, self.lesion, self.method, self.n_samples, self.noise, self.save, self.progress, self.message]
+        results = [self.numbers, self.curves, self.share_bars, self.not_shared]
         return [
             widgets.HBox([self.scan, self.sequence, *self.layers.values(), legend]),
             self.viewer.widget,
             self.place,
             widgets.HBox([self.opacity, self.bar], layout={"justify_content": "flex-end"}),
-            widgets.HBox([widgets.VBox(choices), widgets.VBox([self.numbers, self.curves])]),
+            widgets.HBox([widgets.VBox(choices), widgets.VBox(results)]),
         ]
 
     def _start(self, work):
@@ -137,17 +141,24 @@ class Explorer(widgets.VBox):
         await asyncio.sleep(PAUSE_S)  # the map is on screen before the curves are computed
         self.context = self._exploration.context(one, self._largest_radius_mm)
         self.curves.value = png(plot_curves(one, self.context, self._exploration.threshold))
+        await asyncio.sleep(PAUSE_S)
+        try:
+            self.shares = self._exploration.shares(one)
+            self.share_bars.value = png(plot_share_bars(self.shares, one.opened.score_unit))
+        except (ValueError, RuntimeError) as error:
+            self.not_shared.value = f"no shares of FLAIR and MPRAGE: {escape(str(error))}"
         self.save.disabled = False
 
     async def _save(self):
-        figure = plot_lesion(self.explained, self.context, self._exploration.threshold)
-        path = self._exploration.save(self.explained, figure)
+        figure = plot_lesion(self.explained, self.context, self._exploration.threshold, self.shares)
+        path = self._exploration.save(self.explained, figure, self.shares)
         self._say(f"saved {path}: .pdf, .png, .json, " + ", ".join(f"_{name}.nii.gz" for name in self.explained.maps))
 
     def _forget(self):
-        self.explained = self.context = None
+        self.explained = self.context = self.shares = None
         self.viewer.show_maps({})
-        self.save.disabled, self.progress.value, self.curves.value, self.numbers.value = True, 0, b"", ""
+        self.save.disabled, self.progress.value, self.numbers.value, self.not_shared.value = True, 0, "", ""
+        self.curves.value = self.share_bars.value = b""
 
     def _style(self):
         shown = [name for name, box in self.layers.items() if box.value]

@@ -1,4 +1,4 @@
-"""Figures of one explained lesion: its map in three planes, its radial profile and its context curve."""
+"""Figures of one explained lesion: its map in three planes, its radial profile, its context curve, the shares of its score."""
 
 import numpy as np
 from matplotlib.cm import ScalarMappable
@@ -36,10 +36,19 @@ def plot_curves(explained, context, threshold):
 
 
 @figures.styled
-def plot_lesion(explained, context, threshold):
-    """One lesion explained: the map of each sequence in three planes through it, its radial profile and context curve.
+def plot_share_bars(shares, unit="logit"):
+    """What each sequence, and each part of it, adds to the lesion's score.  shares: of `context.share_score`, in `unit`."""
+    fig = figures.new_figure(figures.SINGLE_COLUMN_MM, 50)
+    figures.draw_share_bars(fig.subplots(), shares, unit)
+    return fig
 
-    explained: `session.Explained`.  context: of `context.context_response`.  threshold: of the probability.
+
+@figures.styled
+def plot_lesion(explained, context, threshold, shares):
+    """One lesion explained: the map of each sequence in three planes through it, its radial profile, context curve, shares.
+
+    explained: `session.Explained`.  context: of `context.context_response`.  threshold: of the probability.  shares: of
+    `context.share_score`, None without.
     """
     scan, lesion, settings = explained.opened.scan, explained.lesion, explained.settings
     title = f"{scan.id}, {lesion['kind']} {lesion['label']}, {lesion['volume_mm3']:.0f} mm³"
@@ -48,7 +57,7 @@ def plot_lesion(explained, context, threshold):
     n, scale = len(explained.maps), colour_scale(settings.method, explained.maps)
     fig = figures.new_figure(figures.DOUBLE_COLUMN_MM, 60 + 46 * n)
     upper, lower = fig.subfigures(2, 1, height_ratios=(46 * n + 8, 52))
-    axes, curves = upper.subplots(n, 3, squeeze=False), lower.subplots(1, 2)
+    axes, (*curves, bars) = upper.subplots(n, 3, squeeze=False), lower.subplots(1, 3)
     for row, (sequence, values) in zip(axes, explained.maps.items(), strict=True):
         for ax, plane in zip(row, PLANES.values(), strict=True):
             _draw_map(ax, plane, scan.image[int(sequence == "MPRAGE")], explained.mask, values, scan.spacing_mm, scale)
@@ -58,7 +67,11 @@ def plot_lesion(explained, context, threshold):
     upper.suptitle(title)
     _label(upper.colorbar(scale, ax=axes, aspect=40, pad=0.02), settings.method, scale, explained.opened.unit)
     _draw_curves(*curves, explained, context, threshold)
-    figures.label_panels([axes[0, 0], *curves])
+    if shares is None:
+        bars.remove()
+    else:
+        figures.draw_share_bars(bars, shares, explained.opened.score_unit)
+    figures.label_panels([axes[0, 0], *lower.axes])
     return fig
 
 

@@ -14,10 +14,11 @@ import pandas as pd
 import torch
 from nibabel.affines import apply_affine
 
-from lib.context import context_response
+from lib.context import context_response, share_score
 from lib.exact import find_window
 from lib.lesions import instance_mask, label_instances, lesion_table, segment
 from lib.network import (
+    explained_unit,
     load_weights,
     map_unit,
     own_image,
@@ -31,7 +32,7 @@ from lib.network import (
 from lib.provenance import ROOT, code_digest, digest, run_record, write_atomically
 from lib.run import save_figure
 from lib.saliency import copy_maps, grad_cam, layer_activations, lesion_generator, map_name, measure_maps
-from lib.scans import Scan, check_scans, find_scans, is_whole, load_labels, load_map, load_scan, save_map
+from lib.scans import SEQUENCES, Scan, check_scans, find_scans, is_whole, load_labels, load_map, load_scan, save_map
 
 SHIPPED_WEIGHTS = "weights/unet.safetensors"
 PROFILE_EDGES_MM = range(-5, 17)  # of the shells of the radial profile, as in notebook 4
@@ -48,7 +49,7 @@ Explained = namedtuple("Explained", ["opened", "lesion", "settings", "mask", "ma
 @dataclass(frozen=True, eq=False)
 class Opened:
     """A scan with its lesions. scan: intensities as stored.  probability, predicted, annotated: (X, Y, Z), the last two
-    label images.  lesions: rows of `lesions.lesion_table`.  unit: of saliency."""
+    label images.  lesions: rows of `lesions.lesion_table`.  unit, score_unit: of saliency, and of the score it explains."""
 
     row: dict
     scan: Scan
@@ -58,6 +59,7 @@ class Opened:
     lesions: pd.DataFrame
     normalisation: str
     unit: str
+    score_unit: str
 
     @cached_property
     def volume(self):
@@ -122,7 +124,9 @@ class Exploration:
 
     model = property(lambda self: self._loaded[0])
     normalisation = property(lambda self: self._loaded[1]["normalisation"])
-    _wanted = property(lambda self: (self.normalisation, map_unit(self._loaded[1])))
+    unit = property(lambda self: map_unit(self._loaded[1]))
+    score_unit = property(lambda self: explained_unit(self._loaded[1]))
+    _wanted = property(lambda self: (self.normalisation, self.unit, self.score_unit))
     threshold = property(lambda self: recorded_threshold(self._loaded[1], self.weights))
 
     def open(self, name, report):
@@ -198,14 +202,26 @@ class Exploration:
         opened, mask, radii_mm = explained.opened, explained.mask, range(largest_radius_mm + 1)
         return context_response(self.model, opened.volume, mask, radii_mm, opened.scan.spacing_mm, self.threshold)
 
-    def save(self, explained, figure):
+    def shares(self, explained):
+        """`context.share_score` of the explained lesion with the mean in place of the rest, as in notebook 8.
+
+        Raises ValueError if the network sees one sequence alone, and as `share_score`.
+        """
+        opened, channels = explained.opened, self._loaded[1].get("channels") or SEQUENCES
+        if len(channels) < len(SEQUENCES):
+            raise ValueError(f"the network sees {channels[0]} alone, to which the whole score is owed")
+        return share_score(self.model, opened.volume, explained.mask, opened.scan.spacing_mm, {"mean": 0.0})
+
+    def save(self, explained, figure, shares):
         """Write the map of each sequence (NIfTI in the space of the FLAIR file) and the figure (PDF, PNG) into
-        `<build>/explore/`, with a JSON that says what made them. Returns the common start of their paths."""
+        `<build>/explore/`, with a JSON that says what made them and holds the shares (of `shares`; None: there are none).
+        Returns the common start of their paths."""
         lesion, row, settings = explained.lesion, explained.opened.row, explained.settings._asdict()
         chosen = {"scan": row["scan"], "kind": lesion["kind"], "label": int(lesion["label"])} | settings
         name = f"{map_name(chosen)}_desc-{settings['method'].replace('_', '')}"
         path = self.run.build / "explore" / name
         record = run_record(self.run.notebook, self.run.parameters | chosen | {"network": self._loaded[1]["digest"]})
+        record["shares"] = None if shares is None else shares.to_dict("records")
         for sequence, values in explained.maps.items():
             save_map(values, row["flair"], path.with_name(f"{name}_{sequence}.nii.gz"))
         save_figure(figure, path, record)

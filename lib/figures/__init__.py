@@ -8,7 +8,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "cohort": ["plot_cohort_contrasts", "plot_cohort_distributions", "plot_cohort_slices"],
         "context": ["plot_context", "plot_fields", "plot_fills", "plot_radii"],
         "evaluation": ["plot_detection", "plot_split", "plot_training"],
-        "methods": ["plot_convergence", "plot_methods", "plot_shares"],
+        "methods": ["draw_share_bars", "plot_convergence", "plot_methods", "plot_shares"],
         "panels": [
             "OUTLINE_COLOURS",
             "draw_anatomy",

@@ -1,4 +1,4 @@
-"""Figures that compare explainers: maps of one lesion, and what noisy copies buy."""
+"""Figures that compare explainers: maps of one lesion, what noisy copies buy, and shares of sequences in a score."""
 
 import numpy as np
 from matplotlib.cm import ScalarMappable
@@ -10,6 +10,7 @@ from lib.figures.style import ON_TOP, SALIENCY_MAP, SEQUENCE_COLOURS, new_panels
 from lib.scans import SEQUENCES
 
 FIELD_MM = 36
+SHARE_BARS = {"all": 0.0, "lesion": 1.0, "rim": 1.8, "rest": 2.6}  # places of a sequence's bars, from its first
 
 
 @styled
@@ -105,3 +106,26 @@ def plot_shares(shares, means, unit="logit"):
     axes[0].set_ylabel(f"Shapley value ({unit})")
     axes[0].legend(title=f"n = {n['lesions']} lesions, {n['patients']} patients")
     return fig
+
+
+def draw_share_bars(ax, shares, unit="logit"):
+    """Shapley values of one lesion's score: a bar a sequence, and thinner ones of the lesion, its rim and the rest in it.
+
+    shares: of `context.share_score` with one fill.  Above the bars stands what the two of the sequences sum to, and the
+    six thinner ones too: the score less that of the filled scan.
+    """
+    ticks = {}
+    for top, (sequence, colour) in zip((0, 3.7), SEQUENCE_COLOURS.items(), strict=True):
+        for row in rows_of(shares, sequence=sequence).itertuples():
+            y, whole = top + SHARE_BARS[row.place], row.place == "all"
+            ticks[y] = sequence if whole else row.place
+            bar = ax.barh(y, row.share, 1 if whole else 0.6, color=colour, alpha=1 if whole else 0.5)
+            ax.bar_label(bar, [f"{row.share:+.2f}".replace("-", "\N{MINUS SIGN}")], padding=2, fontsize=6)
+    score, hidden, fill = shares[["score", "hidden", "fill"]].iloc[0]
+    said = f"sum {score - hidden:.2f} = {score:.2f} - ({hidden:.2f})"
+    ax.set_title(said.replace("-", "\N{MINUS SIGN}"), fontsize=6, pad=2)
+    ax.set_yticks(list(ticks), list(ticks.values()))
+    ax.axvline(0, color="0.3", lw=0.6)
+    ax.margins(x=0.3)  # room for the numbers
+    ax.set(ylim=(6.8, -0.6))
+    ax.set_xlabel(f"Shapley value ({unit}); in sum\nthe score less that of the\nscan filled with its {fill}")

@@ -2,8 +2,9 @@
 
     python -m lib.run.report    settings are taken from the environment, as the Makefile hands them on
 
-writes `report.html` and, where a Chromium is installed, `report.pdf` beside the figures: claims, figures with their
-captions, tables, parameters and provenance, and the executed notebooks, to whose cells the numbers are linked.
+writes `report.html` and, where a Chromium is installed, `report.pdf` beside the figures: the gallery if it was drawn
+(`lib.explorer.gallery`), claims, figures with their captions, tables, parameters and provenance, and the executed
+notebooks, to whose cells the numbers are linked.
 """
 
 import ast
@@ -122,11 +123,12 @@ def write_html(build, figures):
     executed = [path for path in sorted(build.glob("[0-9][0-9]_*.ipynb")) if "." not in path.stem]
     if not executed:
         raise FileNotFoundError(f"no executed notebook in {build}: run `make paper` first, with the same settings")
-    claims, html = figures / "claims.csv", figures / "report.html"
+    claims, gallery, html = (figures / name for name in ("claims.csv", "gallery.png", "report.html"))
     chapters = [chapter(path, figures) for path in executed]
     template = Path(__file__).with_suffix(".html").read_text()
     text = jinja2.Template(template, autoescape=True, undefined=jinja2.StrictUndefined).render(
         run=figures.name, chapters=chapters, sweeps=sweeps(figures),
+        gallery=image_data(gallery) if gallery.exists() else None,
         claims=pd.read_csv(claims) if claims.exists() else None,
         code_style=HtmlFormatter().get_style_defs(".highlight"),
         cells={table["name"]: table["cell"] for part in chapters for table in part["tables"]},

@@ -1,8 +1,10 @@
 """The panel of notebook 00_explore, in an event loop as a kernel has one: choices, their results, and what goes wrong."""
 
 import asyncio
+import json
 import re
 from html import unescape
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -34,11 +36,13 @@ async def settled(panel):
 def test_the_first_lesion_is_explained_and_another_choice_explains_that(explored_run):
     async def use(panel):
         await settled(panel)
-        first, context = panel.explained, panel.context
+        first, context, shares = panel.explained, panel.context, panel.shares
         assert first.lesion["kind"] == "TP"
         assert "saliency FLAIR" in panel.place.value  # at the crosshair, which is in its middle
         assert first.lesion["volume_mm3"] <= 50
         assert context["radius_mm"].tolist() == [0, 1, 2, 3, 4, 5, 6]
+        assert list(shares.loc[shares["place"] == "all", "sequence"]) == ["FLAIR", "MPRAGE"]
+        assert bytes(panel.share_bars.value[:4]) == b"\x89PNG"
         other = next(index for _, index in panel.lesion.options if panel.opened.lesions.loc[index, "kind"] == "FN")
         panel.lesion.value = other
         assert "explained in" in await settled(panel)
@@ -140,3 +144,22 @@ def test_a_method_that_fails_says_why_and_the_next_works(explored_run):
     wrong, right = with_panel(explored_run, use, layer="model.9")
     assert "no layer 'model.9'" in unescape(wrong)
     assert "explained in" in right
+
+
+def test_without_shares_the_panel_says_why_and_saves_the_rest(explored_run, monkeypatch):
+    def refuse(*_):
+        raise ValueError("nothing to share <out>")
+
+    monkeypatch.setattr("lib.explorer.session.share_score", refuse)
+
+    async def use(panel):
+        await settled(panel)
+        said, bars, disabled = panel.not_shared.value, panel.share_bars.value, panel.save.disabled
+        panel.save.click()
+        return said, bars, disabled, await settled(panel)
+
+    said, bars, disabled, saved = with_panel(explored_run, use)
+    assert "nothing to share &lt;out&gt;" in said
+    assert not bars and not disabled
+    path = unescape(saved).partition("saved ")[2].partition(": .pdf")[0]
+    assert json.loads(Path(f"{path}.json").read_text())["shares"] is None

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.explorer.pictures import PLANES, colour_scale, plot_curves, plot_lesion, plot_scale_bar
+from lib.explorer.pictures import PLANES, colour_scale, plot_curves, plot_lesion, plot_scale_bar, plot_share_bars
 from lib.explorer.session import Explained, Settings
 from lib.scans.images import Scan
 
@@ -21,6 +21,13 @@ PROFILE = pd.DataFrame(
 )
 CONTEXT = pd.DataFrame({"radius_mm": [0.0, 1.0, 2.0], "score": [0.2, 0.6, 0.8], "peak": [0.4, 0.9, 1.0]})
 
+SHARES = pd.DataFrame(
+    [("FLAIR", "all", 9.0), ("MPRAGE", "all", -2.0)]
+    + [("FLAIR", "lesion", 6.0), ("FLAIR", "rim", 1.0), ("FLAIR", "rest", 2.5)]
+    + [("MPRAGE", "lesion", -1.5), ("MPRAGE", "rim", -0.5), ("MPRAGE", "rest", -0.5)],
+    columns=["sequence", "place", "share"],
+).assign(fill="mean", score=3.0, hidden=-4.0)
+
 
 @pytest.fixture(scope="module")
 def case():
@@ -33,8 +40,9 @@ def case():
     lesion = pd.Series({"kind": "TP", "label": 3, "volume_mm3": 81.0})
     settings = Settings("smoothgrad_max", 10, 0.05)
     return Explained(
-        SimpleNamespace(scan=scan, unit="log-odds per z-score"), lesion, settings, mask, maps, None, PROFILE
-    )
+        SimpleNamespace(scan=scan, unit="log-odds per z-score", score_unit="log-odds"),
+        lesion, settings, mask, maps, None, PROFILE,
+    )  # fmt: skip
 
 
 def with_grad_cam(case):
@@ -55,7 +63,7 @@ def test_signed_maps_share_one_scale_symmetric_around_zero(case):
 
 def test_planes_go_through_the_middle_of_the_lesion_at_true_proportions(case):
     image, maps = case.opened.scan.image, case.maps
-    fig = plot_lesion(case, CONTEXT, 0.5)
+    fig = plot_lesion(case, CONTEXT, 0.5, SHARES)
     panels = [ax for ax in fig.axes if len(ax.images) == 2]
     assert len(panels) == 6
     expected = {"axial": maps["FLAIR"][:, :, 25], "coronal": maps["FLAIR"][:, 12], "sagittal": maps["FLAIR"][21]}
@@ -73,7 +81,7 @@ def test_planes_go_through_the_middle_of_the_lesion_at_true_proportions(case):
 
 
 def test_the_title_says_what_is_explained_and_how(case):
-    titles = [plot_lesion(one, CONTEXT, 0.5).subfigs[0].get_suptitle() for one in (case, with_grad_cam(case))]
+    titles = [plot_lesion(one, CONTEXT, 0.5, None).subfigs[0].get_suptitle() for one in (case, with_grad_cam(case))]
     assert titles[0] == "sub-01, TP 3, 81 mm³, N = 10, noise 0.05 of the range"
     assert titles[1] == "sub-01, TP 3, 81 mm³"
 
@@ -103,3 +111,17 @@ def test_the_colours_carry_the_unit_of_their_method(case):
     activation = colour_scale("grad_cam", {"both": np.array([2.5e-5])})
     (ax,) = plot_scale_bar("grad_cam", activation).axes
     assert ax.get_xlabel() == "Grad-CAM++ ($10^{-5}$ a.u.)"
+
+
+def test_bars_are_as_long_as_the_shares_and_say_what_they_sum_to(case):
+    (ax,) = plot_share_bars(SHARES, "log-odds").axes
+    names = [text.get_text() for text in ax.get_yticklabels()]
+    assert names == ["FLAIR", "lesion", "rim", "rest", "MPRAGE", "lesion", "rim", "rest"]
+    drawn = {bar.get_y() + bar.get_height() / 2: bar.get_width() for bar in ax.patches}
+    of = SHARES.set_index(["sequence", "place"])["share"]
+    expected = [of[sequence][place] for sequence in ("FLAIR", "MPRAGE") for place in ("all", "lesion", "rim", "rest")]
+    assert [drawn[place] for place in sorted(drawn)] == expected
+    np.testing.assert_allclose(sorted(drawn), ax.get_yticks())
+    assert ax.get_title() == "sum 7.00 = 3.00 \N{MINUS SIGN} (\N{MINUS SIGN}4.00)"
+    assert "(log-odds)" in ax.get_xlabel() and "score less" in ax.get_xlabel()
+    assert len(plot_lesion(case, CONTEXT, 0.5, SHARES).axes) == len(plot_lesion(case, CONTEXT, 0.5, None).axes) + 1

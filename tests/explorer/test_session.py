@@ -123,16 +123,59 @@ def test_the_context_curve_ends_at_the_prediction_with_all_tissue(exploration, o
     assert curve["score"].iloc[-1] == pytest.approx(probability[explained.mask].mean(), abs=1e-5)
 
 
+def test_shares_sum_to_the_score_above_that_of_the_filled_scan(exploration, opened, lesion):
+    explained, _ = explain(exploration, opened, lesion, "grad_cam", 1, 0.0)
+    shares = exploration.shares(explained)
+    with torch.no_grad():
+        scores = [
+            whole_logits(exploration.model, volume)[0, 1].numpy()[explained.mask].mean()
+            for volume in (opened.volume, torch.zeros_like(opened.volume))
+        ]
+    assert shares[["score", "hidden"]].to_numpy() == pytest.approx(np.tile(scores, (8, 1)), abs=1e-5)
+    for _, rows in shares.groupby(shares["place"] == "all"):
+        assert rows["share"].sum() == pytest.approx(scores[0] - scores[1], abs=1e-5)
+
+
+def networks_of_ones_own(folder):
+    """Start of the names under which two networks of convolutions are given: one of both sequences, one of FLAIR alone."""
+    text = "import torch\n\n"
+    for name, channels in (("linear", 2), ("one", 1)):
+        text += f"def {name}():\n    torch.manual_seed(1)\n    return torch.nn.Conv3d({channels}, 2, 5, padding=2)\n\n"
+    (folder / "nets.py").write_text(text)
+    (folder / "nets:one.json").write_text('{"channels": ["FLAIR"]}')
+    return f"{folder}/nets:"
+
+
+def test_shares_of_a_linear_network_are_its_weights_times_the_scan(exploration, opened, lesion, explored_run, tmp_path):
+    explained, _ = explain(exploration, opened, lesion, "grad_cam", 1, 0.0)
+    linear = Exploration(explored_run, **SOURCE | {"weights": networks_of_ones_own(tmp_path) + "linear"})
+    shares = linear.shares(explained)
+    x = opened.volume.clone().requires_grad_()
+    linear.model(x)[0, 1][torch.as_tensor(explained.mask)].mean().backward()
+    expected = (x.grad * x.detach())[0].sum((1, 2, 3)).numpy()
+    assert shares.loc[shares["place"] == "all", "share"].to_numpy() == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_network_of_one_sequence_shares_nothing_out(exploration, opened, lesion, explored_run, tmp_path):
+    explained, _ = explain(exploration, opened, lesion, "grad_cam", 1, 0.0)
+    one = Exploration(explored_run, **SOURCE | {"weights": networks_of_ones_own(tmp_path) + "one"})
+    with pytest.raises(ValueError, match="sees FLAIR alone"):
+        one.shares(explained)
+
+
 def test_what_is_saved_is_what_was_computed(exploration, opened, lesion):
     explained, _ = explain(exploration, opened, lesion, "smoothgrad_max", 2, 0.05)
+    shares = exploration.shares(explained)
     scale = colour_scale("smoothgrad_max", explained.maps)
-    path = exploration.save(explained, plot_scale_bar("smoothgrad_max", scale))
+    path = exploration.save(explained, plot_scale_bar("smoothgrad_max", scale), shares)
     assert path.parent == exploration.run.build / "explore"
     for sequence, values in explained.maps.items():
         image = nib.load(f"{path}_{sequence}.nii.gz")
         np.testing.assert_array_equal(image.affine, nib.load(opened.row["flair"]).affine)
         np.testing.assert_array_equal(load_map(f"{path}_{sequence}.nii.gz"), values)
-    record = json.loads(path.with_suffix(".json").read_text())["parameters"]
+    saved = json.loads(path.with_suffix(".json").read_text())
+    pd.testing.assert_frame_equal(pd.DataFrame(saved["shares"]), shares)
+    record = saved["parameters"]
     assert record["scan"] == "sub-001"
     assert (record["kind"], record["label"]) == ("TP", lesion["label"])
     assert (record["method"], record["n_samples"], record["noise_fraction"]) == ("smoothgrad_max", 2, 0.05)

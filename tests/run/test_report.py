@@ -156,6 +156,16 @@ def test_a_sweep_is_shown_with_its_question(run):
     assert "<td>7.25</td>" in html
 
 
+def test_the_gallery_comes_first_and_is_said_to_be_missing(run):
+    assert "No gallery" in write_html(*run).read_text()
+    png(run[1], "gallery", width_mm=183)
+    html = write_html(*run).read_text()
+    source = html.index(image_data(run[1] / "gallery.png")["source"])
+    assert html.index('<li><a href="#gallery">') < html.index('<li><a href="#claims">')
+    assert html.index('id="gallery"') < source < html.index('id="claims"')
+    assert "No gallery" not in html
+
+
 def test_a_run_that_stopped_before_the_claims_is_shown_without_them(run):
     (run[1] / "claims.csv").unlink()
     html = write_html(*run).read_text()
