@@ -217,7 +217,7 @@ recall = run.save_table(recall, "places")
 recall.pivot(index=["sequences", "contrasts", "place"], columns="height", values="value").round(2)
 
 # %% [markdown]
-# **Figure.** Share of inserted lesions that is found, by place and height, with patient-bootstrap 95 % intervals; above each the number of lesions. In the
+# **Figure.** Share of inserted lesions that is found, by place and height, with patient-bootstrap 95 % intervals; beside each the number of lesions. In the
 # titles: the sequences in which lesions were inserted, and their contrasts. A choice of sequences without a contrast at which 10 to 90 % are
 # found has no panel. Bears on claim C6.
 

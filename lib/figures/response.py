@@ -56,20 +56,21 @@ def plot_response(response, real_contrast, unit=MAP_UNIT):
 def plot_places(recall):
     """Detected share of inserted lesions by place and height, a panel for each choice of sequences.  Table 05_places."""
     names = [name for name in NAMES if (recall["sequences"] == name).any()]
-    fig, axes = new_panels(68, 1, len(names), sharey=True, squeeze=False)
+    fig, axes = new_panels(85, 1, len(names), sharey=True, squeeze=False)
     places, heights = list(recall["place"].unique()), list(HEIGHT_COLOURS)
     for ax, sequences in zip(axes[0], names, strict=True):
-        rows = rows_of(recall, sequences=sequences)
         for height, colour in HEIGHT_COLOURS.items():
-            here = rows_of(rows, height=height)
-            x = np.array([places.index(place) for place in here["place"]]) + 0.2 * (heights.index(height) - 1.5)
-            ax.vlines(x, here["low"], here["high"], color=colour)
-            ax.plot(x, here["value"], "o", color=colour, label=height, **ON_TOP)
-            for place, n, top in zip(x, here["lesions"], here[["value", "high"]].max(axis=1), strict=True):
-                ax.annotate(f"{n}", (place, top), (0, 2), textcoords="offset points", ha="center", fontsize=6)
-        ax.set_xticks(range(len(places)), [name.replace(" or ", "\nor ") for name in places])
-        ax.set(ylim=(-0.03, 1.1), title=f"{NAMES[sequences]}\n{rows['contrasts'].iloc[0]} z-scores")
-    axes[0, 0].set_ylabel("detected (fraction)")
+            here = rows_of(recall, sequences=sequences, height=height)
+            y = np.array([places.index(place) for place in here["place"]]) + 0.2 * (heights.index(height) - 1.5)
+            ax.hlines(y, here["low"], here["high"], color=colour)
+            ax.plot(here["value"], y, "o", color=colour, label=height, **ON_TOP)
+            for place, n in zip(y, here["lesions"], strict=True):
+                ax.text(1.06, place, n, color=colour, fontsize=6, va="center")
+        contrasts = rows_of(recall, sequences=sequences)["contrasts"].iloc[0]
+        ax.set(xlim=(-0.03, 1.2), xticks=[0, 0.5, 1], xlabel="detected (fraction)")
+        ax.set_title(f"{NAMES[sequences]}\n{contrasts} z-scores")
+    axes[0, 0].set_yticks(range(len(places)), [name.replace(" or ", "\nor ") for name in places])
+    axes[0, 0].set_ylim(len(places) - 0.5, -0.5)
     title = f"height in the brain; numbers: lesions, of {recall['patients'].max()} patients; bars: 95 % intervals"
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, title=title)
     return fig

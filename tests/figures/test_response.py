@@ -117,7 +117,7 @@ def test_places_have_a_panel_for_each_choice_of_sequences_and_a_dot_for_each_hei
         "FLAIR and MPRAGE\n0.75, 1 z-scores",
     ]
     shown = lines(second)
-    assert shown["all"][:, 1] == pytest.approx([0, 0.1, 0.2]) and shown["upper third"][:, 1] == pytest.approx(
+    assert shown["all"][:, 0] == pytest.approx([0, 0.1, 0.2]) and shown["upper third"][:, 0] == pytest.approx(
         [0.4, 0.5, 0.6]
     )
     assert len(shown["middle third"]) == 0
