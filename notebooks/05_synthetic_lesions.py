@@ -252,7 +252,7 @@ run.save_figure(plot_synthetic_panels(cases), "inserted")
 # ## Lesions that noise invents
 # Each scan is predicted twice as in notebook 3, each time with white Gaussian noise of its own noise's size added to both sequences, drawn anew. Invented: a
 # lesion of one prediction without a common voxel with any of the other. The size of the noise is taken from healthy white matter: the median absolute deviation of
-# the differences of voxels two apart along an axis (neighbours share noise where a scan was interpolated), scaled to a standard deviation, over the root of 2.
+# the differences of voxels two apart along an axis (neighbours share noise where a scan was interpolated), scaled to a standard deviation, over the root of 2; fine texture counts as noise.
 # `each`: invented lesions a prediction; `per_100`: of 100 predicted ones; `volume_mm3`: by their size.
 
 # %%
@@ -261,6 +261,8 @@ twice = partial(
     edges_mm3=size_edges_mm3, seed=seed,
 )  # fmt: skip
 counts = pd.concat(compute_each(twice, rows.values(), scheduler=scheduler, desc="noise"), ignore_index=True)
+if left_out := len(rows) - counts["scan"].nunique():
+    print(f"{left_out} scans left out: no healthy white matter in which noise could be measured")
 resampling["generator"] = np.random.default_rng(seed)
 invented = run.save_table(invented_table(counts, **resampling), "invented")
 invented[invented["scan"] == "all"].loc[:, "volume_mm3":].round(2)

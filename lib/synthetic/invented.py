@@ -15,7 +15,7 @@ def noise_sd(image, white):
 
     image: (2, X, Y, Z).  white: (X, Y, Z) bool, healthy white matter. Of the differences of its voxels that lie APART
     along an axis, the median absolute deviation, scaled to the standard deviation of a normal distribution, over the
-    root of 2. White matter hardly changes over so few voxels, and what does counts little in a median. NaN where no two
+    root of 2. White matter changes little over so few voxels; fine texture of it counts as noise. NaN where no two
     voxels lie so.
     """
     differences = [[], []]
@@ -23,7 +23,9 @@ def noise_sd(image, white):
         near, far = np.moveaxis(white, axis, 0)[:-APART], np.moveaxis(white, axis, 0)[APART:]
         for found, channel in zip(differences, np.moveaxis(image, axis + 1, 1), strict=True):
             found.append((channel[APART:] - channel[:-APART])[near & far])
-    return np.array([median_abs_deviation(np.concatenate(one), scale="normal") for one in differences]) / np.sqrt(2)
+    joined = map(np.concatenate, differences)
+    deviations = [median_abs_deviation(one, scale="normal") if one.size else np.nan for one in joined]
+    return np.array(deviations) / np.sqrt(2)
 
 
 def add_noise(image, sd, generator):
@@ -72,7 +74,7 @@ def invented_table(counts, *, n_resamples, generator):
     table = pd.concat(parts, ignore_index=True)
     table["each"], table["per_100"] = _rates(table[numbers].to_numpy(float)).T
     intervals = [f"{end}{name}" for name in ("each", "per_100") for end in ("", "low_", "high_")]
-    return table[[*counts, *intervals, "patients"]]
+    return table.reindex(columns=[*counts, *intervals, "patients"])
 
 
 def _rates(sums):

@@ -6,6 +6,7 @@ noise: n_samples, noise_fraction and statistics of `saliency.peak_saliency`.
 
 from functools import partial
 
+import numpy as np
 import pandas as pd
 
 from lib.lesions import (
@@ -30,6 +31,10 @@ NAMES = ["scan", "subject", "label", "kind", "volume_mm3"]
 NO_CHANGES = pd.DataFrame(
     columns=[*NAMES, "change", *response.RESPONSES], dtype=float
 )  # `predict_changes` of no lesion
+
+NO_COUNTS = pd.DataFrame(
+    columns=["subject", "scan", "flair_noise", "mprage_noise", "volume_mm3", "predicted", "invented"], dtype=float
+)  # `predict_twice` of a scan whose noise is not known
 
 
 def find_sites(row, *, path, surroundings, n, n_per_third, margin_mm, beside_margin_mm, seed):
@@ -114,11 +119,14 @@ def predict_twice(row, *, path, weights, device, threshold, outline, instances, 
     """`count_invented` between two predictions of a scan, each with noise of the scan's own size added to it, drawn anew:
     rows subject, scan, flair_noise, mprage_noise (standard deviations) and more.
 
-    threshold, outline: of `segment`.  instances: arguments of `label_instances`.
+    threshold, outline: of `segment`.  instances: arguments of `label_instances`. Without healthy white matter there is no
+    row.
     """
     model, description = loaded_network(weights, device)
     scan, *_, marked = _scan(row, path, description)
     sd = noise_sd(scan.image, white_matter(scan.image, scan.brain, marked))
+    if not np.isfinite(sd).all():
+        return NO_COUNTS
     generator = numpy_generator(seed, row["scan"], "noise")
     label = partial(label_instances, **instances, affine=scan.affine)
     labels = []

@@ -18,6 +18,7 @@ def test_the_noise_is_found_in_white_matter_also_where_neighbours_share_it():
     image[:, ~white] = 100.0
     image[0, 20:23, 20:23, 20:23] += 9.0  # what is no noise
     np.testing.assert_allclose(noise_sd(image, white), [0.2, 0.3], rtol=0.02)
+    assert np.isnan(noise_sd(image, white & False)).all()
 
 
 def test_noise_has_its_size_and_leaves_the_background():
@@ -64,5 +65,6 @@ def test_rates_are_of_sums_with_intervals_over_patients():
     assert (total["low_per_100"], total["high_per_100"]) == (10, 30)  # patient b alone, patient a alone
     assert (total["low_each"], total["high_each"]) == (1.5, 2)
     assert found.iloc[-1][["per_100", "low_per_100"]].isna().all() and found.iloc[-1]["each"] == 0
+    assert len(invented_table(counts[:0], n_resamples=5, generator=np.random.default_rng(0))) == 0
     alone = invented_table(counts[counts["subject"] == "b"], n_resamples=5, generator=np.random.default_rng(0))
     assert alone.iloc[-2]["per_100"] == 10 and alone["low_per_100"].isna().all()

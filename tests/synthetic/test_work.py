@@ -86,6 +86,12 @@ def test_what_noise_invents_is_counted_between_two_predictions_of_the_noisy_scan
     assert (total["flair_noise"], total["mprage_noise"]) == pytest.approx(tuple(sd))
 
 
+def test_a_scan_without_white_matter_has_no_noise_that_could_be_added(work, monkeypatch):
+    twice, (row,) = work["predict twice"]
+    monkeypatch.setattr("lib.synthetic.work.white_matter", lambda image, brain, lesions: np.zeros_like(brain))
+    assert twice(row).empty
+
+
 def test_a_lesion_without_healthy_surroundings_is_left_out(work, monkeypatch):
     change, items = work["predict changes"]
     monkeypatch.setattr("lib.synthetic.work.has_healthy_surroundings", lambda *_: False)
