@@ -16,10 +16,11 @@
 # What does the network need to see? Artificial lesions of several sizes and contrasts are inserted into healthy white matter, in FLAIR only,
 # in MPRAGE only, or in both, deep in it or beside cortex and ventricles; and detected lesions are changed: their contrast is taken away in one
 # sequence or both, exchanged between the sequences, or they are moved next to grey matter; the same is done to missed lesions and to healthy tissue.
-# Bears on claim C6 of the paper.
+# And of what noise alone invents: lesions that are predicted under one realisation of it and not under another. Bears on claim C6 of the paper.
 #
 # **Reads** scans (notebook 1), weights (notebook 2, or those given), the lesion table and maps (notebook 3).
-# **Writes** tables of detection, score and saliency for every condition, of the contrast and the size at which one half is detected, and figures.
+# **Writes** tables of detection, score and saliency for every condition, of the contrast and the size at which one half is detected, of what is found
+# where in the brain, of lesions that noise invents, and figures.
 
 # %%
 from functools import lru_cache, partial
@@ -27,9 +28,9 @@ from functools import lru_cache, partial
 import numpy as np
 import pandas as pd
 
-from lib.figures import plot_changes, plot_psychometric, plot_response, plot_synthetic_panels
-from lib.lesions import detected_lesions, select_lesions
-from lib.network import loaded_network, map_unit, recorded_threshold
+from lib.figures import plot_changes, plot_places, plot_psychometric, plot_response, plot_synthetic_panels
+from lib.lesions import detected_lesions, label_instances, select_lesions
+from lib.network import loaded_network, map_unit, recorded_outline, recorded_threshold
 from lib.run import Run, compute_each, group_by_scan
 from lib.scans import load_scan
 from lib.statistics import check_levels, psychometric_table
@@ -42,9 +43,13 @@ from lib.synthetic import (
     explain_insertions,
     find_sites,
     insert_lesion,
+    invented_table,
     predict_changes,
     predict_insertions,
+    predict_twice,
+    recall_by_place,
     response_table,
+    rising_contrasts,
 )
 
 # %% tags=["parameters"]
@@ -56,6 +61,7 @@ device = "cpu"
 scheduler = ""  # address of a Dask scheduler whose workers compute; empty: this process
 scans_used = 8  # test scans, one a patient
 sites_per_scan = 4  # in each kind of surroundings
+sites_per_third = 3  # others, in each kind of surroundings and each third of the brain's height
 margin_mm = 6.0  # of white matter around a site deep in it
 diameters_mm = [3.0, 4.0, 5.0, 6.0, 8.0]
 contrasts = [0.0, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 2.5, 3.0]  # z-scores: added in FLAIR, subtracted in MPRAGE
@@ -72,6 +78,10 @@ max_voxels = 2000  # lesions with more are named and left out: the time goes wit
 n_samples = 3  # noisy copies; the paper's: 50
 noise_fraction = 0.05  # of each channel's range
 statistics = "exact"  # of instance normalisation; or an error, such as 1e-3 of a map's peak, which is faster
+neighbours = 18  # instances of predictions under noise: as in notebook 3
+merged_mm = 0.0
+smallest_mm3 = 0.0
+size_edges_mm3 = [5.0, 20.0, 100.0]  # volumes that part small from large ones
 n_resamples = 2000  # of patients, for the intervals
 n_refits = 300  # resamples of patients in which the psychometric curves are fitted again
 
@@ -81,7 +91,9 @@ generator = np.random.default_rng(seed)
 check_levels(contrasts)
 check_levels(diameters_mm)
 _, description = loaded_network(run.weights(weights), device)
-threshold = recorded_threshold(description, run.weights(weights))
+threshold, outline = (read(description, run.weights(weights)) for read in (recorded_threshold, recorded_outline))
+instances = {"neighbours": neighbours, "merged_mm": merged_mm, "smallest_mm3": smallest_mm3}
+label_instances(np.zeros((1, 1, 1), bool), **instances, affine=np.eye(4))  # they are possible
 scans = run.scans().set_index("scan", drop=False)
 used = scans[scans["split"] == "test"].drop_duplicates("subject").head(scans_used)
 rows = used.to_dict("index")
@@ -97,10 +109,12 @@ len(used)
 
 # %%
 find = partial(
-    find_sites, path=run.map, surroundings=surroundings, n=sites_per_scan, margin_mm=margin_mm,
-    beside_margin_mm=compared_diameter_mm / 2, seed=seed,
+    find_sites, path=run.map, surroundings=surroundings, n=sites_per_scan, n_per_third=sites_per_third,
+    margin_mm=margin_mm, beside_margin_mm=compared_diameter_mm / 2, seed=seed,
 )  # fmt: skip
-found, contrast = zip(*compute_each(find, rows.values(), scheduler=scheduler, desc="tissue"), strict=True)
+found, spread, where, contrast = zip(
+    *compute_each(find, rows.values(), scheduler=scheduler, desc="tissue"), strict=True
+)
 places = dict(zip(rows, found, strict=True))
 
 # %%
@@ -178,6 +192,39 @@ median = {"FLAIR": median["flair"], "MPRAGE": -median["mprage"]}
 run.save_figure(plot_psychometric(table, curves, smallest, median), "psychometric")
 
 # %% [markdown]
+# ## Where in the brain
+# Lesions of one diameter at other sites, as many in each third of the brain's height (from its lowest to its highest voxel) and in each kind of surroundings where
+# there is room, wholly within the third. They are told apart by place, as in `make lesions`: periventricular, a voxel within 3 mm of the ventricles; juxtacortical, one at
+# most 2.5 voxels from the cortex; the rest is deep or infratentorial. Contrasts are those at which 10 to 90 % of all lesions above of this diameter
+# are found, for each choice of sequences; a lesion counts with the share of them at which it is detected.
+
+# %%
+rising = rising_contrasts(insertions, compared_diameter_mm)
+tried = sorted({contrast for contrasts in rising.values() for contrast in contrasts})
+items = [
+    (rows[name], kind, at) for name, sites in zip(rows, spread, strict=True) for kind, at in sites.items() if len(at)
+]
+compared = {kind: [compared_diameter_mm] for kind in diameters}
+insert = partial(insert, diameters_mm=compared, contrasts=tried)
+spread = compute_each(insert, items if tried else [], scheduler=scheduler, desc="by place")
+spread = pd.concat(spread or [insertions[:0].drop(columns="subject")], ignore_index=True)
+spread.insert(0, "subject", spread["scan"].map(used["subject"]))
+
+# %%
+resampling = {"n_resamples": n_resamples, "generator": np.random.default_rng(seed)}
+recall = recall_by_place(spread, pd.concat(where, ignore_index=True), rising, **resampling)
+recall = run.save_table(recall, "places")
+recall.pivot(index=["sequences", "contrasts", "place"], columns="height", values="value").round(2)
+
+# %% [markdown]
+# **Figure.** Share of inserted lesions that is found, by place and height, with patient-bootstrap 95 % intervals; beside each the number of lesions. In the
+# titles: the sequences in which lesions were inserted, and their contrasts. A choice of sequences without a contrast at which 10 to 90 % are
+# found has no panel. Bears on claim C6.
+
+# %%
+run.save_figure(plot_places(recall), "places")
+
+# %% [markdown]
 # **Figure.** Mean probability and peak saliency of inserted lesions against their contrast, deep in white matter, by diameter (colour) and by the
 # sequences in which they were inserted (columns), with patient-bootstrap 95 % intervals. Dotted lines: median contrast of the annotated
 # lesions of these scans. Bears on claim C6.
@@ -200,6 +247,25 @@ for row in shown[shown["diameter_mm"] == compared_diameter_mm].itertuples():
         {"image": image, "mask": mask, "score": row.score, "spacing_mm": scan.spacing_mm, "title": row.surroundings}
     )
 run.save_figure(plot_synthetic_panels(cases), "inserted")
+
+# %% [markdown]
+# ## Lesions that noise invents
+# Each scan is predicted twice as in notebook 3, each time with white Gaussian noise of its own noise's size added to both sequences, drawn anew. Invented: a
+# lesion of one prediction without a common voxel with any of the other. The size of the noise is taken from healthy white matter: the median absolute deviation of
+# the differences of voxels two apart along an axis (neighbours share noise where a scan was interpolated), scaled to a standard deviation, over the root of 2; fine texture counts as noise.
+# `each`: invented lesions a prediction; `per_100`: of 100 predicted ones; `volume_mm3`: by their size.
+
+# %%
+twice = partial(
+    predict_twice, path=run.map, **network, threshold=threshold, outline=outline, instances=instances,
+    edges_mm3=size_edges_mm3, seed=seed,
+)  # fmt: skip
+counts = pd.concat(compute_each(twice, rows.values(), scheduler=scheduler, desc="noise"), ignore_index=True)
+if left_out := len(rows) - counts["scan"].nunique():
+    print(f"{left_out} scans left out: no healthy white matter in which noise could be measured")
+resampling["generator"] = np.random.default_rng(seed)
+invented = run.save_table(invented_table(counts, **resampling), "invented")
+invented[invented["scan"] == "all"].loc[:, "volume_mm3":].round(2)
 
 # %% [markdown]
 # ## Changes

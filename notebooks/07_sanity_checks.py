@@ -14,10 +14,10 @@
 # # 7 · Sanity checks
 #
 # Asks of the saliency maps of detected lesions whether they depend on the network's weights, whether the score follows what they mark, whether
-# they are stable, and how much of them the lesion mask alone would have told. Nothing is decided here: a map that fails a check has it in the table.
+# they are stable, how much of them the lesion mask alone would have told, and how much of them acts on other lesions. Nothing is decided here: a map that fails a check has it in the table.
 #
 # **Reads** scans (notebook 1), weights (notebook 2, or those given), the lesion table and maps (notebook 3).
-# **Writes** a table of each check, of every lesion and (scan "all") the mean over lesions with patient-bootstrap 95 % intervals, and a figure.
+# **Writes** a table of each check, of every lesion and (scan "all") the mean over lesions with patient-bootstrap 95 % intervals, and figures.
 
 # %%
 from functools import lru_cache
@@ -25,7 +25,7 @@ from functools import lru_cache
 import numpy as np
 from tqdm import tqdm
 
-from lib.figures import plot_sanity
+from lib.figures import plot_leakage, plot_sanity
 from lib.lesions import detected_lesions, select_lesions, signed_distance
 from lib.network import explained_unit, load_weights, loaded_scan
 from lib.run import Run
@@ -38,6 +38,7 @@ from lib.sanity import (
     explain_lesion,
     explained_by_mask,
     infidelity,
+    leakage,
     mirror_masks,
     perturbation_curves,
     stability,
@@ -242,3 +243,34 @@ shown.pivot(index=["sequence", "region"], columns="model", values="value").astyp
 
 # %%
 run.save_figure(plot_sanity(drawn, stable, unfaithful, curves, explained), "sanity")
+
+# %% [markdown]
+# ## Does a map act on other lesions?
+# The voxels of the window's tissue where a map's magnitude, summed over sequences, is largest, in the lesion or not, are set to 0 in both sequences, as
+# in deletion: as many as the lesion has, or all where the map is not 0 if these are fewer. The mean logit of each predicted lesion of the scan is
+# computed again. The off-target share is the sum of the magnitudes of the changes of all other lesions, over this sum and the
+# magnitude of the lesion's own change: 0 if it alone answers, near 1 if it hardly does. *Lesion mask*: its own voxels are replaced, which says how much
+# its neighbours need it whatever the map. Lesions whose logits cannot depend on a replaced voxel change by exactly 0; `reached` counts the others.
+
+# %%
+leaked = []
+for case in tqdm(cases, desc="leakage", mininterval=2):
+    name, label = case["facts"]["scan"], case["facts"]["label"]
+    maps = {
+        "SmoothGrad": np.abs(case["first"][0]).sum(0),
+        "Grad-CAM++": case["cam"][0],
+        "lesion mask": case["lesion"].astype(np.float32),
+    }
+    table = leakage(model, load(name).image, load_map(run.map(name, "desc-pred_dseg")), label, maps)
+    leaked.append(table.assign(**case["facts"]))
+intervals["generator"] = np.random.default_rng(seed)
+leaked = run.save_table(add_means(leaked, ["map", "of"], **intervals), "leakage")
+leaked[leaked["scan"] == "all"].drop(columns=LESION).round(3)
+
+# %% [markdown]
+# **Figure.** What replacing a map's strongest voxels, as many as the lesion has, does to the lesion and to the other lesions of its scan. **a** Off-target
+# share of the change. **b** Change of the lesion's own mean logit (filled), and the magnitudes of the changes of all others, summed (open). Large
+# dots: means over lesions; bars: patient-bootstrap 95 % intervals (none with one patient); grey dots: each lesion.
+
+# %%
+run.save_figure(plot_leakage(leaked, unit), "leakage")

@@ -7,7 +7,7 @@ from lib.network.weights import load_weights, recorded_threshold
 from lib.run.workers import group_by_scan
 from lib.saliency.work import explain_instances, find_instances
 from lib.synthetic.sites import DEEP
-from lib.synthetic.work import explain_insertions, find_sites, predict_changes, predict_insertions
+from lib.synthetic.work import explain_insertions, find_sites, predict_changes, predict_insertions, predict_twice
 
 SETTINGS = {"n_samples": 2, "noise_fraction": 0.05, "layer": "model.1.submodule.0.conv", "peak_voxels": 2, "seed": 0}
 NOISE = {"n_samples": 2, "noise_fraction": 0.05}
@@ -33,11 +33,12 @@ def make_work(run, folder):
     instances = sum(map(find, group_by_scan(lesions, rows)), [])
     explain = {"folder": folder, "edges_mm": [-3, 0, 3, 6], "settings": SETTINGS}
     given = {"path": run.map, **network}
-    margins = {"margin_mm": 3.0, "beside_margin_mm": 3.0, "n": 2, "surroundings": ["beside cortex"]}
+    margins = {"margin_mm": 3.0, "beside_margin_mm": 3.0, "n": 2, "n_per_third": 1, "surroundings": ["beside cortex"]}
     place = partial(find_sites, path=run.map, **margins, seed=0)
     sites = [(row, kind, at) for row in rows.values() for kind, at in place(row)[0].items() if len(at)]
     sizes = {"diameters_mm": dict.fromkeys([DEEP, "beside cortex"], [6.0]), "contrasts": CONTRASTS}
     explained = {"diameters_mm": [6.0], "contrasts": CONTRASTS, "noise": NOISE, "seed": 0}
+    twice = {"threshold": threshold, "outline": threshold, "instances": {}, "edges_mm3": [60.0, 300.0], "seed": 0}
     change = {"path": run.map, **network, "threshold": threshold, "noise": NOISE, "seed": 0}
     predicted = chosen_lesions(run, ["TP"], 1).to_dict("records")
     groups = group_by_scan(predicted, rows)
@@ -53,6 +54,7 @@ def make_work(run, folder):
             sites,
         ),
         "explain insertions": (partial(explain_insertions, **network, **explained), sites),
+        "predict twice": (partial(predict_twice, **given, **twice), list(rows.values())[:1]),
         "predict changes": (partial(predict_changes, **change), groups),
         "hide surroundings": (
             partial(hide_surroundings, **given, steps=STEPS, window=None, variants=VARIANTS, threshold=threshold),

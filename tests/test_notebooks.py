@@ -24,17 +24,17 @@ from lib.scans.maps import load_map
 FIGURES = {
     "00_slices", "00_distributions", "00_contrasts",
     "01_cohort", "02_training", "03_detection", "03_examples", "04_maps", "04_peaks", "04_orders", "04_proxy", "04_profile",
-    "05_psychometric", "05_response", "05_inserted", "05_changes", "05_panels", "06_context", "06_fills", "06_radii", "06_fields",
-    "07_sanity", "08_methods", "08_convergence", "08_shares",
+    "05_psychometric", "05_places", "05_response", "05_inserted", "05_changes", "05_panels", "06_context", "06_fills", "06_radii", "06_fields",
+    "07_sanity", "07_leakage", "08_methods", "08_convergence", "08_shares",
 }  # fmt: skip
 TABLES = {
     "00_scans", "00_lesions", "00_distances",
     "01_scans", "01_split", "01_lesions", "02_loss", "02_validation", "03_threshold", "03_lesions", "03_annotated",
     "03_scans", "03_metrics", "03_detection",
     "04_saliency", "04_kinds", "04_tests", "04_clustered", "04_orders", "04_matched", "04_profile", "04_ring",
-    "05_contrast", "05_insertions", "05_response", "05_psychometric", "05_smallest", "05_changes", "05_effects",
+    "05_contrast", "05_insertions", "05_response", "05_psychometric", "05_smallest", "05_places", "05_invented", "05_changes", "05_effects",
     "06_context", "06_curve", "06_plateau", "06_lesions", "06_correlations", "06_agreement",
-    "07_randomisation", "07_labels", "07_stability", "07_areas", "07_curves", "07_infidelity", "07_explained",
+    "07_randomisation", "07_labels", "07_stability", "07_areas", "07_curves", "07_infidelity", "07_explained", "07_leakage",
     "08_agreement", "08_concentration", "08_convergence", "08_shares", "08_sequences",
 }  # fmt: skip
 

@@ -24,9 +24,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "write_on",
         ],
         "psychometric": ["plot_psychometric"],
-        "response": ["plot_changes", "plot_response"],
+        "response": ["plot_changes", "plot_places", "plot_response"],
         "saliency": ["METHOD_LABELS", "method_unit", "plot_orders", "plot_peaks", "plot_profiles", "plot_proxy"],
-        "sanity": ["plot_sanity"],
+        "sanity": ["plot_leakage", "plot_sanity"],
         "style": [
             "ACTIVATION_MAP",
             "DOUBLE_COLUMN_MM",

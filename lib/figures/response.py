@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.lines import Line2D
 
 from lib.figures.psychometric import NAMES, diameter_colours, mark_real_contrast
-from lib.figures.style import KIND_COLOURS, MAP_UNIT, draw_band, new_panels, rows_of, styled
+from lib.figures.style import KIND_COLOURS, MAP_UNIT, ON_TOP, draw_band, new_panels, rows_of, styled
 from lib.statistics import bootstrap_mean
 
 CHANGES = ("none", "FLAIR removed", "MPRAGE removed", "both removed", "sequences swapped", "moved to grey matter")
@@ -15,6 +15,7 @@ MEASURES = {
     "peak_flair": "FLAIR peak saliency",
     "peak_mprage": "MPRAGE peak saliency",
 }
+HEIGHT_COLOURS = {"all": "black", "lower third": "#332288", "middle third": "#44aa99", "upper third": "#cc6677"}
 DETECTED = ("TP", "predicted")  # kinds whose saliency is computed
 PEAKS = {"peak_flair": ("-", "saliency in FLAIR"), "peak_mprage": ("--", "saliency in MPRAGE")}
 
@@ -48,6 +49,30 @@ def plot_response(response, real_contrast, unit=MAP_UNIT):
         handles += [Line2D([], [], color="black", ls=line, label=label) for line, label in PEAKS.values()]
     title = "diameter; bands: 95 % intervals; n of each point"
     fig.legend(handles=handles, loc="outside lower center", ncols=5, title=title)
+    return fig
+
+
+@styled
+def plot_places(recall):
+    """Detected share of inserted lesions by place and height, a panel for each choice of sequences.  Table 05_places."""
+    names = [name for name in NAMES if (recall["sequences"] == name).any()]
+    fig, axes = new_panels(85, 1, len(names), sharey=True, squeeze=False)
+    places, heights = list(recall["place"].unique()), list(HEIGHT_COLOURS)
+    for ax, sequences in zip(axes[0], names, strict=True):
+        for height, colour in HEIGHT_COLOURS.items():
+            here = rows_of(recall, sequences=sequences, height=height)
+            y = np.array([places.index(place) for place in here["place"]]) + 0.2 * (heights.index(height) - 1.5)
+            ax.hlines(y, here["low"], here["high"], color=colour)
+            ax.plot(here["value"], y, "o", color=colour, label=height, **ON_TOP)
+            for place, n in zip(y, here["lesions"], strict=True):
+                ax.text(1.06, place, n, color=colour, fontsize=6, va="center")
+        contrasts = rows_of(recall, sequences=sequences)["contrasts"].iloc[0]
+        ax.set(xlim=(-0.03, 1.2), xticks=[0, 0.5, 1], xlabel="detected (fraction)")
+        ax.set_title(f"{NAMES[sequences]}\n{contrasts} z-scores")
+    axes[0, 0].set_yticks(range(len(places)), [name.replace(" or ", "\nor ") for name in places])
+    axes[0, 0].set_ylim(len(places) - 0.5, -0.5)
+    title = f"height in the brain; numbers: lesions, of {recall['patients'].max()} patients; bars: 95 % intervals"
+    fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, title=title)
     return fig
 
 

@@ -1,11 +1,20 @@
-"""The figure of the checks of saliency maps."""
+"""Figures of the checks of saliency maps."""
 
 from itertools import product
 
 import numpy as np
 from matplotlib.lines import Line2D
 
-from lib.figures.style import DOUBLE_COLUMN_MM, SEQUENCE_COLOURS, draw_bands, label_panels, new_figure, rows_of, styled
+from lib.figures.style import (
+    DOUBLE_COLUMN_MM,
+    SEQUENCE_COLOURS,
+    SINGLE_COLUMN_MM,
+    draw_bands,
+    label_panels,
+    new_figure,
+    rows_of,
+    styled,
+)
 
 REGION_COLOURS = {"window": "#228833", "within 3 mm": "#aa3377"}
 REGION_LINES = ("depth", "value", "region", REGION_COLOURS)
@@ -27,10 +36,39 @@ def plot_sanity(randomisation, stability, infidelity, curves, explained):
     label_panels([*first, _curves(c, curves), _explained(d, explained)])
     text = "no lesion was selected: nothing to check"
     if len(curves):
-        lesions, patients = curves.loc[curves["scan"] == "all", ["lesions", "patients"]].max()
-        text = f"{lesions:.0f} lesions, {patients:.0f} patients: mean and 95 % patient-bootstrap interval; grey dots: each lesion"
+        text = f"{_counts(curves)}: mean and 95 % patient-bootstrap interval; grey dots: each lesion"
     fig.supxlabel(text, fontsize=6)
     return fig
+
+
+@styled
+def plot_leakage(table, unit):
+    """Off-target share of each map, and the changes of the lesion's own and of the others' mean logits.  Table 07_leakage."""
+    fig = new_figure(SINGLE_COLUMN_MM, 62)
+    axes = share, change = fig.subplots(1, 2)
+    names = list(table["map"].unique())
+    for place, name in enumerate(names):
+        colour = ORDER_COLOURS.get(name, "black")
+        for ax, of, shift, face in (
+            (share, "share", 0, colour),
+            (change, "own", -0.15, colour),
+            (change, "others", 0.15, "white"),
+        ):
+            _draw_dots(ax, rows_of(table, map=name, of=of), place + shift, colour, face)
+    for ax in axes:
+        ax.set_xticks(range(len(names)), names, rotation=30, ha="right")
+        ax.set_xlim(-0.5, len(names) - 0.5)
+        ax.axhline(0, color="0.7", lw=0.6, zorder=0)
+    share.set_ylabel("off-target share")
+    change.set_ylabel(f"change of the mean {unit}")
+    label_panels(axes)
+    fig.supxlabel(f"{_counts(table)}; filled: own change, open: sum of the others'", fontsize=6)
+    return fig
+
+
+def _counts(table):
+    lesions, patients = table.loc[table["scan"] == "all", ["lesions", "patients"]].max()
+    return f"{lesions:.0f} lesions, {patients:.0f} patients"
 
 
 def _randomisation(fig, table, stability):

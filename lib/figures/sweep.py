@@ -20,6 +20,7 @@ from lib.statistics import bootstrap_cliffs_delta, bootstrap_mean
 
 NEEDED = {"x", "x_label", "y", "y_label"}
 KNOWN = NEEDED | {"hue", "panel", "compare", "x_scale"}
+PANEL_LABELS = METHOD_LABELS | {"smoothgrad_few": "SmoothGrad max, as many voxels of each"}
 COLOURS = ["#0077bb", "#ee7733", "#009988", "#cc3311", "#aa3377", "#666666"]
 MARKERS = ["o", "s", "D", "^", "v", "P"]
 
@@ -105,7 +106,7 @@ def plot_sweep(numbers, plot):
         chart.add(so.Range(linewidth=0.8), dodge, **interval).add(so.Dot(pointsize=3), dodge).plot()
     for ax, (name, rows) in zip(fig.axes, panels, strict=True):
         (ax.axhline if numeric else ax.axvline)(0, color="0.7", lw=0.6, zorder=0)
-        ax.set_title(f"{METHOD_LABELS.get(name, name)}\n{_counts(rows)}".strip())
+        ax.set_title(f"{PANEL_LABELS.get(name, name)}\n{_counts(rows)}".strip())
     kind = "bands" if numeric else "bars"
     move_legend(fig, loc="outside lower center", ncols=6, title=f"{kind}: 95 % intervals over patients")
     if len(panels) > 1:

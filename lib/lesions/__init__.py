@@ -16,6 +16,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "instances": [
             "STRUCTURE",
             "annotated_table",
+            "bounding_box",
             "detected_lesions",
             "instance_mask",
             "label_instances",
@@ -27,7 +28,17 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "voxel_mm3",
         ],
         "metrics": ["dice", "lesion_rates", "normalised_dice", "scan_metrics"],
-        "places": ["brain_depth", "cortex", "depth", "distance_to", "lesion_places", "place_distances", "ventricles"],
+        "places": [
+            "PLACES",
+            "brain_depth",
+            "cortex",
+            "depth",
+            "distance_to",
+            "lesion_places",
+            "place_distances",
+            "place_names",
+            "ventricles",
+        ],
         "tissue": ["healthy_volumes", "white_and_grey_matter", "white_matter"],
     },
 )

@@ -60,17 +60,23 @@ def distance_to(structure, spacing_mm):
 
 
 def lesion_places(labels, image, brain, cortical, marked, spacing_mm):
-    """Place of each instance of a label image (X, Y, Z) as the scan itself shows it: a Series of texts by label.
-
-    The first rule that holds: periventricular, a voxel within PERIVENTRICULAR_MM of the ventricles (`ventricles`);
-    juxtacortical, a voxel within JUXTACORTICAL voxels of the cortex; the rest is deep or infratentorial, which a scan
-    outside a template's space does not tell apart. cortical: (X, Y, Z) bool, of `cortex`.
-    image, brain, marked (any lesion): of `place_distances`.
+    """Place (`place_names`) of each instance of a label image (X, Y, Z) as the scan itself shows it: a Series of texts by
+    label. cortical: (X, Y, Z) bool, of `cortex`.  image, brain, marked (any lesion): of `place_distances`.
     """
     ventricle_mm = place_distances(image, brain, marked, spacing_mm)["ventricle_mm"]
     numbers = np.arange(1, labels.max() + 1)
     nearest = [
         ndimage.minimum(distance, labels, numbers) for distance in (ventricle_mm, distance_to(cortical, spacing_mm))
     ]
-    rules = [np.less_equal(nearest[0], PERIVENTRICULAR_MM), np.less_equal(nearest[1], JUXTACORTICAL * max(spacing_mm))]
-    return pd.Series(np.select(rules, PLACES[:2], PLACES[2]), numbers, dtype=object)
+    return pd.Series(place_names(*nearest, spacing_mm), numbers, dtype=object)
+
+
+def place_names(ventricle_mm, cortex_mm, spacing_mm):
+    """Places of lesions whose nearest voxels are so far, (n,) each, from ventricles and cortex: (n,) of PLACES.
+
+    The first rule that holds: periventricular, a voxel within PERIVENTRICULAR_MM of the ventricles (`ventricles`);
+    juxtacortical, a voxel within JUXTACORTICAL voxels of the cortex; the rest is deep or infratentorial, which a scan
+    outside a template's space does not tell apart.
+    """
+    rules = [np.less_equal(ventricle_mm, PERIVENTRICULAR_MM), np.less_equal(cortex_mm, JUXTACORTICAL * max(spacing_mm))]
+    return np.select(rules, PLACES[:2], PLACES[2])

@@ -15,6 +15,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "perturbation_curves",
             "stability",
         ],
+        "leakage": ["leakage"],
         "randomisation": ["weight_randomisation"],
         "relabelling": ["compare_networks", "mirror_masks", "train_control"],
     },

@@ -104,12 +104,17 @@ def perturbation_curves(model, volume, lesion, rankings, fractions):
 
 def _changed(image, tissue, ranking, counts, mode, shape):
     """Yield the volumes (2, X, Y, Z) of one curve; image: (2, voxels)."""
-    ranked = np.flatnonzero(tissue)[np.argsort(-np.asarray(ranking).ravel()[tissue], kind="stable")]
+    ranked = ranked_voxels(ranking, tissue)
     start, end = (image, 0 * image) if mode == "deletion" else (0 * image, image)
     for count in counts:
         changed = start.clone()
         changed[:, ranked[:count]] = end[:, ranked[:count]]
         yield changed.unflatten(1, shape)
+
+
+def ranked_voxels(ranking, tissue):
+    """Flat indices of the voxels of tissue (voxels,) bool, those where a ranking (X, Y, Z) is largest first."""
+    return np.flatnonzero(tissue)[np.argsort(-np.asarray(ranking).ravel()[tissue], kind="stable")]
 
 
 def lesion_scores(model, volumes, lesion):

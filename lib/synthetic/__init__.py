@@ -8,6 +8,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "changes": ["move_lesion", "remove_lesion", "swap_sequences"],
         "effects": ["effects_table"],
         "insertion": ["insert_lesion"],
+        "invented": ["invented_table"],
+        "places": ["recall_by_place", "rising_contrasts"],
         "response": ["CONDITION", "response_table"],
         "sites": ["DEEP"],
         "work": [
@@ -17,6 +19,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "find_sites",
             "predict_changes",
             "predict_insertions",
+            "predict_twice",
         ],
     },
 )

@@ -5,6 +5,7 @@ import numpy as np
 from lib.lesions import brain_depth, cortex, depth, distance_to, ventricles
 
 DEEP = "deep white matter"
+SURROUNDINGS = ("beside cortex", "beside ventricle")
 GAP_MM = 2.0  # largest gap between a lesion and what it is beside: the layer of partial volume between tissues
 
 
@@ -30,28 +31,28 @@ def healthy_sites(inside_mm, n, margin_mm, spacing_mm, generator, beside_mm=None
 def sites_by_surroundings(white, beside, n, *, margin_mm, beside_margin_mm, spacing_mm, generator):
     """Up to n `healthy_sites` in each kind of surroundings: {surroundings: (n, 3) int}.
 
-    white: (X, Y, Z) bool.  beside: of `structures`.  Sites have margin_mm of white matter where they are to be beside
-    nothing, and beside_margin_mm otherwise.
+    white: (X, Y, Z) bool.  beside: {surroundings: (X, Y, Z), distance to what a site is to be beside, or None}.  Sites
+    have margin_mm of white matter where they are to be beside nothing, and beside_margin_mm otherwise.
     """
     inside_mm, found = depth(white, spacing_mm), {}
-    for surroundings, structure in beside.items():
-        margin = margin_mm if structure is None else beside_margin_mm
-        beside_mm = None if structure is None else distance_to(structure, spacing_mm)
+    for surroundings, beside_mm in beside.items():
+        margin = margin_mm if beside_mm is None else beside_margin_mm
         found[surroundings] = healthy_sites(inside_mm, n, margin, spacing_mm, generator, beside_mm)
     return found
 
 
-def structures(surroundings, image, brain, lesions_any, grey, spacing_mm):
-    """What a site is to be beside, {surroundings: (X, Y, Z) bool}: None for "deep white matter", which comes first.
+def structure_distances(surroundings, image, brain, lesions_any, grey, spacing_mm):
+    """Distance in mm of each voxel from what a site is to be beside, {surroundings: (X, Y, Z)}: None for "deep white
+    matter", which comes first.
 
-    surroundings: names, of "beside cortex" and "beside ventricle".  image: (2, X, Y, Z) z-scored.  brain, lesions_any
-    (annotated or predicted), grey: (X, Y, Z) bool.  Raises ValueError if a name is unknown.
+    surroundings: names, of SURROUNDINGS.  image: (2, X, Y, Z) z-scored.  brain, lesions_any (annotated or predicted),
+    grey: (X, Y, Z) bool.  Raises ValueError if a name is unknown.
     """
+    if unknown := set(surroundings) - set(SURROUNDINGS):
+        raise ValueError(f"surroundings {', '.join(sorted(unknown))}: choose from {', '.join(SURROUNDINGS)}")
     below_mm = brain_depth(brain, spacing_mm)
     known = {
         "beside cortex": lambda: cortex(grey, below_mm),
         "beside ventricle": lambda: ventricles(image, brain & ~lesions_any, below_mm),
     }
-    if unknown := set(surroundings) - set(known):
-        raise ValueError(f"surroundings {', '.join(sorted(unknown))}: choose from {', '.join(known)}")
-    return {DEEP: None} | {name: known[name]() for name in surroundings}
+    return {DEEP: None} | {name: distance_to(known[name](), spacing_mm) for name in surroundings}

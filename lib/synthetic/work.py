@@ -6,32 +6,57 @@ noise: n_samples, noise_fraction and statistics of `saliency.peak_saliency`.
 
 from functools import partial
 
+import numpy as np
 import pandas as pd
 
-from lib.lesions import distance_to, healthy_volumes, white_and_grey_matter
-from lib.network import loaded_network, loaded_scan
+from lib.lesions import (
+    distance_to,
+    healthy_volumes,
+    label_instances,
+    segment,
+    voxel_mm3,
+    white_and_grey_matter,
+    white_matter,
+)
+from lib.network import loaded_network, loaded_scan, predict, prediction_settings
 from lib.saliency import numpy_generator, peak_saliency
 from lib.scans import load_labels
 from lib.synthetic import response
 from lib.synthetic.changes import BLEND_MM, has_healthy_surroundings
-from lib.synthetic.sites import sites_by_surroundings, structures
+from lib.synthetic.invented import add_noise, count_invented, noise_sd
+from lib.synthetic.places import site_places, sites_by_height
+from lib.synthetic.sites import DEEP, SURROUNDINGS, sites_by_surroundings, structure_distances
 
 NAMES = ["scan", "subject", "label", "kind", "volume_mm3"]
 NO_CHANGES = pd.DataFrame(
     columns=[*NAMES, "change", *response.RESPONSES], dtype=float
 )  # `predict_changes` of no lesion
 
+NO_COUNTS = pd.DataFrame(
+    columns=["subject", "scan", "flair_noise", "mprage_noise", "volume_mm3", "predicted", "invented"], dtype=float
+)  # `predict_twice` of a scan whose noise is not known
 
-def find_sites(row, *, path, surroundings, n, margin_mm, beside_margin_mm, seed):
-    """Up to n places for lesions in each kind of surroundings (`sites_by_surroundings`), and the contrast of the
-    annotated lesions: rows scan, subject and those of `contrast_table`."""
+
+def find_sites(row, *, path, surroundings, n, n_per_third, margin_mm, beside_margin_mm, seed):
+    """Places for lesions in one scan, and the contrast of those it has.
+
+    Returns up to n sites in each kind of surroundings (`sites_by_surroundings`); others, up to n_per_third in each third
+    of the brain's height (`sites_by_height`); where the latter lie, as lesions of twice beside_margin_mm in diameter:
+    rows scan and those of `site_places`; and the contrast of the annotated lesions: rows scan, subject and those of
+    `contrast_table`.
+    """
     scan, _, annotated, marked = _scan(row, path)
     white, grey = white_and_grey_matter(scan.image, scan.brain, marked)
-    beside = structures(surroundings, scan.image, scan.brain, marked, grey, scan.spacing_mm)
+    known = structure_distances({*surroundings, *SURROUNDINGS}, scan.image, scan.brain, marked, grey, scan.spacing_mm)
+    beside = {name: known[name] for name in (DEEP, *surroundings)}
     margins = {"margin_mm": margin_mm, "beside_margin_mm": beside_margin_mm, "spacing_mm": scan.spacing_mm}
-    places = sites_by_surroundings(white, beside, n, **margins, generator=numpy_generator(seed, row["scan"]))
+    sites = sites_by_surroundings(white, beside, n, **margins, generator=numpy_generator(seed, row["scan"]))
+    generator = numpy_generator(seed, row["scan"], "thirds")
+    spread = sites_by_height(white, beside, scan.brain, n_per_third, **margins, generator=generator)
+    where = site_places(spread, scan.brain, known, 2 * beside_margin_mm, scan.spacing_mm)
     contrast = response.contrast_table(scan.image, annotated, white, scan.spacing_mm)
-    return places, _named(contrast, {"scan": row["scan"], "subject": row["subject"]})
+    names = {"scan": row["scan"], "subject": row["subject"]}
+    return sites, spread, _named(where, {"scan": row["scan"]}), _named(contrast, names)
 
 
 def predict_insertions(item, *, weights, device, threshold, diameters_mm, contrasts):
@@ -88,6 +113,28 @@ def predict_changes(item, *, path, weights, device, threshold, noise, seed):
         found = response.change_response(model, changed, threshold=threshold, saliency=saliency)
         tables.append(_named(found, {name: lesion[name] for name in NAMES}))
     return pd.concat(tables, ignore_index=True).reindex(columns=NO_CHANGES.columns) if tables else NO_CHANGES
+
+
+def predict_twice(row, *, path, weights, device, threshold, outline, instances, edges_mm3, seed):
+    """`count_invented` between two predictions of a scan, each with noise of the scan's own size added to it, drawn anew:
+    rows subject, scan, flair_noise, mprage_noise (standard deviations) and more.
+
+    threshold, outline: of `segment`.  instances: arguments of `label_instances`. Without healthy white matter there is no
+    row.
+    """
+    model, description = loaded_network(weights, device)
+    scan, *_, marked = _scan(row, path, description)
+    sd = noise_sd(scan.image, white_matter(scan.image, scan.brain, marked))
+    if not np.isfinite(sd).all():
+        return NO_COUNTS
+    generator = numpy_generator(seed, row["scan"], "noise")
+    label = partial(label_instances, **instances, affine=scan.affine)
+    labels = []
+    for _ in range(2):
+        probability = predict(model, add_noise(scan.image, sd, generator), **prediction_settings(description))
+        labels.append(label(segment(probability, threshold, outline, label)))
+    names = {"subject": row["subject"], "scan": row["scan"], "flair_noise": sd[0], "mprage_noise": sd[1]}
+    return _named(count_invented(*labels, voxel_mm3(scan.affine), edges_mm3), names)
 
 
 def _scan(row, path, description=None):

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from drawn import assert_fits_the_double_column, assert_says_the_unit, lines
 
-from lib.figures.response import plot_changes, plot_response
+from lib.figures.response import plot_changes, plot_places, plot_response
 
 
 def response():
@@ -38,7 +38,19 @@ def changes():
     return table
 
 
+def recall():
+    rows = [
+        (sequences, "0.75, 1", place, height, 0.1 * i + 0.2 * j, 0.05 * i, 0.4 + 0.1 * i + 0.2 * j, 3 + i, 4)
+        for sequences in ("FLAIR", "both")
+        for i, place in enumerate(("all", "periventricular", "deep or infratentorial"))
+        for j, height in enumerate(("all", "lower third", "upper third"))
+    ]
+    names = ["sequences", "contrasts", "place", "height", "value", "low", "high", "lesions", "patients"]
+    return pd.DataFrame(rows, columns=names)
+
+
 FIGURES = {
+    "places": lambda: plot_places(recall()),
     "synthetic_response": lambda: plot_response(response(), {"FLAIR": 1.2, "MPRAGE": 0.7}),
     "changes": lambda: plot_changes(changes(), np.random.default_rng(0)),
 }
@@ -58,6 +70,7 @@ def test_fits_the_double_column(figures, name):
     ("name", "units"),
     [
         ("synthetic_response", {"contrast (z-score)", "peak saliency (logit per z-score)"}),
+        ("places", {"detected (fraction)"}),
         ("changes", {"detected (fraction)", "FLAIR peak saliency\n(logit per z-score)"}),
     ],
 )
@@ -95,6 +108,21 @@ def test_response_joins_the_contrasts_at_which_saliency_was_computed():
 
 def test_response_without_saliency_has_no_empty_row():
     assert len(plot_response(response().assign(n_explained=0), {}).axes) == 3
+
+
+def test_places_have_a_panel_for_each_choice_of_sequences_and_a_dot_for_each_height(figures):
+    first, second = figures["places"].axes
+    assert [ax.get_title() for ax in (first, second)] == [
+        "FLAIR only\n0.75, 1 z-scores",
+        "FLAIR and MPRAGE\n0.75, 1 z-scores",
+    ]
+    shown = lines(second)
+    assert shown["all"][:, 0] == pytest.approx([0, 0.1, 0.2]) and shown["upper third"][:, 0] == pytest.approx(
+        [0.4, 0.5, 0.6]
+    )
+    assert len(shown["middle third"]) == 0
+    assert [text.get_text() for text in first.texts[:3]] == ["3", "4", "5"]
+    assert [text.get_text() for text in plot_places(recall()[:0]).texts] == ["no lesions: nothing to show"]
 
 
 def test_changes_pair_lesions_and_put_the_mean_inside_its_interval(figures):

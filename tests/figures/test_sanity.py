@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.figures.sanity import plot_sanity
+from lib.figures.sanity import plot_leakage, plot_sanity
 from lib.sanity.checks import add_means
 
 LESIONS = (("a", "a_1", 1), ("a", "a_1", 2), ("b", "b_1", 1))
@@ -85,3 +85,15 @@ def test_one_lesion_has_no_interval_and_none_is_said():
     assert "1 lesions, 1 patients" in plot_sanity(*tables(LESIONS[:1])).get_supxlabel()
     fig = plot_sanity(*tables(()))
     assert [text.get_text() for text in fig.texts] == ["no lesions: nothing to show"]
+
+
+def test_leakage_shows_the_share_and_both_changes_of_every_map():
+    groups = [(name, of) for name in ("SmoothGrad", "Grad-CAM++", "lesion mask") for of in ("own", "others", "share")]
+    leaked = table(["map", "of"], groups)
+    share, change = (fig := plot_leakage(leaked, "log-odds")).axes
+    for ax, expected in ((share, ["share"]), (change, ["own", "others"])):
+        heights = sorted(line.get_ydata()[0] for line in ax.lines if line.get_marker() == "o")
+        assert heights == pytest.approx(sorted(np.concatenate([mean(leaked, of=of) for of in expected])))
+    assert "log-odds" in change.get_ylabel()
+    assert "3 lesions, 2 patients" in fig.get_supxlabel()
+    assert [text.get_text() for text in plot_leakage(leaked[:0], "logit").texts] == ["no lesions: nothing to show"]

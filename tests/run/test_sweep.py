@@ -10,6 +10,7 @@ import pytest
 from lib.provenance import ROOT
 from lib.run.parameters import resolve
 from lib.run.runner import NOTEBOOKS
+from lib.run.stages import plan_stages
 from lib.run.sweep import chain_of, read_sweep, resolve_points, run_sweep
 from lib.statistics.intervals import bootstrap_mean
 
@@ -203,3 +204,22 @@ def test_the_sweeps_that_come_with_the_project_resolve(path, profile):
     resolved = resolve_points(read, base, chain)
     changed = [parameters != base for parameters in resolved]
     assert sum(changed) >= 3
+
+
+def test_other_definitions_of_an_instance_are_of_one_network(tmp_path):
+    """Points share what comes before notebook 3, the training among it, and nothing after."""
+    read = read_sweep(ROOT / "notebooks" / "sweeps" / "instances.yml")
+    chain = chain_of(read.table, ["00_cohort", "01_data_split", "02_training", "03_evaluation"], NOTEBOOKS)
+    resolved = resolve_points(read, resolve(NOTEBOOKS, ROOT / "notebooks" / "params" / "demo.yml"), chain)
+    last = plan_stages([[(path, point[path.stem]) for path in chain] for point in resolved], tmp_path)
+    assert [stage.notebook.stem for stage in last[0].lineage[2:]] == [
+        "02_training",
+        "03_evaluation",
+        "04_gradient_distributions",
+    ]
+    assert [len(set(of_all)) for of_all in zip(*(stage.lineage for stage in last), strict=True)] == [1, 1, 1, 5, 5]
+    given = [
+        tuple(point["03_evaluation"][name] for name in ("neighbours", "smallest_mm3", "merged_mm"))
+        for point in resolved
+    ]
+    assert given == [(18, 0, 0), (6, 0, 0), (26, 0, 0), (18, 3, 0), (18, 0, 2)]

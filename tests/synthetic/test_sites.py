@@ -3,7 +3,7 @@ import pytest
 from brains import COARSE, ball, brain, nearest
 
 from lib.lesions import brain_depth, cortex, depth, distance_to, ventricles
-from lib.synthetic.sites import DEEP, GAP_MM, healthy_sites, sites_by_surroundings, structures
+from lib.synthetic.sites import DEEP, GAP_MM, healthy_sites, sites_by_surroundings, structure_distances
 
 ISOTROPIC = (1.0, 1.0, 1.0)
 
@@ -54,18 +54,19 @@ def test_sites_by_surroundings_have_the_margin_of_their_kind():
         "spacing_mm": ISOTROPIC,
         "generator": np.random.default_rng(0),
     }
-    found = sites_by_surroundings(white, {DEEP: None, "beside cortex": structure}, 3, **options)
+    found = sites_by_surroundings(white, {DEEP: None, "beside cortex": distance_to(structure, ISOTROPIC)}, 3, **options)
     assert nearest(found[DEEP], np.argwhere(~white), 1.0).min() >= 8
     near = nearest(found["beside cortex"], np.argwhere(structure), 1.0)
     assert len(near) == 3 and near.max() <= 4 and nearest(found["beside cortex"], np.argwhere(~white), 1.0).min() >= 2
 
 
-def test_structures_by_surroundings():
+def test_distances_from_structures_by_surroundings():
     image, inside, white, lateral = brain()
     lesion, grey, below = ball(inside.shape, (18, 10, 18), 2), inside & ~white & ~lateral, brain_depth(inside, COARSE)
-    given = structures(["beside ventricle", "beside cortex"], image, inside, lesion, grey, COARSE)
+    given = structure_distances(["beside ventricle", "beside cortex"], image, inside, lesion, grey, COARSE)
     assert list(given) == [DEEP, "beside ventricle", "beside cortex"] and given[DEEP] is None
-    np.testing.assert_array_equal(given["beside ventricle"], ventricles(image, inside & ~lesion, below))
-    np.testing.assert_array_equal(given["beside cortex"], cortex(grey, below))
+    fluid = ventricles(image, inside & ~lesion, below)
+    np.testing.assert_array_equal(given["beside ventricle"], distance_to(fluid, COARSE))
+    np.testing.assert_array_equal(given["beside cortex"], distance_to(cortex(grey, below), COARSE))
     with pytest.raises(ValueError, match="beside thalamus: choose from beside cortex, beside ventricle"):
-        structures(["beside thalamus"], image, inside, lesion, grey, COARSE)
+        structure_distances(["beside thalamus"], image, inside, lesion, grey, COARSE)

@@ -6,12 +6,15 @@ import pytest
 from lesion_work import NOISE, chosen_lesions
 
 from lib.exact.windows import predict_lesion
+from lib.lesions.instances import label_instances
 from lib.lesions.places import distance_to
 from lib.lesions.tissue import white_matter
+from lib.network.inference import predict
 from lib.network.loaded import loaded_network, loaded_scan
-from lib.saliency.maps import peak_saliency
-from lib.scans.maps import load_map
+from lib.saliency.maps import numpy_generator, peak_saliency
+from lib.scans.maps import load_labels, load_map
 from lib.synthetic.insertion import insert_lesion
+from lib.synthetic.invented import noise_sd
 from lib.synthetic.work import change_lesions
 
 
@@ -21,7 +24,7 @@ def score(model, image, mask):
 
 def test_sites_lie_in_healthy_white_matter_and_contrasts_are_of_the_annotated_lesions(explored_run, work):
     place, (row, *_) = work["find sites"]
-    sites, contrast = place(row)
+    sites, spread, where, contrast = place(row)
     scan, annotated, predicted = (
         loaded_scan(row),
         *(load_map(explored_run.map(row["scan"], f"desc-{source}_dseg")) for source in ("manual", "pred")),
@@ -30,7 +33,8 @@ def test_sites_lie_in_healthy_white_matter_and_contrasts_are_of_the_annotated_le
     assert set(sites) == {"deep white matter", "beside cortex"}
     places = np.concatenate(list(sites.values()))
     assert len(places)
-    assert white[tuple(places.T)].all()
+    assert white[tuple(places.T)].all() and white[tuple(np.concatenate(list(spread.values())).T)].all()
+    assert where["surroundings"].value_counts().to_dict() == {name: len(at) for name, at in spread.items() if len(at)}
     assert contrast["label"].tolist() == list(range(1, annotated.max() + 1))
     assert set(contrast["subject"]) == {row["subject"]}
 
@@ -61,6 +65,31 @@ def test_the_changes_of_a_lesion_are_the_same_among_others_and_alone(explored_ru
     for lesion, changed in change_lesions((row, lesions), **images):
         for name, (image, mask) in changed.items():
             assert scores[lesion["label"], name] == pytest.approx(score(model, image, mask), rel=1e-4)
+
+
+def test_what_noise_invents_is_counted_between_two_predictions_of_the_noisy_scan(explored_run, work):
+    twice, (row,) = work["predict twice"]
+    found, given = twice(row), twice.keywords
+    (model, description), scan = loaded_network(given["weights"], "cpu"), loaded_scan(row)
+    predicted, annotated = load_labels(row, explored_run.map)
+    sd = noise_sd(scan.image, white_matter(scan.image, scan.brain, (annotated > 0) | (predicted > 0)))
+    generator, labels = numpy_generator(0, row["scan"], "noise"), []
+    for _ in range(2):
+        noise = sd[:, None, None, None] * generator.standard_normal(scan.image.shape, dtype=np.float32)
+        noisy = np.where(scan.image != 0, scan.image + noise, 0).astype(np.float32)
+        probability = predict(model, noisy, window=description["window"])
+        labels.append(label_instances(probability >= given["threshold"]))
+    touched = [{*np.unique(one[other > 0])} - {0} for one, other in (labels, labels[::-1])]
+    total = found[found["volume_mm3"] == "all"].iloc[0]
+    assert total["predicted"] == sum(one.max() for one in labels) > total["invented"] > 0
+    assert total["invented"] == total["predicted"] - sum(map(len, touched))
+    assert (total["flair_noise"], total["mprage_noise"]) == pytest.approx(tuple(sd))
+
+
+def test_a_scan_without_white_matter_has_no_noise_that_could_be_added(work, monkeypatch):
+    twice, (row,) = work["predict twice"]
+    monkeypatch.setattr("lib.synthetic.work.white_matter", lambda image, brain, lesions: np.zeros_like(brain))
+    assert twice(row).empty
 
 
 def test_a_lesion_without_healthy_surroundings_is_left_out(work, monkeypatch):
