@@ -156,6 +156,10 @@ def plot_fields(curve, lesions):
         if len(radii):
             bottom.hlines(place, radii.min(), radii.max(), color=colour, lw=1)
             bottom.plot(radii.median(), place, "o", ms=3.5, color=colour)
+        elif name == "field_mm":
+            bottom.annotate(
+                "all that the network is given", (0.01, place), xycoords=("axes fraction", "data"), va="center"
+            )
     bottom.set_yticks(range(len(FIELDS)), [label for label, _ in FIELDS.values()])
     bottom.set(xlabel="distance from the lesion (mm)", xlim=(0, None), ylim=(len(FIELDS) - 0.5, -0.5))
     return fig

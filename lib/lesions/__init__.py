@@ -27,7 +27,17 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "voxel_mm3",
         ],
         "metrics": ["dice", "lesion_rates", "normalised_dice", "scan_metrics"],
-        "places": ["brain_depth", "cortex", "depth", "distance_to", "lesion_places", "place_distances", "ventricles"],
+        "places": [
+            "brain_depth",
+            "cortex",
+            "cut_patch",
+            "depth",
+            "distance_to",
+            "lesion_places",
+            "patch_around",
+            "place_distances",
+            "ventricles",
+        ],
         "tissue": ["healthy_volumes", "white_and_grey_matter", "white_matter"],
     },
 )
