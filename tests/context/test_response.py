@@ -6,7 +6,7 @@ from monai.networks.nets import UNet
 from scipy.ndimage import binary_dilation, generate_binary_structure
 
 from lib.context.response import context_response, mean_response
-from lib.lesions.places import patch_around
+from lib.lesions.patch import patch_around
 from lib.network.inference import predict
 
 SHAPE = (25, 24, 22)

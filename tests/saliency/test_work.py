@@ -10,7 +10,7 @@ import torch
 from lesion_work import SETTINGS, chosen_lesions
 
 from lib.exact.windows import whole_logits
-from lib.lesions.places import cut_patch, patch_around
+from lib.lesions.patch import cut_patch, patch_around
 from lib.network.loaded import loaded_network, loaded_scan
 from lib.saliency.maps import lesion_maps, map_name, saved_maps
 from lib.saliency.work import scan_instances
