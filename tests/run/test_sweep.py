@@ -139,6 +139,14 @@ def test_tables_of_several_notebooks_are_collected_from_every_point(place, capsy
     assert "2 points, 0 notebooks to run" in capsys.readouterr().err
 
 
+def test_what_is_common_to_all_points_is_changed_and_not_swept(place):
+    folder, run = place
+    assert run(grid={"scale": [1.0, 2.0]}, common={"seed": 7}) == 0
+    table = pd.read_csv(folder / "sweep.csv")
+    assert "seed" not in table and table["point"].unique().tolist() == ["scale 1.0", "scale 2.0"]
+    np.testing.assert_allclose(table["peak"], [1 / scale + patient + 7 for scale in (1, 2) for patient in range(3)])
+
+
 def test_a_second_figure_is_drawn_of_whole_tables(place, monkeypatch):
     folder, run = place
     drawn = []
@@ -178,6 +186,7 @@ def test_a_table_that_failed_at_every_point_is_left_out_and_named(place, capsys,
         ({"grid": None, "points": ["scale"]}, "points need to be a list of"),
         ({"plot": PLOT | {"x": "sizes"}}, "x is 'sizes', which is not swept"),
         ({"plot": PLOT | {"colour": "kind"}}, "plot has colour"),
+        ({"common": ["seed"]}, "common needs to be {parameter: value}"),
         ({"side_by_side": "scale", "tables": ["05_others"]}, "side_by_side needs a swept parameter, and 04_saliency"),
         ({"plot": {"x": "scale"}}, "plot needs x_label, y, y_label"),
     ],
