@@ -40,10 +40,8 @@ def hide_surroundings(item, *, weights, device, path, variants, steps, threshold
         given = model, volume, predicted == lesion["label"], steps, scan.spacing_mm, threshold
         for fill, growth in variants:
             names = {name: lesion[name] for name in FACTS} | {"fill": fill, "growth": growth}
-            found = context_response(*given, growth=growth, fill=rest[fill], window=window, patch=patch).drop(
-                columns="peak"
-            )
-            tables.append(found.assign(**names)[[*names, *found]])
+            found = context_response(*given, growth=growth, fill=rest[fill], window=window, patch=patch)
+            tables.append(found.drop(columns="peak").assign(**names)[[*names, *found.columns.drop("peak")]])
     return pd.concat(tables, ignore_index=True)
 
 

@@ -65,8 +65,8 @@ def explain_instances(item, *, weights, device, folder, edges_mm, settings, patc
     The lesions are of `find_instances`.  folder: where maps are kept, a folder a lesion; those that are there are read,
     if they were made from the same images, voxels, weights, settings and code.
     edges_mm: of the profile.  settings: of `lesion_maps`.  patch: side of the part of the scan around a lesion
-    (`patch_around`) that the network is given, as if there were no more; 0: the whole scan.  Adds mean_logit over the lesion, and whole_probability, the
-    mean of its softmax. "smoothgrad_few" has no rows for a lesion of fewer voxels than it takes.
+    (`patch_around`) that the network is given, as if there were no more; 0: the whole scan.
+    Adds mean_logit over the lesion, and whole_probability, the mean of its softmax. "smoothgrad_few" has no rows for a lesion of fewer voxels than it takes.
     """
     row, lesions = item
     model, description = loaded_network(weights, device)

@@ -29,7 +29,9 @@ def insertion_response(model, image, sites, *, diameters_mm, contrasts, spacing_
     brain, conditions, rows = (image != 0).any(axis=0), _conditions(contrasts), []
     for (number, site), diameter in itertools.product(enumerate(sites), diameters_mm):
         *_, mask = soft_ball(brain, site, diameter, spacing_mm)
-        window = find_window(model, mask, mask.shape).within(mask.shape)  # the rest of the scan does not matter
+        window = patch_around(mask, patch)
+        if not patch:
+            window = find_window(model, mask, mask.shape).within(mask.shape)  # the rest of the scan does not matter
         part, site = image[(slice(None), *window)], np.subtract(site, [side.start for side in window])
         share, box, mask = soft_ball(brain[window], site, diameter, spacing_mm)
         changes = list(dict.fromkeys(conditions.values()))  # nothing inserted is the same in all sequences
@@ -119,10 +121,6 @@ def _conditions(contrasts):
 def _responses(model, images, mask, threshold, patch):
     """Whether any voxel of the mask reaches the threshold, and their mean probability, in each of the images."""
     part = patch_around(mask, patch)
-    probability = (
-        predict_lesion(model, (image[(slice(None), *part)] for image in images), mask[part])
-        .softmax(1)[:, 1]
-        .cpu()
-        .numpy()
-    )
+    logits = predict_lesion(model, (image[(slice(None), *part)] for image in images), mask[part])
+    probability = logits.softmax(1)[:, 1].cpu().numpy()
     return [(bool((p >= threshold).any()), float(p.mean())) for p in probability]
