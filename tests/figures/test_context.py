@@ -164,3 +164,5 @@ def test_a_network_that_sees_all_has_no_farthest_voxel():
     for field, said in ((12.0, False), (np.inf, True)):
         fig = plot_fields(tables()[1], lesions.assign(field_mm=field))
         assert ("all that the network is given" in [text.get_text() for text in fig.axes[1].texts]) is said
+    fig = plot_fields(tables()[1], lesions.assign(most_flair_mm=np.nan))
+    assert [text.get_text() for text in fig.axes[1].texts] == ["not within the radii tried"]
