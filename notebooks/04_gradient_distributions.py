@@ -27,7 +27,7 @@ import numpy as np
 import pandas as pd
 
 from lib.figures import plot_orders, plot_peaks, plot_profiles, plot_proxy, plot_saliency_maps
-from lib.lesions import select_lesions
+from lib.lesions import cut_patch, select_lesions
 from lib.network import explained_unit, loaded_network, map_unit
 from lib.run import Run, compute_each, group_by_scan
 from lib.saliency import (
@@ -55,6 +55,7 @@ min_volume_mm3 = 5.0  # the paper explains lesions above this
 max_volume_mm3 = 200.0
 max_voxels = 2000  # lesions with more are named and left out: the time goes with the voxels
 apart_mm = 5.0  # least distance of a TN from every annotated or predicted voxel
+patch = 0  # voxels a side, of the part of a scan around a lesion that the network is given (for one that sees all of it); 0: the whole scan
 n_samples = 8  # noisy copies; the paper's: 50
 noise_fraction = 0.05  # of each channel's range
 statistics = "exact"  # of instance normalisation; or an error, such as 1e-3 of a map's peak, which is faster
@@ -108,15 +109,16 @@ pd.DataFrame(instances, columns=["kind", "mean_probability"]).groupby("kind").de
 
 # %% [markdown]
 # ## Maps
-# Exact: each map is computed on the window of the scan that the lesion's logits depend on, and equals that of the whole volume.
-# The noise depends on the seed and the lesion alone. A map that is there already, made from the same inputs, is used again.
+# Exact: each map is computed on the window of the scan that the lesion's logits depend on, and equals that of the whole volume, but for `statistics`. A network
+# with instance normalisation or attention (`dynunet`, `swinunetr`) depends on all that it is given: its window is the whole scan, or the `patch`.
+# The noise depends on the seed and the lesion alone. With `patch`, a cube of the scan around each lesion takes the place of the scan, also for the range of the noise. A map that is there already, made from the same inputs, is used again.
 
 # %%
 settings = {"n_samples": n_samples, "noise_fraction": noise_fraction, "layer": layer, "seed": seed, "score": score}
 settings |= {"peak_voxels": peak_voxels, "statistics": statistics}
 explain = partial(
     explain_instances, weights=run.weights(weights), device=device, folder=run.build / "saliency", settings=settings,
-    edges_mm=np.arange(profile_mm[0], profile_mm[1] + 1),
+    edges_mm=np.arange(profile_mm[0], profile_mm[1] + 1), patch=patch,
 )  # fmt: skip
 items = group_by_scan(instances, scans)
 sizes = [sum(len(lesion["where"]) + peak_voxels for lesion in lesions) for _, lesions in items]
@@ -124,7 +126,7 @@ for largest in sorted(instances, key=lambda lesion: len(lesion["where"]))[-1:]: 
     image = load(largest["scan"]).image
     mask = np.isin(np.arange(image[0].size), largest["where"]).reshape(image[0].shape)
     noise = {"n_samples": n_samples, "noise_fraction": noise_fraction, "statistics": statistics}
-    seconds = sum(sizes) * seconds_a_voxel(model, image, mask, **noise)
+    seconds = sum(sizes) * seconds_a_voxel(model, *cut_patch(image, mask, patch), **noise)
     print(f"{len(instances)} volumes of {sum(sizes):,} voxels, the largest of {mask.sum():,}: {seconds / 60:.1f} minutes "
           "in one process, less for maps that are there already")  # fmt: skip
 tables = compute_each(explain, items, scheduler=scheduler, desc="explaining", sizes=sizes)
@@ -142,7 +144,7 @@ saliency.groupby(["method", "sequence", "kind"])["peak"].describe(percentiles=[0
 
 # %% [markdown]
 # Lesions were found in blended sliding-window probabilities (`mean_probability`), while what is explained are the logits of the
-# whole volume (`whole_probability` is their softmax). How far the two are apart:
+# whole volume, or of the patch (`whole_probability` is their softmax). How far the two are apart:
 
 # %%
 once = saliency.drop_duplicates(["scan", "kind", "label"])

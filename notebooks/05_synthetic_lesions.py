@@ -75,7 +75,8 @@ compared_lesions = 8  # missed lesions that are changed in the same way, and as 
 min_volume_mm3 = 10.0  # of a lesion that is changed
 max_volume_mm3 = 80.0
 max_voxels = 2000  # lesions with more are named and left out: the time goes with the voxels
-n_samples = 3  # noisy copies; the paper's: 50
+patch = 0  # voxels a side, of the part of a scan around a lesion that the network is given (for one that sees all of it); 0: the whole scan
+n_samples = 3  # noisy copies; the paper's: 50; 0: lesions are predicted, not explained
 noise_fraction = 0.05  # of each channel's range
 statistics = "exact"  # of instance normalisation; or an error, such as 1e-3 of a map's peak, which is faster
 neighbours = 18  # instances of predictions under noise: as in notebook 3
@@ -134,7 +135,7 @@ pd.DataFrame(places).map(len)
 # borders of lesions are. Detected: any voxel of the ball reaches the threshold; score: mean probability over its voxels.
 
 # %%
-network = {"weights": run.weights(weights), "device": device}
+network = {"weights": run.weights(weights), "device": device, "patch": patch}
 diameters = dict.fromkeys(surroundings, [compared_diameter_mm])
 diameters[DEEP] = sorted({*diameters_mm, compared_diameter_mm})
 items = [(rows[name], kind, at) for name in places for kind, at in places[name].items() if len(at)]
@@ -142,7 +143,7 @@ insert = partial(predict_insertions, **network, threshold=threshold, diameters_m
 insertions = pd.concat(compute_each(insert, items, scheduler=scheduler, desc="inserting"), ignore_index=True)
 
 # %% [markdown]
-# Saliency along the same axes, deep in white matter.
+# Saliency along the same axes, deep in white matter (`n_samples` 0: none).
 
 # %%
 noise = {"n_samples": n_samples, "noise_fraction": noise_fraction, "statistics": statistics}
@@ -150,11 +151,14 @@ explain = partial(
     explain_insertions, **network, noise=noise, seed=seed,
     diameters_mm=explained_diameters_mm, contrasts=contrasts[::explained_every],
 )  # fmt: skip
-deep = [(row, kind, at[:explained_sites]) for row, kind, at in items if kind == DEEP]
-peaks = pd.concat(compute_each(explain, deep, scheduler=scheduler, desc="explaining"), ignore_index=True)
+deep = [(row, kind, at[:explained_sites]) for row, kind, at in items if kind == DEEP and n_samples]
+peaks = compute_each(explain, deep, scheduler=scheduler, desc="explaining")
 
 # %%
-insertions = insertions.merge(peaks, how="left", on=["scan", "surroundings", *CONDITION])
+if peaks:
+    insertions = insertions.merge(pd.concat(peaks), how="left", on=["scan", "surroundings", *CONDITION])
+else:
+    insertions = insertions.assign(peak_flair=np.nan, peak_mprage=np.nan)
 insertions.insert(0, "subject", insertions["scan"].map(used["subject"]))
 run.save_table(insertions, "insertions")
 table = run.save_table(response_table(insertions, n_resamples=n_resamples, generator=generator), "response")
@@ -272,7 +276,7 @@ invented[invented["scan"] == "all"].loc[:, "volume_mm3":].round(2)
 # Detected lesions (TP, or predicted ones of scans without annotation) lose their contrast in FLAIR, in MPRAGE or in both (healthy white matter is put in its place), have the contrasts of FLAIR
 # and MPRAGE exchanged, or are moved next to grey matter. They are detected before, so that detection can only be lost. Beside them the same is done to
 # missed lesions (FN), and to healthy white matter in the shape of a detected one (TN), which are not: what is found of them after is made by the change. (In one
-# pass through the whole volume, as here, a few are decided otherwise than by the sliding window of notebook 3.)
+# pass through the whole volume, or the patch, as here, a few are decided otherwise than by the sliding window of notebook 3.)
 
 # %%
 found = run.table("03_lesions")

@@ -56,8 +56,10 @@ min_volume_mm3 = 5.0  # the paper: 91 to 119 voxels of 1 mm
 max_volume_mm3 = 200.0
 max_voxels = 2000  # lesions with more are named and left out: the time goes with the voxels
 largest_step = 34  # tissue is kept up to 0, 1, 2, ... mm, or for as many dilations
+steps_apart = 1  # of these
 other_fills = ["air", "blurred"]  # in place of the rest, beside the mean
 blend_window = 0  # side of the patches of a blended sliding window, as in notebook 3 without mirror images; 0: the whole volume in one pass
+patch = 0  # voxels a side, of the part of a scan around a lesion that the network is given (for one that sees all of it); 0: the whole scan
 n_samples = 2  # noisy copies of the saliency map; the paper's: 50
 noise_fraction = 0.05  # of each channel's range, for the saliency map
 statistics = "exact"  # of instance normalisation; or an error, such as 1e-3 of a map's peak, which is faster
@@ -94,14 +96,15 @@ selected[["volume_mm3", "mean_probability", "peak_probability"]].describe().roun
 # Detected: any voxel of the lesion reaches the threshold; score: mean probability over its voxels. The radius is the Euclidean distance
 # from the lesion's nearest voxel centre; a dilation step is the paper's, which goes farther along diagonals. The rest is 0 in the
 # paper; air is the intensity 0 before z-scoring; blurred tissue is the healthy brain of the scan smoothed with a standard deviation of 8 mm. Logits are
-# those of the whole masked volume, computed on the lesion's exact window; or, with `blend_window`, of the patches that cover the lesion,
-# blended as in notebook 3: patches end the context at their borders. Means over lesions are those of true positives; where no scan is annotated, of the
+# those of the whole masked volume, computed on the lesion's exact window (all of it for a network that depends on all it is given, which then also answers to
+# how much of that is replaced); or, with `blend_window`, of the patches that cover the lesion,
+# blended as in notebook 3, or of one `patch` around it: patches end the context at their borders. Means over lesions are those of true positives; where no scan is annotated, of the
 # predicted lesions, which claim C7 does not speak of.
 
 # %%
 variants = [("mean", "euclidean"), ("mean", "dilation"), *((fill, "euclidean") for fill in other_fills)]
-network = {"weights": run.weights(weights), "device": device, "path": run.map}
-shown = {"steps": range(largest_step + 1), "window": blend_window or None, "variants": variants}
+network = {"weights": run.weights(weights), "device": device, "path": run.map, "patch": patch}
+shown = {"steps": range(0, largest_step + 1, steps_apart), "window": blend_window or None, "variants": variants}
 items = group_by_scan(selected.to_dict("records"), scans)
 hide = partial(hide_surroundings, **network, **shown, threshold=threshold)
 responses = compute_each(hide, items, scheduler=scheduler, desc="context")
@@ -149,7 +152,7 @@ run.save_figure(plot_fills(curve, overall), "fills")
 # the nearest lesion, the brain's surface and the ventricles, and the reach of its saliency (signed maximum, eq. 3): the radius beyond which
 # the mean magnitude of 1 mm shells stays below 5 % of the largest. Two receptive fields go with them: the effective one (Luo et al. 2016), the radius within
 # which half (`half_...`) and 95 % (`most_...`) of the map's summed magnitude lie; and the theoretical one (`field_mm`), how far along an axis the farthest voxel lies
-# on which the lesion's logits can depend at all. A response cannot change with tissue beyond the latter, measured along the axes.
+# on which the lesion's logits can depend at all (inf: all that the network is given, as with instance normalisation or attention). A response cannot change with tissue beyond the latter, measured along the axes.
 
 # %%
 noise = {"n_samples": n_samples, "noise_fraction": noise_fraction, "statistics": statistics}

@@ -91,7 +91,8 @@ selected[["scan", "label", "voxels", "volume_mm3", "mean_probability"]]
 # SmoothGrad and Grad-CAM++ as in notebook 4. Integrated gradients, DeepLift and occlusion share out the score above the baseline 0, the mean
 # of a z-scored scan: their unit is the logit, that of SmoothGrad the logit per z-score. HiResCAM (Draelos and Carin 2020) is the gradient times the activation at each position
 # of the layer of Grad-CAM++, signed and in logits; Grad-CAM++ loses the size of the gradient and has no unit. Guided backpropagation is defined for ReLU: with
-# the PReLU of this network it would be the plain gradient, and is left out. All see the lesion's exact window.
+# the PReLU of the paper's U-Net it would be the plain gradient, and is left out, as is DeepLift where it has no rule (`dynunet`, `swinunetr`). All see the lesion's exact
+# window, the whole scan for a network without one.
 
 # %%
 explained = []

@@ -6,14 +6,16 @@ import torch
 from scipy import ndimage
 
 from lib.exact import find_window, predict_lesion
-from lib.lesions import STRUCTURE
+from lib.lesions import STRUCTURE, patch_around
 from lib.network import blended_lesion, lesion_patches
 from lib.statistics import bootstrap_mean
 
 CURVE = ["fill", "growth"]  # columns that tell the curves of one lesion apart
 
 
-def context_response(model, volume, lesion, steps, spacing_mm, threshold, *, growth="euclidean", fill=0.0, window=None):
+def context_response(
+    model, volume, lesion, steps, spacing_mm, threshold, *, growth="euclidean", fill=0.0, window=None, patch=0
+):
     """Predict a lesion again with only the tissue near it; what is farther is replaced.
 
     volume: (1, 2, X, Y, Z) tensor.  lesion: (X, Y, Z) bool array.  steps: how far the tissue is kept; 0 keeps the
@@ -21,7 +23,8 @@ def context_response(model, volume, lesion, steps, spacing_mm, threshold, *, gro
     growth: "euclidean", steps are distances in mm from the nearest voxel of the lesion, centre to centre; or
     "dilation", steps count dilations with 18-connectivity (Spagnolo et al. 2024), which reach farther along diagonals.
     fill: what replaces the rest, a number (0: the mean of a z-scored scan, as in Spagnolo et al.) or an image
-    (2, X, Y, Z).  window: side of the patches of a blended sliding window; None: the whole volume in one pass.
+    (2, X, Y, Z).  window: side of the patches of a blended sliding window; None: the whole volume in one pass, or of it
+    the patch of this side around the lesion (`patch_around`); 0: all.
     Returns one row a step: step, radius_mm (distance of the farthest voxel kept), detected (any voxel of the
     lesion reaches the threshold), score and peak (mean and largest probability over the lesion's voxels).
     Raises ValueError if the lesion is empty, a step is negative or growth is unknown.
@@ -47,7 +50,7 @@ def context_response(model, volume, lesion, steps, spacing_mm, threshold, *, gro
         return (torch.where(near <= step, kept, rest) for step in steps)
 
     if window is None:
-        part = find_window(model, lesion, lesion.shape).within(lesion.shape)
+        part = patch_around(lesion, patch) if patch else find_window(model, lesion, lesion.shape).within(lesion.shape)
         probability = predict_lesion(model, shown(part), lesion[part]).softmax(dim=1)[:, 1]
     else:
         probability = blended_lesion(model, shown, lesion, lesion_patches(lesion, window))

@@ -2,6 +2,7 @@
 
 item: row of the scans table and rows of predicted lesions in that scan, as of `run.group_by_scan`.
 path: function of scan and description that gives the path of a map (`run.Run.map`).
+patch: side of the part of a scan around a lesion that the network is given; 0: the whole scan.
 """
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from lib.context.fills import fill_images
 from lib.context.plateau import field_extent, saliency_extent, saliency_reach
 from lib.context.response import CURVE, context_response
-from lib.lesions import place_distances
+from lib.lesions import patch_around, place_distances
 from lib.network import loaded_network, loaded_scan
 from lib.saliency import lesion_generator, smoothgrad
 from lib.scans import load_map, load_scan
@@ -25,7 +26,7 @@ NO_RESPONSES = pd.DataFrame(columns=[*FACTS, *CURVE, "step", "radius_mm", "detec
 NO_PLACES = pd.DataFrame(columns=[*PLACES, *REACHES, *FIELDS], dtype=float)
 
 
-def hide_surroundings(item, *, weights, device, path, variants, steps, threshold, window):
+def hide_surroundings(item, *, weights, device, path, variants, steps, threshold, window, patch=0):
     """`context_response` of lesions, one table that begins with FACTS, fill and growth.
 
     variants: (fill of `FILLS`, growth) of each curve.
@@ -39,12 +40,12 @@ def hide_surroundings(item, *, weights, device, path, variants, steps, threshold
         given = model, volume, predicted == lesion["label"], steps, scan.spacing_mm, threshold
         for fill, growth in variants:
             names = {name: lesion[name] for name in FACTS} | {"fill": fill, "growth": growth}
-            found = context_response(*given, growth=growth, fill=rest[fill], window=window).drop(columns="peak")
-            tables.append(found.assign(**names)[[*names, *found]])
+            found = context_response(*given, growth=growth, fill=rest[fill], window=window, patch=patch)
+            tables.append(found.drop(columns="peak").assign(**names)[[*names, *found.columns.drop("peak")]])
     return pd.concat(tables, ignore_index=True)
 
 
-def measure_places(item, *, weights, device, path, farthest_mm, noise, seed):
+def measure_places(item, *, weights, device, path, farthest_mm, noise, seed, patch=0):
     """One row a lesion: where it lies, how far its saliency reaches (`saliency_reach`, and `saliency_extent` of EXTENTS),
     and how far the network can look (`field_extent`).
 
@@ -56,13 +57,14 @@ def measure_places(item, *, weights, device, path, farthest_mm, noise, seed):
     volume = torch.as_tensor(scan.image)[None]
     for found in lesions:
         lesion, generator = predicted == found["label"], lesion_generator(seed, row["scan"], found["label"])
-        saliency = smoothgrad(model, volume, lesion, **noise, generator=generator).cpu().numpy()
-        reach = saliency_reach(saliency, lesion, scan.brain, scan.spacing_mm, farthest_mm)
+        part = patch_around(lesion, patch)
+        saliency = smoothgrad(model, volume[(..., *part)], lesion[part], **noise, generator=generator).cpu().numpy()
+        reach = saliency_reach(saliency, lesion[part], scan.brain[part], scan.spacing_mm, farthest_mm)
         facts = {name: found[name] for name in ("scan", "label", "volume_mm3", "nearest_lesion_mm")}
         facts |= {name: distance[lesion].min() for name, distance in distances.items()}
-        given = saliency, lesion, scan.spacing_mm, farthest_mm
+        given = saliency, lesion[part], scan.spacing_mm, farthest_mm
         extents = np.concatenate([saliency_extent(*given, share) for share in EXTENTS.values()])
-        extents = np.append(extents, field_extent(model, lesion, scan.spacing_mm))
+        extents = np.append(extents, field_extent(model, lesion[part], scan.spacing_mm))
         rows.append(facts | dict(zip([*REACHES, *FIELDS], [*reach, *extents], strict=True)))
     return pd.DataFrame(rows)
 

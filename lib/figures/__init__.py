@@ -42,6 +42,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "new_figure",
             "styled",
         ],
-        "sweep": ["check_plot", "plot_sweep", "sweep_numbers"],
+        "sweep": ["SIDES", "check_plot", "plot_side_by_side", "plot_sweep", "sweep_numbers"],
     },
 )

@@ -156,6 +156,9 @@ def plot_fields(curve, lesions):
         if len(radii):
             bottom.hlines(place, radii.min(), radii.max(), color=colour, lw=1)
             bottom.plot(radii.median(), place, "o", ms=3.5, color=colour)
+        else:
+            text = "all that the network is given" if name == "field_mm" else "not within the radii tried"
+            bottom.annotate(text, (0.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=6)
     bottom.set_yticks(range(len(FIELDS)), [label for label, _ in FIELDS.values()])
     bottom.set(xlabel="distance from the lesion (mm)", xlim=(0, None), ylim=(len(FIELDS) - 0.5, -0.5))
     return fig

@@ -81,24 +81,26 @@ def plot_changes(changes, generator, unit=MAP_UNIT):
     """Detection, score and peak saliency of lesions and healthy tissue before and after a change.  Table 05_changes.
 
     Lines: each of DETECTED; dots: means of each kind with their 95 % patient-bootstrap intervals, drawn from generator.
+    Without saliency there are no panels of it.
     """
+    measures = {name: label for name, label in MEASURES.items() if name not in PEAKS or changes[name].notna().any()}
     order = [name for name in CHANGES if (changes["change"] == name).any()]
     kinds = [kind for kind in KIND_COLOURS if (changes["kind"] == kind).any()]
-    fig, axes = new_panels(85, 1, 4, sharey=True)
+    fig, axes = new_panels(85, 1, len(measures), sharey=True)
     for number, kind in enumerate(kinds):
-        lesions = rows_of(changes, kind=kind).astype(dict.fromkeys(MEASURES, float))
-        lesions = lesions.pivot(index=["subject", "scan", "label"], columns="change", values=list(MEASURES))
+        lesions = rows_of(changes, kind=kind).astype(dict.fromkeys(measures, float))
+        lesions = lesions.pivot(index=["subject", "scan", "label"], columns="change", values=list(measures))
         numbers = lesions.set_axis(range(lesions.shape[1]), axis=1).reset_index("subject")
         means = bootstrap_mean(numbers, range(lesions.shape[1]), generator=generator)
         means = pd.DataFrame(np.transpose(means), index=lesions.columns, columns=["value", "low", "high"])
         place = np.arange(len(order)) + 0.2 * (number - (len(kinds) - 1) / 2)
-        for ax, name in zip(axes, MEASURES, strict=True):
+        for ax, name in zip(axes, measures, strict=True):
             if name != "detected" and kind in DETECTED:
                 ax.plot(lesions[name].reindex(columns=order).T, range(len(order)), color="0.75", lw=0.4)
             mean, style = means.loc[name].reindex(order), {"color": KIND_COLOURS[kind], "zorder": 3}
             ax.hlines(place, mean["low"], mean["high"], lw=1.2, **style)
             ax.plot(mean["value"], place, "o", label=kind, **style)
-    for ax, (name, label) in zip(axes, MEASURES.items(), strict=True):
+    for ax, (name, label) in zip(axes, measures.items(), strict=True):
         label += f"\n({unit})" if name in PEAKS else ""
         ax.set(xlabel=label, xlim=(-0.03, 1.03) if name in ("detected", "score") else None)
     counts = changes.groupby(["change", "kind"]).size().unstack(fill_value=0)[kinds]

@@ -12,17 +12,31 @@
 import numpy as np
 import pandas as pd
 import seaborn.objects as so
+from matplotlib.lines import Line2D
 from pandas.api.types import is_numeric_dtype
 
+from lib.figures.context import CURVES, GROWTHS
 from lib.figures.saliency import METHOD_LABELS
-from lib.figures.style import DOUBLE_COLUMN_MM, label_panels, move_legend, new_chart, new_figure, styled
-from lib.statistics import bootstrap_cliffs_delta, bootstrap_mean
+from lib.figures.style import (
+    DOUBLE_COLUMN_MM,
+    MAP_UNIT,
+    draw_bands,
+    label_panels,
+    move_legend,
+    new_chart,
+    new_figure,
+    new_panels,
+    rows_of,
+    styled,
+)
+from lib.statistics import bootstrap_cliffs_delta, bootstrap_mean, kinds_of
 
 NEEDED = {"x", "x_label", "y", "y_label"}
 KNOWN = NEEDED | {"hue", "panel", "compare", "x_scale"}
 PANEL_LABELS = METHOD_LABELS | {"smoothgrad_few": "SmoothGrad max, as many voxels of each"}
 COLOURS = ["#0077bb", "#ee7733", "#009988", "#cc3311", "#aa3377", "#666666"]
 MARKERS = ["o", "s", "D", "^", "v", "P"]
+SIDES = ["04_saliency", "04_kinds", "04_profile", "05_response", "06_curve"]  # tables drawn side by side
 
 
 def check_plot(plot, swept):
@@ -121,3 +135,62 @@ def _counts(rows):
         f"{low:.0f} {name}" if low == high else f"{low:.0f} to {high:.0f} {name}" for name, (low, high) in spans.items()
     ]
     return f"n = {', '.join(texts)}" if texts else ""
+
+
+@styled
+def plot_side_by_side(tables, by):
+    """What claims C3 to C7 rest on, a colour for each value of a swept parameter: FLAIR peaks by kind, and how much larger
+    they are than those of MPRAGE; the radial profile; inserted lesions that are found; the context curves.
+
+    tables: {name: collected rows} of SIDES.  by: their column of that parameter.
+    """
+    fig, axes = new_panels(118, 2, 3)
+    saliency, differences, profile, response, curve = (tables[name] for name in SIDES)
+    peaks = rows_of(saliency, method="smoothgrad_max", sequence="FLAIR")
+    kinds, values = kinds_of(saliency), list(saliency[by].unique())
+    colours = dict(zip(values, COLOURS, strict=False))
+    shift = dict(zip(values, 0.25 * (np.arange(len(values)) - (len(values) - 1) / 2), strict=True))
+    jitter = np.random.default_rng(0)
+    for (value, kind), rows in peaks.groupby([by, "kind"]):
+        place, style = kinds.index(kind) + shift[value], {"color": colours[value]}
+        axes[0, 0].plot(place + jitter.uniform(-0.07, 0.07, len(rows)), rows["peak"], "o", ms=1.5, alpha=0.6, **style)
+        axes[0, 0].hlines(rows["peak"].median(), place - 0.1, place + 0.1, lw=1.2, **style)
+    for row in rows_of(differences, measure="absolute peak, FLAIR - MPRAGE").to_dict("records"):
+        place, style = kinds.index(row["kind"]) + shift[row[by]], {"color": colours[row[by]]}
+        axes[0, 1].vlines(place, row["low"], row["high"], lw=0.8, **style)
+        axes[0, 1].plot(place, row["value"], "o", ms=3, **style)
+    for ax, label in zip(axes[0], ("FLAIR peak saliency", "absolute peak, FLAIR \N{MINUS SIGN} MPRAGE"), strict=False):
+        ax.axhline(0, color="0.7", lw=0.6, zorder=0)
+        ax.set_xticks(range(len(kinds)), kinds)
+        ax.set_ylabel(f"{label}\n({MAP_UNIT})")
+    shells = rows_of(profile, method="smoothgrad_max", sequence="FLAIR", kind=kinds[0])
+    draw_bands(axes[0, 2], shells, "distance_mm", "mean", by, colours)
+    axes[0, 2].axhline(0, color="0.7", lw=0.6, zorder=0)
+    axes[0, 2].set(xlabel="distance from lesion border (mm)", ylabel=f"mean FLAIR saliency, {kinds[0]}\n({MAP_UNIT})")
+    deep = rows_of(response, surroundings="deep white matter", diameter_mm=response["diameter_mm"].max())
+    for sequences, line in (("FLAIR", "-"), ("MPRAGE", "--")):
+        draw_bands(axes[1, 0], rows_of(deep, sequences=sequences), "contrast", "detected", by, colours, ls=line)
+    axes[1, 0].set(
+        xlabel="contrast inserted (z-score)\nsolid: FLAIR only, dashed: MPRAGE only",
+        ylabel=f"found, of {response['diameter_mm'].max():g} mm (fraction)",
+    )
+    near = rows_of(curve, fill="mean", growth="euclidean")
+    for ax, (column, label) in zip(axes[1, 1:], CURVES.items(), strict=True):
+        draw_bands(ax, near, "step", column, by, colours)
+        ax.set(xlabel=GROWTHS["euclidean"], ylabel=label)
+    for ax in axes[1]:
+        ax.set_ylim(-0.03, 1.03)
+    inset = axes[0, 2].inset_axes((0.42, 0.45, 0.56, 0.5))
+    draw_bands(inset, shells[shells["distance_mm"] > 1], "distance_mm", "mean", by, colours)
+    inset.axhline(0, color="0.7", lw=0.6, zorder=0)
+    inset.set_title("beyond 1 mm", fontsize=6, pad=2)
+    of_each = peaks.groupby([by, "kind"]).size()
+    axes[0, 0].set_title(f"n = {of_each.min()} to {of_each.max()} of a kind")
+    shown = [(axes[0, 1], rows_of(differences, kind=kinds[0])), (axes[0, 2], shells), (axes[1, 1], near)]
+    for ax, rows in [*shown, (axes[1, 2], near)]:
+        ax.set_title(_counts(rows))
+    axes[1, 0].set_title(f"n = {deep['n'].min():.0f}")
+    title = "a: each lesion and the median; b to f: mean, 95 % intervals over patients"
+    handles = [Line2D([], [], color=colours[value], marker="o", ms=3, label=f"{value}") for value in values]
+    fig.legend(handles=handles, loc="outside lower center", ncols=6, title=title)
+    return fig

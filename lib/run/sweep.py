@@ -6,9 +6,12 @@ A sweep is a YAML file with
     question   that it answers, for the reader of the figure
     grid       {parameter: [values]}, every combination; or points, a list of {parameter: value}, {} for none changed.
                A parameter is named as for `make paper SET=...`: name or notebook.name
+    common     optional, {parameter: value} of all points
     table      collected from every point, such as 03_metrics, for the figure; where: which rows of it, as for pandas'
                query; tables: more of them, collected whole
     plot       x, y and more: see lib.figures.sweep
+    side_by_side   optional, a swept parameter: a second figure of this name, what the claims rest on by its values, from
+               the tables SIDES of lib.figures.sweep
 
 Points share the results of the notebooks that their parameters do not touch, and those of the run of `make paper`.
 """
@@ -26,7 +29,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from lib.figures import check_plot, plot_sweep, sweep_numbers
+from lib.figures import SIDES, check_plot, plot_side_by_side, plot_sweep, sweep_numbers
 from lib.provenance import digest, run_record
 from lib.run.paper import check_weights, one_at_a_time
 from lib.run.parameters import with_changes
@@ -36,9 +39,9 @@ from lib.run.settings import Settings
 from lib.run.stages import adopt_stages, plan_stages, run_stages, unfinished
 
 NEEDED = ("name", "question", "table", "plot")
-KNOWN = (*NEEDED, "grid", "points", "where", "tables")
+KNOWN = (*NEEDED, "grid", "points", "where", "tables", "common", "side_by_side")
 Sweep = namedtuple(
-    "Sweep", "name question points table plot where tables", defaults=["", ()]
+    "Sweep", "name question points table plot where tables common side_by_side", defaults=["", (), {}, ""]
 )  # points: as above, also of a grid
 
 
@@ -67,6 +70,7 @@ def _parse(given):
         "needs either grid, {parameter: [values]}, or points, a list of {parameter: value}": one_of_two,
         "grid needs a list of values for each parameter": lists,
         "points need to be a list of {parameter: value}": mappings,
+        "common needs to be {parameter: value}": isinstance(given.get("common", {}), dict),
         "tables need to be a list of names": isinstance(given.get("tables", []), list),
     }
     if wrong := [text for text, is_so in right.items() if not is_so]:
@@ -74,6 +78,10 @@ def _parse(given):
     points = points or [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
     if not any(points):
         raise ValueError("no parameter is varied")
+    if (by := given.get("side_by_side", "")) and (
+        by not in _swept(points) or set(SIDES) - set(given.get("tables", []))
+    ):
+        raise ValueError(f"side_by_side needs a swept parameter, and {', '.join(SIDES)} among tables")
     check_plot(given["plot"], _swept(points))
     return Sweep(points=points, **given)
 
@@ -97,7 +105,9 @@ def resolve_points(sweep, base, chain):
     Raises ValueError on a name that no notebook has, a value of another type, and one on which the table cannot depend.
     """
     source = f"sweep {sweep.name}"
-    resolved = [with_changes(base, [(*change, source) for change in point.items()]) for point in sweep.points]
+    resolved = [
+        with_changes(base, [(*change, source) for change in (sweep.common | point).items()]) for point in sweep.points
+    ]
     if idle := [name for name in _swept(sweep.points) if not _values_of(name, base, chain)]:
         run = ", ".join(path.stem for path in chain)
         raise ValueError(f"{source}: {sweep.table} does not depend on {', '.join(idle)}; notebooks run: {run}")
@@ -171,8 +181,11 @@ def run_sweep(sweep, base, first, notebooks, build, figures, jobs):
         plotted = sweep_numbers(table, sweep.plot)
         save_figure(plot_sweep(plotted, sweep.plot), folder / "sweep", record)
         save_table(plotted, folder / "plotted", record)
-    for name in sorted(there.intersection(sweep.tables)):
-        save_table(collect(name, "", values, stages[name]), folder / name, record)
+    collected = {name: collect(name, "", values, stages[name]) for name in sorted(there.intersection(sweep.tables))}
+    for name, rows in collected.items():
+        save_table(rows, folder / name, record)
+    if sweep.side_by_side and collected.keys() >= set(SIDES):
+        save_figure(plot_side_by_side(collected, sweep.side_by_side), folder / "side_by_side", record)
     if sweep.table in there:
         save_table(table, folder / "sweep", record)  # last: a sweep that has it is finished
         print(f"table and figure: {folder}")

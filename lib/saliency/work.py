@@ -11,7 +11,7 @@ import torch
 from scipy import ndimage
 
 from lib.exact import predict_lesion
-from lib.lesions import healthy_volumes, instance_mask, white_and_grey_matter
+from lib.lesions import healthy_volumes, instance_mask, patch_around, white_and_grey_matter
 from lib.network import loaded_network, loaded_scan
 from lib.provenance import code_digest, kept_folder
 from lib.saliency.cam import layer_activations
@@ -59,34 +59,39 @@ def find_instances(item, *, path, **options):
     return scan_instances(pd.DataFrame(lesions), loaded_scan(row), probability, *load_labels(row, path), **options)
 
 
-def explain_instances(item, *, weights, device, folder, edges_mm, settings):
+def explain_instances(item, *, weights, device, folder, edges_mm, settings, patch=0):
     """Numbers and radial profiles (`measure_maps`) of the maps of lesions, two tables that begin with their facts.
 
     The lesions are of `find_instances`.  folder: where maps are kept, a folder a lesion; those that are there are read,
     if they were made from the same images, voxels, weights, settings and code.
-    edges_mm: of the profile.  settings: of `lesion_maps`.  Adds mean_logit over the lesion, and whole_probability, the
-    mean of its softmax. "smoothgrad_few" has no rows for a lesion of fewer voxels than it takes.
+    edges_mm: of the profile.  settings: of `lesion_maps`.  patch: side of the part of the scan around a lesion
+    (`patch_around`) that the network is given, as if there were no more; 0: the whole scan.
+    Adds mean_logit over the lesion, and whole_probability, the mean of its softmax. "smoothgrad_few" has no rows for a lesion of fewer voxels than it takes.
     """
     row, lesions = item
     model, description = loaded_network(weights, device)
     scan = loaded_scan(row, description)
     volume, tables = torch.as_tensor(scan.image)[None], []
-    made_from = [row["flair_digest"], row["t1w_digest"], description, settings, code_digest(explain_instances)]
+    made_from = [row["flair_digest"], row["t1w_digest"], description, settings, patch, code_digest(explain_instances)]
     activations = cache(lambda: layer_activations(model, volume, settings["layer"]))
 
-    def compute(mask, lesion):
-        identity = [lesion[name] for name in ("scan", "kind", "label")]
-        return lesion_maps(model, scan.image, mask, **settings, identity=identity, activations=activations())
+    def compute(mask, part, lesion):
+        options = {"identity": [lesion[name] for name in ("scan", "kind", "label")]}
+        options |= {} if patch else {"activations": activations()}
+        maps = lesion_maps(model, scan.image[(slice(None), *part)], mask[part], **settings, **options)
+        outside = [(side.start, size - side.stop) for side, size in zip(part, mask.shape, strict=True)]
+        return {method: np.pad(saliency, [(0, 0), *outside]) for method, saliency in maps.items()}
 
     for lesion in lesions:
         mask = np.zeros(scan.brain.shape, bool)
         mask.flat[lesion["where"]] = True
         name = map_name(lesion)
         kept = kept_folder(folder / name, made_from, lesion["where"].tolist())
-        maps = saved_maps(kept, name, scan.affine, mask.shape, partial(compute, mask, lesion))
+        part = patch_around(mask, patch)
+        maps = saved_maps(kept, name, scan.affine, mask.shape, partial(compute, mask, part, lesion))
         if mask.sum() < settings["peak_voxels"]:
             del maps["smoothgrad_few"]
-        logits = predict_lesion(model, volume, mask)
+        logits = predict_lesion(model, volume[(..., *part)], mask[part])
         facts = {name: value for name, value in lesion.items() if name != "where"}
         facts |= {"mean_logit": logits[:, 1].mean().item(), "whole_probability": logits.softmax(1)[:, 1].mean().item()}
         numbers, profile = measure_maps(maps, mask, scan.brain, scan.spacing_mm, edges_mm)

@@ -10,7 +10,8 @@ variation (an interval without width) and with fewer than FEWEST patients. A cla
 hold, not reproduced if one is contradicted, and inconclusive otherwise; without a lesion there is nothing to judge.
 Without an annotated test scan, claims whose measures need one say so in place of the latter two.
 Where the folder has the sweep of networks (notebooks/sweeps/networks.yml) of this run, the same rule also judges the
-mean over networks with its interval over networks and patients.
+mean over networks with its interval over networks and patients. Where it has that of architectures, the same measures
+of each are judged in a table of the sweep, and compared in claim C8.
 """
 
 import argparse
@@ -33,6 +34,9 @@ CLAIMS = yaml.safe_load(Path(__file__).with_suffix(".yml").read_text())
 POSITIVE, NEGATIVE = (0.0, np.inf), (-np.inf, 0.0)
 MARGIN = 0.1  # on either side of a score or share that the paper gives
 HALF_STEP_MM = 0.5  # on either side of a range of radii, which are multiples of 1 mm
+ARCHITECTURES = {"unet": "U-Net", "dynunet": "nnU-Net", "swinunetr": "Swin UNETR"}  # of C8
+JUDGED = Path("sweeps", "architectures", "claims_architectures.csv")  # below the figures of a run
+EXPLAINED = ["C3", "C4", "C5", "C6", "C7"]  # claims that C8 is about
 MARKERS = "<!-- claims: written by make paper -->", "<!-- end of claims -->"
 
 
@@ -77,8 +81,11 @@ def _told(table, without="not measured"):
     return table.assign(text=[_text(without, **row) for row in table.to_dict("records")])
 
 
-def markdown(table, folder):
-    """The ledger in Markdown, one row a claim, with links to files; folder: of the files, as seen from the document."""
+def markdown(table, folder, architectures=None):
+    """The ledger in Markdown, one row a claim, with links to files; folder: of the files, as seen from the document.
+
+    architectures: of `judge_architectures`; with it there is a row of C8.
+    """
     over = "networks" in table
     first = f"mean of {table['networks'].iloc[0]} networks, SD between them | verdict | " if over else ""
     columns = f"| claim | paper | {first}this run | n | verdict | notebook, file |"
@@ -91,7 +98,35 @@ def markdown(table, folder):
         file = f"`{one['notebook']}` [{one['file']}.csv]({folder}{one['file']}.csv)"
         found = f"{leading}{'; '.join(rows['text'])} | {counts} | {verdict} | {file}"
         lines.append(f"| {claim} {one['statement']} | {one['paper']} | {found} |")
+    if architectures is not None:
+        verdict, text = same_of_all(architectures)
+        counts = f"{architectures['lesions'].max()} lesions, {architectures['patients'].max()} patients"
+        file = f"`architectures.yml` [{JUDGED.name}]({folder}{JUDGED.as_posix()})"
+        leading = f"one training of each | **{verdict}** | " if over else ""
+        found = f"{leading}{text} | {counts} | {verdict if over else f'**{verdict}**'} | {file}"
+        lines.append(f"| C8 The same for nnU-Net and Swin UNETR | shown for all three | {found} |")
     return "\n".join(lines)
+
+
+def same_of_all(table):
+    """Claim C8 of `judge_architectures`: verdict, and what it rests on in words.
+
+    It is reproduced if every measure that the paper puts somewhere, of EXPLAINED, holds for all three networks or is
+    contradicted for all, not reproduced if one holds for one network and is contradicted for another, and inconclusive
+    otherwise.
+    """
+    judged = table[table["claim"].isin(EXPLAINED) & table["expected_low"].notna()]
+    held = {name: rows["holds"].to_list() for name, rows in judged.groupby("measure", sort=False)}
+    opposite = [name for name, of_each in held.items() if {True, False} <= set(of_each)]
+    alike = [name for name, of_each in held.items() if of_each in ([True] * 3, [False] * 3)]
+    verdict = "not reproduced" if opposite else "reproduced" if len(alike) == len(held) else "inconclusive"
+    names = [name for name in ARCHITECTURES.values() if name in set(table["network"])]
+    found = table.groupby(["claim", "network"])["verdict"].first().unstack()[names]
+    texts = [f"{claim} {row.iloc[0] if row.nunique() == 1 else ' / '.join(row)}" for claim, row in found.iterrows()]
+    said = [f"alike in {len(alike)}", f"opposite in {', '.join(opposite) or 'none'}"]
+    said.append(f"open in {len(held) - len(alike) - len(opposite)}")
+    counted = f"{len(held)} measures of {EXPLAINED[0]} to {EXPLAINED[-1]}: {', '.join(said)}"
+    return verdict, f"{' / '.join(names)}: {'; '.join(texts)}; {counted}"
 
 
 def _where(said, unit):
@@ -117,7 +152,16 @@ def _text(without, measure, value, low, high, unit, effect, digits, **_):
 
 def judge(figures):
     """The ledger of the run in a folder, and over networks where it has their sweep."""
-    return ledger(_reader(figures), network_readers(figures))
+    return ledger(_reader(figures), list(network_readers(figures).values()))
+
+
+def judge_architectures(figures):
+    """The ledger of each network of the sweep of architectures, after its name; None where the run has no such sweep."""
+    found = network_readers(figures, "architectures", shared="03")  # its lesions are fewer from notebook 4 on
+    rows = [ledger(found[name]).assign(network=text) for name, text in ARCHITECTURES.items() if name in found]
+    names = ["claim", "statement", "measure", "network", "value", "low", "high", "unit", "lesions", "patients"]
+    names += ["expected_low", "expected_high", "holds", "verdict", "text"]
+    return pd.concat(rows, ignore_index=True)[names] if rows else None
 
 
 def _reader(figures):
@@ -133,7 +177,7 @@ def findings(table, figures, folder):
     def copies(name):
         return json.loads((figures / f"{name}.json").read_text())["parameters"]["n_samples"]
 
-    return f"{markdown(table, folder)}\n\n{checks(_reader(figures), copies, folder)}"
+    return f"{markdown(table, folder, judge_architectures(figures))}\n\n{checks(_reader(figures), copies, folder)}"
 
 
 def main():
@@ -141,14 +185,21 @@ def main():
     parser.add_argument("figures", type=Path)
     parser.add_argument("document", type=Path, nargs="?")
     given = parser.parse_args()
-    table = judge(given.figures)
-    write_atomically(given.figures / "claims.csv", lambda file: table.to_csv(file, index=False, float_format="%.6g"))
-    write_atomically(given.figures / "claims.md", lambda file: file.write_text(markdown(table, "") + "\n"))
+    table, architectures = judge(given.figures), judge_architectures(given.figures)
+    _write(table, given.figures / "claims.csv")
+    if architectures is not None:
+        _write(architectures, given.figures / JUDGED)
+    text = markdown(table, "", architectures) + "\n"
+    write_atomically(given.figures / "claims.md", lambda file: file.write_text(text))
     if given.document:
         (start, end), folder = MARKERS, f"{given.figures.as_posix()}/"
         block = f"{start}\n{findings(table, given.figures, folder)}\n{end}"
         text = re.sub(f"{start}.*{end}", lambda _: block, given.document.read_text(), flags=re.DOTALL)
         write_atomically(given.document, lambda file: file.write_text(text))
+
+
+def _write(table, path):
+    write_atomically(path, lambda file: table.to_csv(file, index=False, float_format="%.6g"))
 
 
 if __name__ == "__main__":

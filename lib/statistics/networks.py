@@ -54,34 +54,39 @@ def measures_over_networks(table, networks):
     return table.assign(value=value, low=low, high=high, sd=sd, effect=effect, lesions=lesions, patients=patients)
 
 
-def network_readers(figures):
-    """A function of each network of the sweep in figures/sweeps/networks, which gives a table by its name.
+def network_readers(figures, sweep="networks", shared=""):
+    """{network: function that gives a table of it by name} of a sweep in figures/sweeps; a network's name is its
+    architecture, if that is swept, or what the sweep changes in words.
 
-    None without the sweep. Where none of its networks has found the tables of this run, to the last digit, it is of
+    Empty without the sweep. Where none of its networks has found the tables of this run, to the last digit, it is of
     other parameters or other code: it is left out, which stderr says, as is one that failed.
+    shared: how the names of tables begin that a network shares with the run; empty: all that are collected. One that is
+    not collected has no rows.
     """
-    folder = figures / "sweeps" / "networks"
+    folder = figures / "sweeps" / sweep
     if not (folder / "sweep.json").exists():
-        return []
+        return {}
     points = json.loads((folder / "sweep.json").read_text())["points"]
     networks = [point for point in points if point["folder"] != "failed"]
-    if len(networks) < 2 or not any(_is_of(figures, point["tables"]) for point in networks):
+    if len(networks) < 2 or not any(_is_of(figures, point["tables"], shared) for point in networks):
         print(
             f"{folder} is left out: none of its networks has the tables of this run, or no other finished",
             file=sys.stderr,
         )
-        return []
+        return {}
     read = partial(pd.read_csv, dtype={"subject": str})
     tables = {name: read(folder / f"{name}.csv") for name in networks[0]["tables"]}
-    own = {name: list(read(figures / f"{name}.csv", nrows=0)) for name in tables}
-    return [partial(_rows_of, tables, own, point["point"]) for point in networks]
+    names = {point["point"]: point.get("02_training.architecture", point["point"]) for point in networks}
+    return {name: partial(_rows_of, tables, figures, point) for point, name in names.items()}
 
 
-def _is_of(figures, tables):
-    files = {figures / f"{name}.csv": found for name, found in tables.items()}
+def _is_of(figures, tables, shared):
+    files = {figures / f"{name}.csv": found for name, found in tables.items() if name.startswith(shared)}
     return all(file.exists() and digest(file) == found for file, found in files.items())
 
 
-def _rows_of(tables, own, point, name):
-    rows = tables[name]
-    return rows.loc[rows["point"] == point, own[name]].reset_index(drop=True)
+def _rows_of(tables, figures, point, name):
+    """Rows of one network, in the columns of this run's table."""
+    own = pd.read_csv(figures / f"{name}.csv", nrows=0)
+    rows = tables.get(name, own.assign(point=""))
+    return rows.loc[rows["point"] == point, list(own)].reset_index(drop=True)

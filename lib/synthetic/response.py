@@ -7,7 +7,7 @@ import pandas as pd
 from scipy import ndimage
 
 from lib.exact import find_window, predict_lesion
-from lib.lesions import distance_to
+from lib.lesions import distance_to, patch_around
 from lib.statistics import bootstrap_mean
 from lib.synthetic.changes import move_lesion, place_next_to_grey_matter, remove_lesion, swap_sequences
 from lib.synthetic.insertion import add_contrast, soft_ball
@@ -18,22 +18,25 @@ RESPONSES = ["detected", "score", "peak_flair", "peak_mprage"]
 SURROUNDINGS_MM = 5.0  # healthy white matter up to here is what a lesion's contrast is measured against
 
 
-def insertion_response(model, image, sites, *, diameters_mm, contrasts, spacing_mm, threshold):
+def insertion_response(model, image, sites, *, diameters_mm, contrasts, spacing_mm, threshold, patch=0):
     """Insert a lesion of every diameter, contrast and choice of sequences at every site, and predict it.
 
     image: (2, X, Y, Z) z-scored. sites: (n, 3) voxels. contrasts: z-scores, added in FLAIR, less in MPRAGE, or both.
+    patch: side of the part of the scan around the lesion that the network is given (`patch_around`); 0: all of it.
     Returns rows site, diameter_mm, contrast, sequences, detected (any voxel of the lesion reaches the threshold), score
     (mean probability over its voxels).
     """
     brain, conditions, rows = (image != 0).any(axis=0), _conditions(contrasts), []
     for (number, site), diameter in itertools.product(enumerate(sites), diameters_mm):
         *_, mask = soft_ball(brain, site, diameter, spacing_mm)
-        window = find_window(model, mask, mask.shape).within(mask.shape)  # the rest of the scan does not matter
+        window = patch_around(mask, patch)
+        if not patch:
+            window = find_window(model, mask, mask.shape).within(mask.shape)  # the rest of the scan does not matter
         part, site = image[(slice(None), *window)], np.subtract(site, [side.start for side in window])
         share, box, mask = soft_ball(brain[window], site, diameter, spacing_mm)
         changes = list(dict.fromkeys(conditions.values()))  # nothing inserted is the same in all sequences
         images = (add_contrast(part, share, box, change) for change in changes)
-        found = dict(zip(changes, _responses(model, images, mask, threshold), strict=True))
+        found = dict(zip(changes, _responses(model, images, mask, threshold, patch), strict=True))
         rows += [(number, diameter, *condition, *found[change]) for condition, change in conditions.items()]
     return pd.DataFrame(rows, columns=[*CONDITION, "detected", "score"])
 
@@ -82,12 +85,12 @@ def changed_images(image, lesion, white, grey, spacing_mm, generator):
     return changed
 
 
-def change_response(model, changed, *, threshold, saliency):
+def change_response(model, changed, *, threshold, saliency, patch=0):
     """Predict and explain a lesion after each change of `changed_images`: rows change, detected, score and what
-    saliency(image, mask) returns, a dict."""
+    saliency(image, mask) returns, a dict.  patch: of `insertion_response`."""
     rows = []
     for name, (image, mask) in changed.items():
-        ((detected, score),) = _responses(model, [image], mask, threshold)
+        ((detected, score),) = _responses(model, [image], mask, threshold, patch)
         rows.append({"change": name, "detected": detected, "score": score} | saliency(image, mask))
     return pd.DataFrame(rows)
 
@@ -115,7 +118,9 @@ def _conditions(contrasts):
     return {(c, name): tuple(c * sign for sign in signs) for name, signs in SIGNS.items() for c in contrasts}
 
 
-def _responses(model, images, mask, threshold):
+def _responses(model, images, mask, threshold, patch):
     """Whether any voxel of the mask reaches the threshold, and their mean probability, in each of the images."""
-    probability = predict_lesion(model, images, mask).softmax(1)[:, 1].cpu().numpy()
+    part = patch_around(mask, patch)
+    logits = predict_lesion(model, (image[(slice(None), *part)] for image in images), mask[part])
+    probability = logits.softmax(1)[:, 1].cpu().numpy()
     return [(bool((p >= threshold).any()), float(p.mean())) for p in probability]

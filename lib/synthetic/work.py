@@ -1,7 +1,8 @@
 """Inserting lesions into one scan, and changing those it has: items of work (`run.compute_each`), which read files.
 
 row: of the scans table, a dict.  path: function of scan and description that gives the path of a map (`run.Run.map`).
-noise: n_samples, noise_fraction and statistics of `saliency.peak_saliency`.
+noise: n_samples (0: changed lesions are not explained), noise_fraction and statistics of `saliency.peak_saliency`.
+patch: side of the part of a scan around a lesion that the network is given; 0: the whole scan.
 """
 
 from functools import partial
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from lib.lesions import (
+    cut_patch,
     distance_to,
     healthy_volumes,
     label_instances,
@@ -59,7 +61,7 @@ def find_sites(row, *, path, surroundings, n, n_per_third, margin_mm, beside_mar
     return sites, spread, _named(where, {"scan": row["scan"]}), _named(contrast, names)
 
 
-def predict_insertions(item, *, weights, device, threshold, diameters_mm, contrasts):
+def predict_insertions(item, *, weights, device, threshold, diameters_mm, contrasts, patch=0):
     """`insertion_response` of a scan in one kind of surroundings: rows scan, surroundings and more.
 
     item: row, surroundings, sites (n, 3).  diameters_mm: a list for each kind of surroundings.
@@ -68,18 +70,18 @@ def predict_insertions(item, *, weights, device, threshold, diameters_mm, contra
     model, description = loaded_network(weights, device)
     scan = loaded_scan(row, description)
     options = {"diameters_mm": diameters_mm[surroundings], "contrasts": contrasts, "spacing_mm": scan.spacing_mm}
-    found = response.insertion_response(model, scan.image, at, **options, threshold=threshold)
+    found = response.insertion_response(model, scan.image, at, **options, threshold=threshold, patch=patch)
     return _named(found, {"scan": row["scan"], "surroundings": surroundings})
 
 
-def explain_insertions(item, *, weights, device, diameters_mm, contrasts, noise, seed):
+def explain_insertions(item, *, weights, device, diameters_mm, contrasts, noise, seed, patch=0):
     """`insertion_saliency` of the peaks, with rows and items as of `predict_insertions`; all lesions of a scan have the
     same noise."""
     row, surroundings, at = item
     model, description = loaded_network(weights, device)
     scan = loaded_scan(row, description)
     options = {"diameters_mm": diameters_mm, "contrasts": contrasts, "spacing_mm": scan.spacing_mm}
-    saliency = partial(peak_saliency, model, **noise, seed=[seed, row["scan"]])
+    saliency = _explained(model, noise, [seed, row["scan"]], patch)
     found = response.insertion_saliency(scan.image, at, **options, saliency=saliency)
     return _named(found, {"scan": row["scan"], "surroundings": surroundings})
 
@@ -103,14 +105,15 @@ def change_lesions(item, *, path, seed, description=None):
             yield lesion, response.changed_images(scan.image, mask, white, grey, scan.spacing_mm, generator)
 
 
-def predict_changes(item, *, path, weights, device, threshold, noise, seed):
+def predict_changes(item, *, path, weights, device, threshold, noise, seed, patch=0):
     """`change_response` of `change_lesions`, a table that begins with NAMES; detected lesions (TP, predicted) alone are
     explained, and the noise of a lesion is that of all its changes."""
     (model, description), tables = loaded_network(weights, device), []
     for lesion, changed in change_lesions(item, path=path, seed=seed, description=description):
-        saliency = partial(peak_saliency, model, **noise, seed=[seed, lesion["scan"], lesion["label"]])
-        saliency = saliency if lesion["kind"] in ("TP", "predicted") else lambda *_: {}
-        found = response.change_response(model, changed, threshold=threshold, saliency=saliency)
+        saliency = _explained(model, noise, [seed, lesion["scan"], lesion["label"]], patch)
+        explained = lesion["kind"] in ("TP", "predicted") and noise["n_samples"]
+        saliency = saliency if explained else lambda *_: {}
+        found = response.change_response(model, changed, threshold=threshold, saliency=saliency, patch=patch)
         tables.append(_named(found, {name: lesion[name] for name in NAMES}))
     return pd.concat(tables, ignore_index=True).reindex(columns=NO_CHANGES.columns) if tables else NO_CHANGES
 
@@ -135,6 +138,11 @@ def predict_twice(row, *, path, weights, device, threshold, outline, instances, 
         labels.append(label(segment(probability, threshold, outline, label)))
     names = {"subject": row["subject"], "scan": row["scan"], "flair_noise": sd[0], "mprage_noise": sd[1]}
     return _named(count_invented(*labels, voxel_mm3(scan.affine), edges_mm3), names)
+
+
+def _explained(model, noise, seed, patch):
+    """Function of image and mask that gives the `peak_saliency` of the patch."""
+    return lambda image, mask: peak_saliency(model, *cut_patch(image, mask, patch), **noise, seed=seed)
 
 
 def _scan(row, path, description=None):

@@ -6,6 +6,7 @@ from monai.networks.nets import UNet
 from scipy.ndimage import binary_dilation, generate_binary_structure
 
 from lib.context.response import context_response, mean_response
+from lib.lesions.patch import patch_around
 from lib.network.inference import predict
 
 SHAPE = (25, 24, 22)
@@ -189,3 +190,17 @@ def test_mean_response_counts_and_averages_lesions_at_each_step(responses):
     assert curve.loc[1, ["low_score", "high_score"]].tolist() == pytest.approx([0.2, 0.5])
     assert curve.loc[2, "sd_score"] == pytest.approx(np.std([0.8, 0.8, 0.2], ddof=1))
     assert (curve[["lesions", "patients"]] == [3, 2]).all(axis=None)
+
+
+def test_with_a_patch_the_network_is_given_no_more(volume, lesion):
+    """A network that sees all that it is given, on the cube around the lesion alone."""
+    model = torch.nn.Sequential(convolution(3), torch.nn.InstanceNorm3d(2), convolution(3, seed=1)).eval()
+    radii, part, distance = (0, 2, 40), patch_around(lesion, 12), distance_mm(lesion, ISOTROPIC)
+    table = context_response(model, volume, lesion, radii, ISOTROPIC, THRESHOLD, patch=12)
+    for score, radius in zip(table["score"], radii, strict=True):
+        shown = (volume * torch.from_numpy(distance <= radius + 1e-9))[(..., *part)]
+        with torch.no_grad():
+            probability = model(shown.float()).softmax(1)[0, 1].numpy()[lesion[part]]
+        assert score == pytest.approx(probability.mean(), abs=1e-6)
+    whole = context_response(model, volume, lesion, radii, ISOTROPIC, THRESHOLD)
+    assert np.abs(table["score"] - whole["score"]).max() > 1e-3

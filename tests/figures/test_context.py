@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from drawn import assert_fits_the_double_column, lines
 
-from lib.figures.context import PLACES, REACHES, plot_context, plot_fills, plot_radii
+from lib.figures.context import FIELDS, PLACES, REACHES, plot_context, plot_fields, plot_fills, plot_radii
 
 STEPS = np.arange(0, 6)
 VARIANTS = [("mean", "euclidean"), ("mean", "dilation"), ("air", "euclidean"), ("blurred", "euclidean")]
@@ -157,3 +157,12 @@ def test_lesions_without_a_radius_are_drawn_as_none():
     lesions, correlations, agreement = radii()
     fig = plot_radii(lesions.assign(radius95_mm=np.nan), correlations, agreement)
     assert "no lesions" in fig.axes[0].texts[0].get_text()
+
+
+def test_a_network_that_sees_all_has_no_farthest_voxel():
+    lesions = radii()[0].assign(**dict.fromkeys(FIELDS, 12.0))
+    for field, said in ((12.0, False), (np.inf, True)):
+        fig = plot_fields(tables()[1], lesions.assign(field_mm=field))
+        assert ("all that the network is given" in [text.get_text() for text in fig.axes[1].texts]) is said
+    fig = plot_fields(tables()[1], lesions.assign(most_flair_mm=np.nan))
+    assert [text.get_text() for text in fig.axes[1].texts] == ["not within the radii tried"]

@@ -146,3 +146,12 @@ def test_missed_lesions_and_healthy_tissue_stand_beside_without_saliency(figures
         assert np.ptp(lines(detected)[kind][:, 1] - np.arange(3)) < 1e-9  # side by side
     assert all(np.isnan(lines(ax)[kind][:, 0]).all() for ax in peaks for kind in ("FN", "TN"))
     assert detected.get_yticklabels()[0].get_text() == "none\nn = 6, 6, 6"
+
+
+def test_changes_that_were_not_explained_have_no_panel_of_saliency():
+    changes = pd.DataFrame(
+        {"subject": ["a", "b"] * 2, "scan": "s", "label": 1, "kind": "TP", "detected": True, "score": 0.5}
+    )
+    changes = changes.assign(change=["none"] * 2 + ["FLAIR removed"] * 2, peak_flair=np.nan, peak_mprage=np.nan)
+    fig = plot_changes(changes, np.random.default_rng(0))
+    assert [ax.get_xlabel() for ax in fig.axes] == ["detected (fraction)", "mean lesion probability"]

@@ -3,8 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+from drawn import assert_fits_the_double_column
 
-from lib.figures.sweep import plot_sweep, sweep_numbers
+from lib.figures.sweep import plot_side_by_side, plot_sweep, sweep_numbers
 from lib.statistics.comparisons import bootstrap_cliffs_delta
 from lib.statistics.intervals import bootstrap_mean
 
@@ -86,3 +87,62 @@ def test_values_without_an_interval_are_drawn(points):
     (ax,) = plot_sweep(sweep_numbers(table, PLOT), PLOT).axes
     drawn = ax.lines[0].get_ydata() if isinstance(points[0], float) else ax.collections[1].get_offsets()[:, 0]
     assert list(drawn) == [1.0, 2.0]
+
+
+def sides():
+    """Tables of two networks: the second has half of the first's saliency and finds half as much."""
+    kinds, draw, found = ["TP", "FP", "FN", "TN"], np.random.default_rng(0), {}
+    for name, factor in (("unet", 1.0), ("dynunet", 0.5)):
+        counts = {"network": name, "lesions": 6, "patients": 3}
+        names = {"method": "smoothgrad_max", "sequence": "FLAIR", "subject": "001"}
+        steps, shells, interval = np.arange(5), np.arange(-1.5, 9), {"low": 0.1 * factor, "high": 2 * factor}
+        inserted = {"surroundings": "deep white matter", "diameter_mm": 5.0, "contrast": steps, "n": 4, **counts}
+        curve = {"fill": "mean", "growth": "euclidean", "step": steps, **counts}
+        ends = {
+            f"{end}_{of}": factor * part for end, part in (("low", 0.2), ("high", 1)) for of in ("fraction", "score")
+        }
+        parts = {
+            "04_saliency": {**names, "kind": kinds * 6, "peak": factor * draw.uniform(1, 3, 24), **counts},
+            "04_kinds": {
+                "measure": "absolute peak, FLAIR - MPRAGE",
+                "kind": kinds,
+                "value": factor,
+                **interval,
+                **counts,
+            },
+            "04_profile": {
+                **names,
+                "kind": "TP",
+                "distance_mm": shells,
+                "mean": factor * np.exp(-shells),
+                **interval,
+                **counts,
+            },
+            "06_curve": {**curve, "fraction": factor * steps / 4, "score": factor * steps / 5, **ends},
+        }
+        of_sequence = [
+            {"sequences": one, "detected": factor * steps / n, **inserted} for one, n in (("FLAIR", 4), ("MPRAGE", 8))
+        ]
+        parts["05_response"] = pd.concat(
+            [pd.DataFrame(one).assign(low_detected=0.0, high_detected=1.0) for one in of_sequence]
+        )
+        for table, rows in parts.items():
+            found.setdefault(table, []).append(pd.DataFrame(rows))
+    return {table: pd.concat(rows) for table, rows in found.items()}
+
+
+def test_networks_stand_side_by_side_in_what_claims_rest_on():
+    tables = sides()
+    fig = plot_side_by_side(tables, "network")
+    assert_fits_the_double_column(fig)
+    peaks, _, profile, inserted, fraction, score = fig.axes[:6]
+    drawn = np.concatenate([line.get_ydata() for line in peaks.lines if len(line.get_ydata()) == 6])
+    assert sorted(drawn) == sorted(tables["04_saliency"]["peak"])
+    for ax, per_network in ((profile, 1), (inserted, 2), (fraction, 1), (score, 1)):
+        curves = [line for line in ax.lines if len(line.get_xdata()) > 2]
+        assert len(curves) == 2 * per_network
+        for first, second in zip(curves[::2], curves[1::2], strict=True):
+            assert first.get_color() != second.get_color()
+            low, high = sorted([first.get_ydata(), second.get_ydata()], key=np.sum)
+            np.testing.assert_allclose(2 * low, high)
+    assert [text.get_text() for text in fig.legends[0].get_texts()] == ["unet", "dynunet"]

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 
 from lib.provenance import ROOT
 from lib.run.parameters import resolve
@@ -139,6 +140,24 @@ def test_tables_of_several_notebooks_are_collected_from_every_point(place, capsy
     assert "2 points, 0 notebooks to run" in capsys.readouterr().err
 
 
+def test_what_is_common_to_all_points_is_changed_and_not_swept(place):
+    folder, run = place
+    assert run(grid={"scale": [1.0, 2.0]}, common={"seed": 7}) == 0
+    table = pd.read_csv(folder / "sweep.csv")
+    assert "seed" not in table and table["point"].unique().tolist() == ["scale 1.0", "scale 2.0"]
+    np.testing.assert_allclose(table["peak"], [1 / scale + patient + 7 for scale in (1, 2) for patient in range(3)])
+
+
+def test_a_second_figure_is_drawn_of_whole_tables(place, monkeypatch):
+    folder, run = place
+    drawn = []
+    monkeypatch.setattr("lib.run.sweep.SIDES", ["04_values"])
+    monkeypatch.setattr("lib.run.sweep.plot_side_by_side", lambda *given: drawn.append(given) or Figure())
+    assert run(grid={"scale": [1.0, 2.0]}, tables=["04_values"], side_by_side="scale") == 0
+    ((tables, by),) = drawn
+    assert by == "scale" and set(tables["04_values"]["kind"]) == {"TP", "FP"} and (folder / "side_by_side.png").exists()
+
+
 @pytest.mark.parametrize(("table", "collected"), [("04_values", "05_others"), ("05_others", "04_values")])
 def test_a_table_that_failed_at_every_point_is_left_out_and_named(place, capsys, table, collected):
     """04_values fails, as the table of the figure and as one that is collected beside it."""
@@ -168,6 +187,8 @@ def test_a_table_that_failed_at_every_point_is_left_out_and_named(place, capsys,
         ({"grid": None, "points": ["scale"]}, "points need to be a list of"),
         ({"plot": PLOT | {"x": "sizes"}}, "x is 'sizes', which is not swept"),
         ({"plot": PLOT | {"colour": "kind"}}, "plot has colour"),
+        ({"common": ["seed"]}, "common needs to be {parameter: value}"),
+        ({"side_by_side": "scale", "tables": ["05_others"]}, "side_by_side needs a swept parameter, and 04_saliency"),
         ({"plot": {"x": "scale"}}, "plot needs x_label, y, y_label"),
     ],
 )  # fmt: skip

@@ -10,7 +10,9 @@ import torch
 from lesion_work import SETTINGS, chosen_lesions
 
 from lib.exact.windows import whole_logits
+from lib.lesions.patch import cut_patch, patch_around
 from lib.network.loaded import loaded_network, loaded_scan
+from lib.saliency.maps import lesion_maps, map_name, saved_maps
 from lib.saliency.work import scan_instances
 from lib.scans.images import Scan, with_digests
 from lib.scans.maps import load_cut
@@ -118,3 +120,23 @@ def test_healthy_volumes_have_the_shape_of_their_lesion_and_lie_apart_in_their_t
         np.testing.assert_array_equal(place - place[0], lesion - lesion[0])
         assert tissue[tuple(place.T)].all()
         assert np.linalg.norm(place[:, None] - marked, axis=2).min() > 4
+
+
+def test_with_a_patch_maps_are_those_of_the_cube_around_the_lesion(work, tmp_path):
+    explain, items = work["explain instances"]
+    row, (lesion, *_) = items[0]
+    numbers, _ = explain((row, [lesion]), patch=16, folder=tmp_path)
+    scan, model = loaded_scan(row), loaded_network(explain.keywords["weights"], "cpu")[0]
+    mask = np.zeros(scan.brain.shape, bool)
+    mask.flat[lesion["where"]] = True
+    image, inside = cut_patch(scan.image, mask, 16)
+    expected = lesion_maps(
+        model, image, inside, **SETTINGS, identity=[lesion[name] for name in ("scan", "kind", "label")]
+    )
+    name = map_name(lesion)
+    saved = saved_maps(tmp_path / name, name, scan.affine, mask.shape, None)
+    for method, saliency in saved.items():
+        np.testing.assert_allclose(saliency[(slice(None), *patch_around(mask, 16))], expected[method], atol=1e-6)
+        assert np.count_nonzero(saliency) == np.count_nonzero(expected[method])
+    flair = numbers.query("method == 'smoothgrad_max' and sequence == 'FLAIR'")["peak"].item()
+    assert abs(flair) == pytest.approx(np.abs(expected["smoothgrad_max"][0]).max(), rel=1e-4)

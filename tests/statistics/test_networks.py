@@ -141,7 +141,7 @@ def test_the_table_leads_with_the_verdict_over_networks(figures):
 
 def test_a_sweep_of_another_run_is_left_out_and_said(figures, capsys):
     run_of(figures, 0, change=0.001)
-    assert network_readers(figures) == []
+    assert network_readers(figures) == {}
     assert "left out: none of its networks has the tables of this run" in capsys.readouterr().err
     assert "networks" not in judge(figures)
 

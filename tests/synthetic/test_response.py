@@ -165,3 +165,22 @@ def test_contrast_table_has_every_lesion(scene):
 def test_contrast_without_white_matter_nearby_is_nan(scene):
     image, lesion, white, _ = scene
     assert np.isnan(contrast_to_white_matter(image, lesion, white & False, (1.0, 1.0, 1.0))).all()
+
+
+def test_with_a_patch_the_network_is_given_no_more(image):
+    """FLAIR less its mean over all that the network is given, a patch of 8 voxels a side around the ball."""
+
+    class LessMean(Pointwise):
+        def forward(self, x):
+            flair = x[:, :1] - x[:, :1].mean((2, 3, 4), keepdim=True)
+            return torch.cat([0 * flair, flair], 1)
+
+    ball = {"diameters_mm": [3.0], "contrasts": [2.0], "spacing_mm": (1.0, 1.0, 1.0), "threshold": 0.5}
+    table = insertion_response(LessMean().eval(), image, [[12, 12, 12]], **ball, patch=8)
+    inserted, mask = insert_lesion(image, [12, 12, 12], 3.0, (2.0, 0.0), (1.0, 1.0, 1.0))
+    part = (slice(8, 16),) * 3
+    expected = sigmoid(inserted[0][mask] - inserted[0][part].mean()).mean()
+    assert table.set_index("sequences")["score"]["FLAIR"] == pytest.approx(expected, abs=1e-5)
+    options = {"threshold": 0.5, "saliency": lambda *_: {}, "patch": 8}
+    changed = change_response(LessMean().eval(), {"none": (inserted, mask)}, **options)
+    assert changed["score"].item() == pytest.approx(expected, abs=1e-5)

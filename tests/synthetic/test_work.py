@@ -118,3 +118,10 @@ def test_missed_lesions_and_healthy_volumes_are_changed_in_the_same_way(explored
     assert masks["TN"].sum() == masks["TP"].sum()
     marked = (predicted > 0) | (annotated > 0)
     assert distance_to(marked, loaded_scan(row).spacing_mm)[masks["TN"]].min() > 3
+
+
+def test_without_noisy_copies_changed_lesions_are_predicted_and_not_explained(work):
+    change, (item, *_) = work["predict changes"]
+    found, explained = change(item, noise=NOISE | {"n_samples": 0}), change(item)
+    assert found["score"].equals(explained["score"]) and explained["peak_flair"].notna().all()
+    assert found[["peak_flair", "peak_mprage"]].isna().all(axis=None)
