@@ -14,6 +14,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "sites": ["DEEP"],
         "work": [
             "NO_CHANGES",
+            "NO_COUNTS",
             "change_lesions",
             "explain_insertions",
             "find_sites",
