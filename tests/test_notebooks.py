@@ -25,7 +25,7 @@ FIGURES = {
     "00_slices", "00_distributions", "00_contrasts",
     "01_cohort", "02_training", "03_detection", "03_examples", "04_maps", "04_peaks", "04_orders", "04_proxy", "04_profile",
     "05_psychometric", "05_response", "05_inserted", "05_changes", "05_panels", "06_context", "06_fills", "06_radii", "06_fields",
-    "07_sanity", "08_methods", "08_convergence", "08_shares",
+    "07_sanity", "08_methods", "08_convergence", "08_shares", "09_errors",
 }  # fmt: skip
 TABLES = {
     "00_scans", "00_lesions", "00_distances",
@@ -36,6 +36,7 @@ TABLES = {
     "06_context", "06_curve", "06_plateau", "06_lesions", "06_correlations", "06_agreement",
     "07_randomisation", "07_labels", "07_stability", "07_areas", "07_curves", "07_infidelity", "07_explained",
     "08_agreement", "08_concentration", "08_convergence", "08_shares", "08_sequences",
+    "09_lesions", "09_models", "09_coefficients", "09_detection",
 }  # fmt: skip
 
 
@@ -247,7 +248,7 @@ def test_given_weights_are_used_and_every_scan_is_a_test_scan(paper, tmp_path):
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     (folder,) = (tmp_path / "figures").glob("smoke-mine-*")
     assert set(pd.read_csv(folder / "01_scans.csv")["split"]) == {"test"}
-    assert {path.stem[:2] for path in folder.glob("0*.csv")} == {"00", "01", "03", "04", "05", "06", "07", "08"}
+    assert {path.stem[:2] for path in folder.glob("0*.csv")} == {"00", "01", "03", "04", "05", "06", "07", "08", "09"}
     tables = {
         name: pd.read_csv(folder / f"{name}.csv") for name in ("03_lesions", "03_scans", "04_saliency", "06_lesions")
     }

@@ -16,6 +16,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "instances": [
             "STRUCTURE",
             "annotated_table",
+            "bounding_box",
             "detected_lesions",
             "instance_mask",
             "label_instances",

@@ -8,7 +8,8 @@ the measures of a claim are found in `measures.py`. One rule judges every run: a
 interval lies where the paper says, is contradicted if none of it does, and is open otherwise, as it is without
 variation (an interval without width) and with fewer than FEWEST patients. A claim is reproduced if all its measures
 hold, not reproduced if one is contradicted, and inconclusive otherwise; without a lesion there is nothing to judge.
-Without an annotated test scan, claims whose measures need one say so in place of the latter two.
+Without an annotated test scan, claims whose measures need one say so in place of the latter two. A claim whose notebook
+has not run is left out.
 Where the folder has the sweep of networks (notebooks/sweeps/networks.yml) of this run, the same rule also judges the
 mean over networks with its interval over networks and patients.
 """
@@ -33,6 +34,7 @@ CLAIMS = yaml.safe_load(Path(__file__).with_suffix(".yml").read_text())
 POSITIVE, NEGATIVE = (0.0, np.inf), (-np.inf, 0.0)
 MARGIN = 0.1  # on either side of a score or share that the paper gives
 HALF_STEP_MM = 0.5  # on either side of a range of radii, which are multiples of 1 mm
+NOT_SWEPT = "not in the sweep"  # verdict over networks of a claim whose notebook the sweep has not run
 MARKERS = "<!-- claims: written by make paper -->", "<!-- end of claims -->"
 
 
@@ -47,19 +49,24 @@ def ledger(read, networks=()):
     table = _measures(read)
     rows = _told(table).drop(columns=["digits", "bounds"])
     if networks:
-        over = measures_over_networks(table, [_measures(read) for read in networks])
-        over = _told(over, without="no common mean")
+        of_each = [_measures(read) for read in networks]
+        over = _told(measures_over_networks(table, of_each), without="no common mean")
+        over.loc[~over["claim"].isin(pd.concat(of_each)["claim"]), ["text", "verdict"]] = NOT_SWEPT
         over = over[["value", "low", "high", "sd", "holds", "verdict", "text"]].add_prefix("networks_")
         rows = rows.join(over.assign(networks=len(networks)))
     return rows.join(pd.DataFrame.from_dict(CLAIMS, orient="index")[["notebook", "file"]], on="claim")
 
 
 def _measures(read):
-    """Measures of all claims as their functions find them, and those that are expected and not found, as NaN."""
+    """Measures of all claims as their functions find them, and those that are expected and not found, as NaN; none of a
+    claim whose tables are missing."""
     rows, lacking = [], "" if annotated(read) else NEEDS
     for claim, facts in CLAIMS.items():
         front = {"claim": claim, "statement": facts["statement"], "paper": facts["paper"]}
-        found = FIND[claim](read)
+        try:
+            found = FIND[claim](read)
+        except FileNotFoundError:
+            continue
         present = {one["measure"] for one in found}
         for name in (name for name in facts["expected"] if name not in present):
             unit = "mm" if isinstance(facts["expected"][name], list) else ""
@@ -85,11 +92,12 @@ def markdown(table, folder):
     lines = [columns, re.sub("[^|]+", " --- ", columns)]
     for claim, rows in table.groupby("claim"):
         one = rows.iloc[0]
-        leading = f"{'; '.join(rows['networks_text'])} | **{one['networks_verdict']}** | " if over else ""
-        verdict = one["verdict"] if over else f"**{one['verdict']}**"
+        own, of_networks = one["verdict"], one["networks_verdict"] if over else NOT_SWEPT
+        own, of_networks = (f"**{own}**", of_networks) if of_networks == NOT_SWEPT else (own, f"**{of_networks}**")
+        leading = f"{'; '.join(dict.fromkeys(rows['networks_text']))} | {of_networks} | " if over else ""
         counts = f"{rows['lesions'].max()} lesions, {rows['patients'].max()} patients"
         file = f"`{one['notebook']}` [{one['file']}.csv]({folder}{one['file']}.csv)"
-        found = f"{leading}{'; '.join(rows['text'])} | {counts} | {verdict} | {file}"
+        found = f"{leading}{'; '.join(rows['text'])} | {counts} | {own} | {file}"
         lines.append(f"| {claim} {one['statement']} | {one['paper']} | {found} |")
     return "\n".join(lines)
 

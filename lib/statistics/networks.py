@@ -83,5 +83,7 @@ def _is_of(figures, tables):
 
 
 def _rows_of(tables, own, point, name):
+    if name not in tables:
+        raise FileNotFoundError(f"the sweep of networks has no table {name}")
     rows = tables[name]
     return rows.loc[rows["point"] == point, own[name]].reset_index(drop=True)
