@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 
 import nibabel as nib
 import numpy as np
@@ -233,6 +234,36 @@ def test_context_ends_at_the_prediction_with_all_tissue(paper, table, scans):
     logits = predict_lesion(model, torch.as_tensor(scan.image)[None], labels == row["label"])
     assert row["score"] == pytest.approx(logits.softmax(1)[0, 1].mean().item(), abs=0.02)
     assert label_instances(labels == row["label"]).max() == 1
+
+
+def test_errors_are_judged_where_the_validation_patients_have_both_kinds(paper, tmp_path):
+    """With a lower threshold than the best, at which the tiny network invents lesions in both of them."""
+    build, figures = tmp_path / "build/smoke", tmp_path / "figures/smoke"
+    shutil.copytree(paper / "build/smoke", build)
+    shutil.copytree(paper / "figures/smoke", figures)
+    changes = {
+        "weights/unet.json": {"threshold": 0.5},
+        "parameters/09_error_detection.json": {"build": str(build), "figures": str(figures)},
+    }
+    for name, changed in changes.items():
+        (build / name).write_text(json.dumps(json.loads((build / name).read_text()) | changed))
+    notebook = str(ROOT / "notebooks" / "09_error_detection.py")
+    command = [sys.executable, "-m", "lib.run.runner", notebook, "--build", str(build), "--figures", str(figures)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = pd.read_csv(figures / "09_detection.csv").set_index(["predictors", "measure"])["value"]
+    assert len(found.unstack()) == len(pd.read_csv(figures / "09_models.csv")) == 6
+    metrics = pd.read_csv(figures / "03_metrics.csv").set_index("metric")["value"]
+    assert found["saliency"][["F1, before", "PPV, before"]].to_list() == pytest.approx(metrics[["F1", "PPV"]].to_list())
+    lesions = pd.read_csv(figures / "09_lesions.csv", dtype={"subject": str})
+    sums = lesions.groupby(["split", "subject", "kind"])["weight"].agg(["sum", "size"])
+    np.testing.assert_allclose(sums["sum"], sums["size"], rtol=1e-4)
+    assert not set(lesions.query("split == 'test'")["subject"]) & set(lesions.query("split == 'validation'")["subject"])
+    assert (
+        lesions.loc[lesions["drawn"], "TP by saliency"].notna().sum()
+        == (lesions.query("drawn")["split"] == "test").sum()
+        > 0
+    )
 
 
 def test_given_weights_are_used_and_every_scan_is_a_test_scan(paper, tmp_path):

@@ -135,8 +135,10 @@ def plot_errors(detection, coefficients):
         shown["coefficient"],
         color=np.where(shown["coefficient"] > 0, KIND_COLOURS["TP"], KIND_COLOURS["FP"]),
     )
-    c.axvline(0, color="0.3", lw=0.6)
+    c.plot([0, 0], [-0.5, SHOWN - 0.5], color="0.3", lw=0.6)
     c.set_yticks(range(len(shown)), shown["predictor"])
+    if used.empty:
+        c.text(0.5, 0.5, "the penalty leaves\nno predictor", transform=c.transAxes, ha="center", va="center")
     of_all = f", {len(shown)} of {len(used)}" if len(used) > len(shown) else ""
     c.set(
         ylim=(SHOWN - 0.5, -0.5),

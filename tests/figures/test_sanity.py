@@ -121,6 +121,7 @@ def test_the_largest_coefficients_of_the_last_set_are_shown(detection, n):
     c = plot_errors(detection, of_all(n)).axes[2]
     assert [bar.get_width() for bar in c.patches] == pytest.approx([0.1 * (n - i) for i in range(min(n, SHOWN))])
     assert (f"{SHOWN} of {n}" in c.get_title()) == (n > SHOWN)
+    assert [text.get_text() for text in c.texts] == ([] if n else ["the penalty leaves\nno predictor"])
 
 
 def test_without_a_judgement_the_figure_says_why():
