@@ -97,9 +97,8 @@ lesions.groupby(["split", "kind"]).agg(lesions=("label", "size"), patients=("sub
 # %%
 lesions = draw_lesions(lesions, n_per_patient=n_per_patient, max_voxels=max_voxels, generator=generator)
 reason = reason_not_to_judge(*(lesions[lesions["split"] == name] for name in ("validation", "test")))
-print(
-    reason or f"{lesions['drawn'].sum()} lesions are explained, of {lesions['kind'].isin(['TP', 'FP']).sum()} predicted"
-)
+n_predicted = lesions["kind"].isin(["TP", "FP"]).sum()
+print(reason or f"{lesions['drawn'].sum()} lesions are explained, of {n_predicted} predicted")
 
 # %% [markdown]
 # ## Maps
@@ -120,10 +119,7 @@ found = sum(compute_each(values, items, scheduler=scheduler, desc="explaining", 
 # median of the validation scans, and the same for all: a width of 25, usual in radiomics for images, would leave nothing of maps but the sign. Of the rest: probability, size and place.
 
 # %%
-predictors, detection, models, coefficients = (
-    {},
-    *(pd.DataFrame(columns=names) for names in (DETECTION, MODELS, COEFFICIENTS)),
-)
+predictors = {}
 if not reason:
     of_validation = {row["scan"] for row in validation}
     widths = bin_widths([one for one in found if one["scan"] in of_validation], bins)
@@ -145,6 +141,7 @@ if not reason:
 # more, as patients of many FP can be told by their scans.
 
 # %%
+detection, models, coefficients = (pd.DataFrame(columns=names) for names in (DETECTION, MODELS, COEFFICIENTS))
 if not reason:
     fitted, tested = (lesions[lesions["split"] == name] for name in ("validation", "test"))
     scores, detection, models, coefficients = judge_predictors(
@@ -162,9 +159,7 @@ models.round(3)
 
 # %%
 run.save_table(detection, "detection")
-detection.pivot(index="predictors", columns="measure", values="value").astype(float).round(3) if len(
-    detection
-) else detection
+detection.pivot(index="predictors", columns="measure", values="value").astype(float).round(3)
 
 # %%
 detection[detection["measure"].str.startswith("AUC")].drop(columns="lesions").round(3)
