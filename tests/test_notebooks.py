@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 
 import nibabel as nib
 import numpy as np
@@ -25,7 +26,7 @@ FIGURES = {
     "00_slices", "00_distributions", "00_contrasts",
     "01_cohort", "02_training", "03_detection", "03_examples", "04_maps", "04_peaks", "04_orders", "04_proxy", "04_profile",
     "05_psychometric", "05_places", "05_response", "05_inserted", "05_changes", "05_panels", "06_context", "06_fills", "06_radii", "06_fields",
-    "07_sanity", "07_leakage", "08_methods", "08_convergence", "08_shares",
+    "07_sanity", "07_leakage", "08_methods", "08_convergence", "08_shares", "09_errors",
 }  # fmt: skip
 TABLES = {
     "00_scans", "00_lesions", "00_distances",
@@ -36,6 +37,7 @@ TABLES = {
     "06_context", "06_curve", "06_plateau", "06_lesions", "06_correlations", "06_agreement",
     "07_randomisation", "07_labels", "07_stability", "07_areas", "07_curves", "07_infidelity", "07_explained", "07_leakage",
     "08_agreement", "08_concentration", "08_convergence", "08_shares", "08_sequences",
+    "09_lesions", "09_models", "09_coefficients", "09_detection",
 }  # fmt: skip
 
 
@@ -236,6 +238,36 @@ def test_context_ends_at_the_prediction_with_all_tissue(paper, table, scans):
     assert label_instances(labels == row["label"]).max() == 1
 
 
+def test_errors_are_judged_where_the_validation_patients_have_both_kinds(paper, tmp_path):
+    """With a lower threshold than the best, at which the tiny network invents lesions in both of them."""
+    build, figures = tmp_path / "build/smoke", tmp_path / "figures/smoke"
+    shutil.copytree(paper / "build/smoke", build)
+    shutil.copytree(paper / "figures/smoke", figures)
+    changes = {
+        "weights/unet.json": {"threshold": 0.5},
+        "parameters/09_error_detection.json": {"build": str(build), "figures": str(figures)},
+    }
+    for name, changed in changes.items():
+        (build / name).write_text(json.dumps(json.loads((build / name).read_text()) | changed))
+    notebook = str(ROOT / "notebooks" / "09_error_detection.py")
+    command = [sys.executable, "-m", "lib.run.runner", notebook, "--build", str(build), "--figures", str(figures)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = pd.read_csv(figures / "09_detection.csv").set_index(["predictors", "measure"])["value"]
+    assert len(found.unstack()) == len(pd.read_csv(figures / "09_models.csv")) == 6
+    metrics = pd.read_csv(figures / "03_metrics.csv").set_index("metric")["value"]
+    assert found["saliency"][["F1, before", "PPV, before"]].to_list() == pytest.approx(metrics[["F1", "PPV"]].to_list())
+    lesions = pd.read_csv(figures / "09_lesions.csv", dtype={"subject": str})
+    sums = lesions.groupby(["split", "subject", "kind"])["weight"].agg(["sum", "size"])
+    np.testing.assert_allclose(sums["sum"], sums["size"], rtol=1e-4)
+    assert not set(lesions.query("split == 'test'")["subject"]) & set(lesions.query("split == 'validation'")["subject"])
+    assert (
+        lesions.loc[lesions["drawn"], "TP by saliency"].notna().sum()
+        == (lesions.query("drawn")["split"] == "test").sum()
+        > 0
+    )
+
+
 def test_given_weights_are_used_and_every_scan_is_a_test_scan(paper, tmp_path):
     """The user's way: a scans table and weights trained before. Nobody has annotated the second scan."""
     source = pd.read_csv(paper / "build" / "smoke" / "scans.csv", dtype=str, keep_default_na=False).head(2)
@@ -249,7 +281,7 @@ def test_given_weights_are_used_and_every_scan_is_a_test_scan(paper, tmp_path):
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     (folder,) = (tmp_path / "figures").glob("smoke-mine-*")
     assert set(pd.read_csv(folder / "01_scans.csv")["split"]) == {"test"}
-    assert {path.stem[:2] for path in folder.glob("0*.csv")} == {"00", "01", "03", "04", "05", "06", "07", "08"}
+    assert {path.stem[:2] for path in folder.glob("0*.csv")} == {"00", "01", "03", "04", "05", "06", "07", "08", "09"}
     tables = {
         name: pd.read_csv(folder / f"{name}.csv") for name in ("03_lesions", "03_scans", "04_saliency", "06_lesions")
     }

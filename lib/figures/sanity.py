@@ -1,4 +1,4 @@
-"""Figures of the checks of saliency maps."""
+"""Figures of the checks of saliency maps, and of what they know of errors."""
 
 from itertools import product
 
@@ -7,11 +7,15 @@ from matplotlib.lines import Line2D
 
 from lib.figures.style import (
     DOUBLE_COLUMN_MM,
+    KIND_COLOURS,
+    ON_TOP,
     SEQUENCE_COLOURS,
     SINGLE_COLUMN_MM,
     draw_bands,
     label_panels,
     new_figure,
+    new_panels,
+    nothing_to_show,
     rows_of,
     styled,
 )
@@ -22,6 +26,8 @@ MAPS = {"magnitude": ("|map|", "-", "o"), "signed": ("signed map", "--", "s")}
 ORDER_COLOURS = {"SmoothGrad": "#004488", "Grad-CAM++": "#ddaa33", "distance": "#bb5566", "random": "0.5"}
 CHANNEL_COLOURS = SEQUENCE_COLOURS | {"both": ORDER_COLOURS["Grad-CAM++"]}
 CHANNEL_NAMES = {"FLAIR": "SmoothGrad, FLAIR", "MPRAGE": "SmoothGrad, MPRAGE", "both": "Grad-CAM++"}
+RATES = {"F1": ("#004488", "o", -0.15), "PPV": ("#ddaa33", "s", 0.15)}
+SHOWN = 12  # largest coefficients of a classifier
 
 
 @styled
@@ -137,3 +143,77 @@ def _draw_dots(ax, rows, place, colour, face):
     ax.plot([place] * len(each), each["value"], ".", ms=2, color="0.65", zorder=1)
     ax.vlines(place, mean["low"], mean["high"], color=colour)
     ax.plot([place] * len(mean), mean["value"], "o", color=colour, mfc=face)
+
+
+@styled
+def plot_errors(detection, coefficients):
+    """AUC of each set of predictors (a), F1 and PPV before and after removing (b), coefficients of the last set (c).
+
+    detection, coefficients: tables 09_detection and 09_coefficients.
+    """
+    fig, (a, b, c) = new_panels(72, 1, 3, width_ratios=(1, 1, 0.8))
+    names = list(detection["predictors"].unique())
+    _draw_aucs(a, detection, names)
+    _draw_rates(b, detection, names)
+    for ax in (a, b):
+        ax.set_yticks(range(len(names)), [name.replace(" + ", "\n+ ") for name in names] if ax is a else [])
+        ax.set(ylim=(len(names) - 0.5, -0.5))
+    used = rows_of(coefficients, predictors=names[-1]).sort_values("coefficient", key=np.abs, ascending=False)
+    shown = used.head(SHOWN)
+    c.barh(
+        range(len(shown)),
+        shown["coefficient"],
+        color=np.where(shown["coefficient"] > 0, KIND_COLOURS["TP"], KIND_COLOURS["FP"]),
+    )
+    c.plot([0, 0], [-0.5, SHOWN - 0.5], color="0.3", lw=0.6)
+    c.set_yticks(range(len(shown)), shown["predictor"])
+    if used.empty:
+        c.text(0.5, 0.5, "the penalty leaves\nno predictor", transform=c.transAxes, ha="center", va="center")
+    of_all = f", {len(shown)} of {len(used)}" if len(used) > len(shown) else ""
+    c.set(
+        ylim=(SHOWN - 0.5, -0.5),
+        xlabel="coefficient per SD\n(> 0: towards TP)",
+        title=names[-1].replace(" + ", "\n+ ") + of_all,
+    )
+    return fig
+
+
+@styled
+def nothing_judged(reason):
+    """Figure that says why there is none."""
+    return nothing_to_show(reason.replace(": ", ":\n").replace(", as", ",\nas"))
+
+
+def _draw_aucs(ax, detection, names):
+    styles = {
+        "AUC": ("black", "o", -0.15, "all pairs"),
+        "AUC within patients": ("#aa3377", "s", 0.15, "pairs of one patient"),
+    }
+    for measure, (colour, marker, shift, label) in styles.items():
+        rows = rows_of(detection, measure=measure).set_index("predictors").loc[names]
+        y = np.arange(len(names)) + shift
+        ax.hlines(y, rows["low"], rows["high"], color=colour)
+        ax.plot(rows["value"], y, marker, color=colour, label=label, **ON_TOP)
+        ax.plot(rows["shuffled"], y, marker, color=colour, mfc="white", label="_", **ON_TOP)
+    ax.axvline(0.5, color="0.7", lw=0.6, zorder=0)
+    ax.set(xlabel="AUC, TP against FP\nopen: kinds shuffled")
+    n = rows[["lesions", "patients"]].max()
+    ax.legend(
+        title=f"n = {n['lesions']:.0f} lesions, {n['patients']:.0f} patients",
+        loc="lower left",
+        bbox_to_anchor=(0.06, 1),
+    )
+
+
+def _draw_rates(ax, detection, names):
+    for rate, (colour, marker, shift) in RATES.items():
+        before, after = (
+            rows_of(detection, measure=f"{rate}, {when}").set_index("predictors").loc[names]
+            for when in ("before", "after")
+        )
+        y = np.arange(len(names)) + shift
+        ax.hlines(y, after["low"], after["high"], color=colour)
+        ax.plot(before["value"], y, marker, color=colour, mfc="white", label=f"{rate} as predicted", **ON_TOP)
+        ax.plot(after["value"], y, marker, color=colour, label=f"{rate} after removing", **ON_TOP)
+    ax.set(xlabel="F1, PPV\nof the test scans' lesions")
+    ax.legend(loc="lower left", bbox_to_anchor=(0.06, 1), ncols=2, columnspacing=0.8, handletextpad=0.3)

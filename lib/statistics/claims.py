@@ -8,7 +8,8 @@ the measures of a claim are found in `measures.py`. One rule judges every run: a
 interval lies where the paper says, is contradicted if none of it does, and is open otherwise, as it is without
 variation (an interval without width) and with fewer than FEWEST patients. A claim is reproduced if all its measures
 hold, not reproduced if one is contradicted, and inconclusive otherwise; without a lesion there is nothing to judge.
-Without an annotated test scan, claims whose measures need one say so in place of the latter two.
+Without an annotated test scan, claims whose measures need one say so in place of the latter two. A claim whose notebook
+has not run is left out.
 Where the folder has the sweep of networks (notebooks/sweeps/networks.yml) of this run, the same rule also judges the
 mean over networks with its interval over networks and patients. Where it has that of architectures, the same measures
 of each are judged in a table of the sweep, and compared in claim C8.
@@ -37,6 +38,7 @@ HALF_STEP_MM = 0.5  # on either side of a range of radii, which are multiples of
 ARCHITECTURES = {"unet": "U-Net", "dynunet": "nnU-Net", "swinunetr": "Swin UNETR"}  # of C8
 JUDGED = Path("sweeps", "architectures", "claims_architectures.csv")  # below the figures of a run
 EXPLAINED = ["C3", "C4", "C5", "C6", "C7"]  # claims that C8 is about
+NOT_SWEPT = "not in the sweep"  # verdict over networks of a claim whose notebook the sweep has not run
 MARKERS = "<!-- claims: written by make paper -->", "<!-- end of claims -->"
 
 
@@ -53,17 +55,27 @@ def ledger(read, networks=()):
     if networks:
         over = measures_over_networks(table, [_measures(read) for read in networks])
         over = _told(over, without="no common mean")
+        over.loc[~over["claim"].isin(_swept(over["claim"], networks)), ["text", "verdict"]] = NOT_SWEPT
         over = over[["value", "low", "high", "sd", "holds", "verdict", "text"]].add_prefix("networks_")
         rows = rows.join(over.assign(networks=len(networks)))
     return rows.join(pd.DataFrame.from_dict(CLAIMS, orient="index")[["notebook", "file"]], on="claim")
 
 
+def _swept(claims, readers):
+    """Those of claims of whose table one of the readers of a sweep (`network_readers`) has a row."""
+    return [claim for claim in set(claims) if any(len(read(CLAIMS[claim]["file"])) for read in readers)]
+
+
 def _measures(read):
-    """Measures of all claims as their functions find them, and those that are expected and not found, as NaN."""
+    """Measures of all claims as their functions find them, and those that are expected and not found, as NaN; none of a
+    claim whose tables are missing."""
     rows, lacking = [], "" if annotated(read) else NEEDS
     for claim, facts in CLAIMS.items():
         front = {"claim": claim, "statement": facts["statement"], "paper": facts["paper"]}
-        found = FIND[claim](read)
+        try:
+            found = FIND[claim](read)
+        except FileNotFoundError:
+            continue
         present = {one["measure"] for one in found}
         for name in (name for name in facts["expected"] if name not in present):
             unit = "mm" if isinstance(facts["expected"][name], list) else ""
@@ -89,23 +101,24 @@ def markdown(table, folder, architectures=None):
     over = "networks" in table
     first = f"mean of {table['networks'].iloc[0]} networks, SD between them | verdict | " if over else ""
     columns = f"| claim | paper | {first}this run | n | verdict | notebook, file |"
-    lines = [columns, re.sub("[^|]+", " --- ", columns)]
+    lines = {}
     for claim, rows in table.groupby("claim"):
         one = rows.iloc[0]
-        leading = f"{'; '.join(rows['networks_text'])} | **{one['networks_verdict']}** | " if over else ""
-        verdict = one["verdict"] if over else f"**{one['verdict']}**"
+        own, of_networks = one["verdict"], one["networks_verdict"] if over else NOT_SWEPT
+        own, of_networks = (f"**{own}**", of_networks) if of_networks == NOT_SWEPT else (own, f"**{of_networks}**")
+        leading = f"{'; '.join(dict.fromkeys(rows['networks_text']))} | {of_networks} | " if over else ""
         counts = f"{rows['lesions'].max()} lesions, {rows['patients'].max()} patients"
         file = f"`{one['notebook']}` [{one['file']}.csv]({folder}{one['file']}.csv)"
-        found = f"{leading}{'; '.join(rows['text'])} | {counts} | {verdict} | {file}"
-        lines.append(f"| {claim} {one['statement']} | {one['paper']} | {found} |")
+        found = f"{leading}{'; '.join(rows['text'])} | {counts} | {own} | {file}"
+        lines[claim] = f"| {claim} {one['statement']} | {one['paper']} | {found} |"
     if architectures is not None:
         verdict, text = same_of_all(architectures)
         counts = f"{architectures['lesions'].max()} lesions, {architectures['patients'].max()} patients"
         file = f"`architectures.yml` [{JUDGED.name}]({folder}{JUDGED.as_posix()})"
         leading = f"one training of each | **{verdict}** | " if over else ""
         found = f"{leading}{text} | {counts} | {verdict if over else f'**{verdict}**'} | {file}"
-        lines.append(f"| C8 The same for nnU-Net and Swin UNETR | shown for all three | {found} |")
-    return "\n".join(lines)
+        lines["C8"] = f"| C8 The same for nnU-Net and Swin UNETR | shown for all three | {found} |"
+    return "\n".join([columns, re.sub("[^|]+", " --- ", columns), *(lines[claim] for claim in sorted(lines))])
 
 
 def same_of_all(table):
@@ -159,6 +172,7 @@ def judge_architectures(figures):
     """The ledger of each network of the sweep of architectures, after its name; None where the run has no such sweep."""
     found = network_readers(figures, "architectures", shared="03")  # its lesions are fewer from notebook 4 on
     rows = [ledger(found[name]).assign(network=text) for name, text in ARCHITECTURES.items() if name in found]
+    rows = [of_one[of_one["claim"].isin(_swept(of_one["claim"], found.values()))] for of_one in rows]
     names = ["claim", "statement", "measure", "network", "value", "low", "high", "unit", "lesions", "patients"]
     names += ["expected_low", "expected_high", "holds", "verdict", "text"]
     return pd.concat(rows, ignore_index=True)[names] if rows else None

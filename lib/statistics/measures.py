@@ -133,6 +133,26 @@ def context_radius(read):
     return measures
 
 
+def error_detection(read):
+    """Judged by what removing does that a classifier of saliency alone calls false; what saliency adds to probability,
+    size and place is reported."""
+    rows = read("09_detection").set_index(["predictors", "measure"])
+    if rows.empty:
+        return []
+    alone, both, measures = rows.loc["saliency"], rows.loc["all three + saliency"], []
+    for rate in ("F1", "PPV"):
+        before, after = (alone.loc[f"{rate}, {when}", "value"] for when in ("before", "after"))
+        said = f"{before:.2f} to {after:.2f}, with all three + saliency to {both.loc[f'{rate}, after', 'value']:.2f}"
+        measures.append(_of_row(alone.loc[f"{rate}, after - before"], f"{rate}, after - before", effect=said))
+    auc, without = alone.loc["AUC"], rows.loc[("all three", "AUC"), "value"]
+    said = f"kinds shuffled {auc['shuffled']:.2f}, p = {auc['p']:.2g}"
+    return [
+        *measures,
+        _of_row(auc, "AUC of saliency", effect=said),
+        _of_row(both.loc["AUC, less that without saliency"], "AUC that saliency adds", effect=f"to {without:.2f}"),
+    ]
+
+
 def measure(name, found, lesions, patients, *, unit="", test=BOOTSTRAP, effect="", digits=2):
     """One number of a claim with its 95 % interval, found: (value, low, high)."""
     value, low, high = map(float, found)
@@ -170,4 +190,5 @@ FIND = {
     "C5": order_of_kinds,
     "C6": synthetic_lesions,
     "C7": context_radius,
+    "C9": error_detection,
 }

@@ -2,7 +2,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lib.figures.sanity import plot_leakage, plot_sanity
+from lib.errors import COEFFICIENTS, DETECTION
+from lib.figures.sanity import SHOWN, nothing_judged, plot_errors, plot_leakage, plot_sanity
 from lib.sanity.checks import add_means
 
 LESIONS = (("a", "a_1", 1), ("a", "a_1", 2), ("b", "b_1", 1))
@@ -97,3 +98,44 @@ def test_leakage_shows_the_share_and_both_changes_of_every_map():
     assert "log-odds" in change.get_ylabel()
     assert "3 lesions, 2 patients" in fig.get_supxlabel()
     assert [text.get_text() for text in plot_leakage(leaked[:0], "logit").texts] == ["no lesions: nothing to show"]
+
+
+SETS = ["probability", "saliency", "all three + saliency"]
+
+
+@pytest.fixture
+def detection():
+    measures = {"AUC": 0.8, "AUC within patients": 0.7}
+    measures |= {
+        f"{rate}, {when}": value for rate, value in (("F1", 0.5), ("PPV", 0.6)) for when in ("before", "after")
+    }
+    rows = [(name, measure, value + 0.01 * n, value - 0.1, value + 0.1, 0.5, 0.02, 90, 7)
+            for n, name in enumerate(SETS) for measure, value in measures.items()]  # fmt: skip
+    return pd.DataFrame(rows, columns=DETECTION)
+
+
+def of_all(n):
+    return pd.DataFrame([(SETS[-1], f"x{i}", 0.1 * (i + 1)) for i in range(n)], columns=COEFFICIENTS)
+
+
+def test_every_set_has_its_auc_and_that_of_shuffled_kinds_and_its_rates(detection):
+    a, b, _ = plot_errors(detection, of_all(3)).axes
+    shown = [line.get_xdata() for line in a.lines if len(line.get_xdata()) == 3]
+    expected = [[0.8, 0.81, 0.82], [0.5] * 3, [0.7, 0.71, 0.72], [0.5] * 3]
+    np.testing.assert_allclose(shown, expected)
+    assert [text.get_text() for text in a.get_yticklabels()] == ["probability", "saliency", "all three\n+ saliency"]
+    assert len(b.lines) == 4
+    assert a.get_legend().get_title().get_text() == "n = 90 lesions, 7 patients"
+
+
+@pytest.mark.parametrize("n", [0, 3, SHOWN + 2])
+def test_the_largest_coefficients_of_the_last_set_are_shown(detection, n):
+    c = plot_errors(detection, of_all(n)).axes[2]
+    assert [bar.get_width() for bar in c.patches] == pytest.approx([0.1 * (n - i) for i in range(min(n, SHOWN))])
+    assert (f"{SHOWN} of {n}" in c.get_title()) == (n > SHOWN)
+    assert [text.get_text() for text in c.texts] == ([] if n else ["the penalty leaves\nno predictor"])
+
+
+def test_without_a_judgement_the_figure_says_why():
+    (text,) = nothing_judged("nothing is judged, as it takes two: there is one").texts
+    assert text.get_text() == "nothing is judged,\nas it takes two:\nthere is one"

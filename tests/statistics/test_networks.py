@@ -146,6 +146,19 @@ def test_a_sweep_of_another_run_is_left_out_and_said(figures, capsys):
     assert "networks" not in judge(figures)
 
 
+def test_a_claim_whose_notebook_the_sweep_has_not_run_is_judged_by_this_run_alone(figures):
+    record = json.loads((figures / "sweeps" / "networks" / "sweep.json").read_text())
+    for point in record["points"]:
+        del point["tables"]["09_detection"]
+    (figures / "sweeps" / "networks" / "sweep.json").write_text(json.dumps(record))
+    rows = judge(figures)
+    errors = rows[rows["claim"] == "C9"]
+    assert set(errors["networks_verdict"]) == set(errors["networks_text"]) == {"not in the sweep"}
+    *_, first, line = markdown(rows, "").splitlines()
+    assert line.split(" | ")[2:4] == ["not in the sweep"] * 2 and " | **reproduced** | " in line
+    assert line.count("|") == first.count("|")
+
+
 def test_a_network_that_failed_is_not_counted(figures):
     record = json.loads((figures / "sweeps" / "networks" / "sweep.json").read_text())
     record["points"][3] |= {"folder": "failed", "tables": {}}
