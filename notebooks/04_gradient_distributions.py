@@ -109,7 +109,7 @@ pd.DataFrame(instances, columns=["kind", "mean_probability"]).groupby("kind").de
 # %% [markdown]
 # ## Maps
 # Exact: each map is computed on the window of the scan that the lesion's logits depend on, and equals that of the whole volume.
-# The noise depends on the seed and the lesion alone. A map that is there already, made from the same inputs, is used again.
+# The noise depends on the seed and the lesion alone (on the scan, for a network without windows). A map that is there already, made from the same inputs, is used again.
 
 # %%
 settings = {"n_samples": n_samples, "noise_fraction": noise_fraction, "layer": layer, "seed": seed, "score": score}

@@ -8,7 +8,7 @@ from monai.networks.nets import UNet
 from torch import nn
 
 from lib.exact.adjoint import checked_steps
-from lib.exact.held import NormalisedGradients, WholeGradients
+from lib.exact.held import NormalisedGradients, WholeGradients, at_once
 from lib.exact.windows import find_window, lesion_voxels
 from lib.network.architectures import build_network
 from lib.saliency.gradients import copy_maps, smoothgrad
@@ -31,12 +31,27 @@ class Residual(nn.Module):
         return self.last(torch.cat([self.norms[2](self.up(deep + deep)), skip], 1))
 
 
+class Averaged(Residual):
+    """A skip that is averaged, and adds to what a stride and channels in groups have made, as in nnU-Net's residual encoder."""
+
+    def __init__(self, groups):
+        super().__init__(groups)
+        self.second = nn.Conv3d(4, 4, 3, 2, 1, groups=2)
+
+    def forward(self, x):
+        skip = self.norms[0](self.first(x)).relu()
+        deep = self.norms[1](self.second(skip))
+        deep += nn.functional.avg_pool3d(skip, 2)
+        return self.last(torch.cat([self.norms[2](self.up(deep.relu())), skip], 1))
+
+
 NETWORKS = {
     "DynUNet, residual": lambda: build_network("dynunet", channels=(4, 6, 8)),
     "UNet, not affine": lambda: UNet(3, 2, 2, (4, 6, 8), (2, 2), num_res_units=1, norm="instance"),
     "group": lambda: Residual(2),
     "group a channel": lambda: Residual(4),
     "layer": lambda: Residual(1),
+    "averaged skip": lambda: Averaged(4),
     "batch, untracked": lambda: nn.Sequential(
         nn.Conv3d(2, 3, 3, padding=1), nn.BatchNorm3d(3, track_running_stats=False), nn.PReLU(), nn.Conv3d(3, 2, 3, padding=1)
     ),
@@ -68,7 +83,8 @@ def gradients(model, volume, tolerance, dtype=torch.double):
     field = find_window(model, LESION, SHAPE, held=True).field
     steps, reason = checked_steps(model, field, WholeGradients)
     assert not reason
-    found = NormalisedGradients(steps, SHAPE, volume, lesion_voxels(LESION, SHAPE), tolerance)
+    passes = WholeGradients.of_copy(at_once(steps), volume)
+    found = NormalisedGradients(passes, lesion_voxels(LESION, SHAPE), tolerance)
     seeds = torch.tensor([0.0, 1.0]).to(volume).view(1, 2, 1).expand(1, 2, LESION.sum())
     maps = []
     for number in range(LESION.sum()):
