@@ -29,7 +29,7 @@ the largest value, of random and of trained weights (`--weights`).
     python benchmarks/bench_saliency.py --network demo  one of them
     python benchmarks/bench_saliency.py --part context  one of saliency, cam, context, errors, norm, lesions
     python benchmarks/bench_saliency.py --part errors --weights weights/unet.safetensors
-    python benchmarks/bench_saliency.py --part norm lesions --side 32 --voxels 8   tiny: do the scripts run?
+    python benchmarks/bench_saliency.py --part norm lesions --tiny   on small patches, in a minute: do they run?
     python benchmarks/bench_saliency.py --scaling       cost against lesion size, scan size and lesions per scan
 """
 
@@ -260,10 +260,10 @@ def part(lesion, n_voxels):
     return few
 
 
-def nnunet():
+def nnunet(channels=(32, 64, 128, 256, 320, 320)):
     """The default network of nnU-Net v2 for patches of 128 voxels a side, with random weights: six levels."""
     torch.manual_seed(0)
-    channels, strides = (32, 64, 128, 256, 320, 320), (1, 2, 2, 2, 2, 2)
+    strides = (1, 2, 2, 2, 2, 2)
     options = {"kernel_size": [3] * 6, "strides": strides, "upsample_kernel_size": strides[1:], "filters": channels}
     return nets.DynUNet(3, 2, 2, **options, norm_name=("instance", {"affine": True})).eval()
 
@@ -275,30 +275,22 @@ def compare_lesions(n_lesions, n_voxels, n_samples, rounds, shape):
     places = np.random.default_rng(0).integers(-(min(shape) // 3), min(shape) // 3, (n_lesions, 3))
     lesions = [np.roll(ball(shape, n_voxels), place, (0, 1, 2)) for place in places]
     options = {"n_samples": n_samples, "noise_fraction": 0.05, "layer": "", "peak_voxels": 8, "seed": 0}
+    options |= {"statistics": 1e-3}
     identities = [["scan", "TP", number] for number in range(n_lesions)]
-    for statistics in (1e-3, "exact"):
-        options["statistics"], costs = statistics, []
-        lesions = lesions if statistics == 1e-3 else lesions[: max(2, n_lesions // 5)]
-
-        def together(lesions=lesions):
-            return list(scan_maps(model, volume[0], lesions, identities=identities[: len(lesions)], **options))
-
-        def alone(lesions=lesions):
-            pairs = zip(lesions, identities, strict=False)
-            return [lesion_maps(model, volume[0], lesion, identity=identity, **options) for lesion, identity in pairs]
-
-        for _ in range(rounds):
-            start = clock()
-            of_all, between = together(), clock()
-            of_each, end = alone(), clock()
-            costs.append((between - start, end - between))
-        same = all(np.array_equal(a[name], b[name]) for a, b in zip(of_all, of_each, strict=True) for name in a)
-        ours, each = np.min(costs, 0)[:, 1]
-        print(
-            f"paper's DynUNet, {shape}, {len(lesions)} lesions of {n_voxels} voxels, all maps of {n_samples} copies, "
-            f"statistics {statistics}: together {ours:.1f} s processor, one at a time {each:.1f} s ({each / ours:.1f}x); "
-            f"maps are {'the same' if same else 'DIFFERENT'}"
-        )
+    costs = []
+    for _ in range(rounds):
+        start = clock()
+        of_all, between = list(scan_maps(model, volume[0], lesions, identities=identities, **options)), clock()
+        pairs = zip(lesions, identities, strict=True)
+        of_each = [lesion_maps(model, volume[0], lesion, identity=identity, **options) for lesion, identity in pairs]
+        costs.append((between - start, clock() - between))
+    same = all(np.array_equal(a[name], b[name]) for a, b in zip(of_all, of_each, strict=True) for name in a)
+    together, alone = np.min(costs, 0)[:, 1]
+    print(
+        f"paper's DynUNet, {shape}, {n_lesions} lesions of {n_voxels} voxels, all maps of {n_samples} copies to 1e-3: "
+        f"together {together:.1f} s processor, one at a time {alone:.1f} s ({alone / together:.1f}x); "
+        f"maps are {'the same' if same else 'DIFFERENT'}"
+    )
 
 
 def errors(name, model, n_voxels=4):
@@ -351,29 +343,29 @@ if __name__ == "__main__":
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--part", choices=PARTS, nargs="+", default=list(PARTS))
     parser.add_argument("--weights", type=Path, help="trained weights, for their errors")
-    parser.add_argument("--side", type=int, default=0, help="voxels of the patches of norm and lesions, if not theirs")
+    parser.add_argument("--tiny", action="store_true", help="norm and lesions on small patches: do they run?")
     parser.add_argument("--scaling", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.scaling:
         scaling()
-    else:
-        for network in options.network:
-            if "saliency" in options.part:
-                compare(network, options.voxels, options.rounds)
-            if "cam" in options.part:
-                compare_cam(network, options.voxels)
-            if "context" in options.part:
-                compare_context(network, options.voxels)
-            if "errors" in options.part:
-                errors(f"{network} U-Net, random weights", build(network))
-        if "norm" in options.part:
-            torch.manual_seed(0)
-            dynunet, side = build_network("dynunet").eval(), options.side
-            patches = [(side or size,) * 3 for size in (96, 128)]
-            compare_norm("paper's DynUNet", dynunet, patches[0], options.voxels, options.voxels, (1e-3, 1e-4), 3)
-            compare_norm("nnU-Net, six levels", nnunet(), patches[1], options.voxels, 6, (1e-3,), 2)
-        if "lesions" in options.part:
-            compare_lesions(10, 20, 4, 2, (options.side or 64,) * 3)
-        if options.weights:
-            errors(str(options.weights), load_weights(options.weights, "cpu")[0])
+        raise SystemExit
+    for network in options.network:
+        if "saliency" in options.part:
+            compare(network, options.voxels, options.rounds)
+        if "cam" in options.part:
+            compare_cam(network, options.voxels)
+        if "context" in options.part:
+            compare_context(network, options.voxels)
+        if "errors" in options.part:
+            errors(f"{network} U-Net, random weights", build(network))
+    if "norm" in options.part:
+        torch.manual_seed(0)
+        dynunet, n = build_network("dynunet").eval(), 8 if options.tiny else options.voxels
+        (small, large), six = ((32, 64), nnunet((4, 4, 8, 8, 8, 8))) if options.tiny else ((96, 128), nnunet())
+        compare_norm("paper's DynUNet", dynunet, (small,) * 3, n, n, (1e-3, 1e-4), 3)
+        compare_norm("nnU-Net, six levels", six, (large,) * 3, n, 6, (1e-3,), 2)
+    if "lesions" in options.part:
+        compare_lesions(*((3, 8, 2, 1, (32,) * 3) if options.tiny else (10, 20, 4, 2, (64,) * 3)))
+    if options.weights:
+        errors(str(options.weights), load_weights(options.weights, "cpu")[0])

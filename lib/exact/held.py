@@ -83,11 +83,11 @@ class WholeGradients(AdjointGradients):
 class NormalisedGradients:
     """Gradients of the logits (1, 2, n) of one copy at the n voxels of a lesion, to a tolerance.
 
-    passes: `WholeGradients` of the copy.
     The gradient of a voxel is its local part, and a combination of a few maps of the whole patch. The maps are what the
     true gradients of some voxels have beyond that: of the voxel whose sensitivities are farthest from a combination of
     those before, until what is left of the sensitivities of all is expected to be within the tolerance.
 
+    passes: `WholeGradients` of the copy, which lesions share.
     tolerance: largest error, relative to the largest local gradient.  scale: error that is expected for each unit of
     sensitivity that is left out, twice the largest that true gradients have shown; None: none was computed yet.
     error: expected of what is left out at the end, relative to the largest gradient; 0 if all gradients are true.
