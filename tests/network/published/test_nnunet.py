@@ -108,15 +108,15 @@ def default_plans(network_class, **blocks):
 
 @needs_architectures
 @pytest.mark.parametrize(
-    "architecture, n_folds",
+    "architecture",
     [
-        (default_plans("PlainConvUNet", n_conv_per_stage=[2] * 6), 2),
-        (default_plans("ResidualEncoderUNet", n_blocks_per_stage=[1, 1, 2, 1, 1, 1]), 1),
+        default_plans("PlainConvUNet", n_conv_per_stage=[2] * 6),
+        default_plans("ResidualEncoderUNet", n_blocks_per_stage=[1, 1, 2, 1, 1, 1]),
     ],
-    ids=["plain, two folds", "residual encoder"],
+    ids=["plain", "residual encoder"],
 )
-def test_default_networks_have_an_adjoint_with_statistics_held(architecture, n_folds, tmp_path):
-    results(tmp_path, n_folds, architecture=architecture, patch_size=[64] * 3)
+def test_default_networks_have_an_adjoint_with_statistics_held(architecture, tmp_path):
+    results(tmp_path, 1, architecture=architecture, patch_size=[64] * 3)
     model, shape = load_weights(tmp_path)[0], (64, 64, 64)
     lesion = np.zeros(shape, bool)
     lesion[30, 31, 33] = True
