@@ -16,17 +16,19 @@ from lib.exact.local_convolution import Convolution, cover, grid_box, inside
 
 BLOCK = 2**26  # numbers in the local gradients that are kept at once
 MEASURED = 3  # voxels, on one copy at least
+COARSE = 64  # positions of the input for one: on such grids statistics are not held if gradients reach the whole input
 MARGIN = 2  # between the largest error that these voxels show for their sensitivities, and that of all
 
 
 class WholeGradients(AdjointGradients):
     """`AdjointGradients` of one copy, (1, 2, *shape), through the statistics of its normalisations, on the whole grid.
 
-    statistics: {step: (mean, deviation)}.  held: whether they are taken as numbers; gradients are then local.
-    sensitivities: with held, {step: derivatives by its statistics of what was differentiated last}.
+    statistics: {step: (mean, deviation)}.  held: whether they are taken as numbers, so that gradients are local; but for
+    those that cost little: of steps that the gradient covers anyway, and, if it covers the input, of coarse ones.
+    sensitivities: with held, {step: derivatives by its statistics of what was differentiated last}, 0 of the latter.
     """
 
-    held = False
+    held = everywhere = False
 
     def __init__(self, steps, *given):
         self.statistics = {}
@@ -46,6 +48,7 @@ class WholeGradients(AdjointGradients):
         lesion.at_voxels = (..., *(lesion.voxels - lesion.box[0]).T)
         lesion.box_logits = self.box_logits[inside(lesion.box, self.box)]
         lesion.logits = lesion.box_logits[lesion.at_voxels]
+        lesion.everywhere = held and np.array_equal(lesion.boxes_needed()[0], self.boxes[0])
         return lesion
 
     def boxes_needed(self):
@@ -70,13 +73,15 @@ class WholeGradients(AdjointGradients):
 
     def _through_normalisation(self, number, gradient, box):
         operation, whole, deviation = self.steps[number].operation, self.boxes[number], self.statistics[number][1]
-        box, gradient = (box, gradient) if self.held else (whole, cover(gradient, box, whole))
+        coarse = self.everywhere and COARSE * self.sizes[number].prod() <= self.sizes[0].prod()
+        held = self.held and not coarse and not np.array_equal(box, whole)
+        box, gradient = (box, gradient) if held else (whole, cover(gradient, box, whole))
         gradient, normal = operation.adjoint(gradient), self.kept[number][inside(box, whole)].to(gradient)
         sensitivities = operation.sensitivities(gradient, normal)
-        if self.held:
-            self.sensitivities[number] = sensitivities
-        else:
+        if not held:
             gradient = gradient + operation.through_statistics(sensitivities, normal)
+        if self.held:
+            self.sensitivities[number] = sensitivities * held
         return gradient / deviation, box
 
 

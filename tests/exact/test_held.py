@@ -51,6 +51,9 @@ NETWORKS = {
     "group": lambda: Residual(2),
     "group a channel": lambda: Residual(4),
     "layer": lambda: Residual(1),
+    "reach of the whole patch": lambda: UNet(
+        3, 2, 2, (3, 4, 4), (2, 2), kernel_size=7, up_kernel_size=7, norm="instance"
+    ),
     "averaged skip": lambda: Averaged(4),
     "batch, untracked": lambda: nn.Sequential(
         nn.Conv3d(2, 3, 3, padding=1), nn.BatchNorm3d(3, track_running_stats=False), nn.PReLU(), nn.Conv3d(3, 2, 3, padding=1)
@@ -99,6 +102,17 @@ def test_local_part_and_all_directions_are_the_true_gradient(network):
     actual, expected, found = gradients(network, scan(SHAPE).double(), 0)
     assert relative_error(actual, expected) < 1e-10
     assert found.error < 1e-10
+
+
+def test_coarse_levels_are_exact_where_gradients_reach_the_whole_patch(monkeypatch):
+    model, volume = drawn(NETWORKS["reach of the whole patch"]), scan(SHAPE).double()
+    actual, expected, found = gradients(model, volume, 0.999)
+    assert found.held.everywhere
+    for number, derivatives in found.held.sensitivities.items():
+        assert not derivatives.any() or found.held.sizes[number].prod() > np.prod(SHAPE) / 64
+    monkeypatch.setattr("lib.exact.held.COARSE", np.inf)
+    held, _, _ = gradients(model, volume, 0.999)
+    assert relative_error(actual, expected) < relative_error(held, expected)
 
 
 def test_few_directions_are_within_the_stated_error(network):
