@@ -15,17 +15,21 @@ window over the whole volume at one radius, times 35. The same result is that of
 sliding window cuts the context at its patches' borders and blends them; ours does the same on the patches that cover
 the lesion, and the difference in score is printed.
 
-Normalisation (`norm`): the paper's DynUNet, whose instance normalisation takes statistics of the whole patch, 96 x 96 x
-96, one noisy copy whose error is measured, and further ones, whose error is expected. Processor time, in turns. The
-error of each copy is printed as `smoothgrad` hands it out.
+Normalisation (`norm`): networks whose instance normalisation takes statistics of the whole patch, the paper's DynUNet
+(96 x 96 x 96; to 1e-4 20 of the lesion's voxels) and nnU-Net's default of six levels (128 x 128 x 128, 8 of its
+voxels): one noisy copy whose error is measured, and a further one, whose error is expected, in turns with the literal
+loop on a few voxels. Processor time, and peak memory of each. Errors are those that `smoothgrad` hands out.
+
+Lesions (`lesions`): those of one scan together and one at a time, in turns, for the paper's DynUNet on 64 x 64 x 64.
 
 Errors: the largest difference to the literal loop in the middle, at a corner and in a volume of odd size, relative to
 the largest value, of random and of trained weights (`--weights`).
 
     python benchmarks/bench_saliency.py                 the paper's and the demo network on 192 x 224 x 192
     python benchmarks/bench_saliency.py --network demo  one of them
-    python benchmarks/bench_saliency.py --part context  one of saliency, cam, context, errors, norm
+    python benchmarks/bench_saliency.py --part context  one of saliency, cam, context, errors, norm, lesions
     python benchmarks/bench_saliency.py --part errors --weights weights/unet.safetensors
+    python benchmarks/bench_saliency.py --part norm lesions --tiny   on small patches, in a minute: do they run?
     python benchmarks/bench_saliency.py --scaling       cost against lesion size, scan size and lesions per scan
 """
 
@@ -39,16 +43,27 @@ import lib  # noqa: F401  before numpy: it chooses the kernels
 # isort: split
 import numpy as np
 import torch
+from monai.networks import nets
 
 from lib.context import context_response
 from lib.exact import find_window, frozen, unsupported_reason, whole_logits
 from lib.network import build_network, load_weights, predict
-from lib.saliency import copy_maps, grad_cam, layer_activations, noise_sigma, noisy_copies, smoothgrad
+from lib.saliency import (
+    copy_maps,
+    grad_cam,
+    layer_activations,
+    lesion_maps,
+    noise_sigma,
+    noisy_copies,
+    scan_maps,
+    smoothgrad,
+)
 
 SHAPE = (192, 224, 192)
 NETWORKS = {"paper": ((32, 64, 128, 256, 512), (2, 2, 2, 2)), "demo": ((16, 32, 64, 128), (2, 2, 2))}
-PARTS = ("saliency", "cam", "context", "errors", "norm")
+PARTS = ("saliency", "cam", "context", "errors", "norm", "lesions")
 LITERAL_VOXELS = 3
+TO_LESIONS = 5e-3  # of `lesions`: above what held statistics miss with random weights on 64 x 64 x 64, 1.5e-3
 COPIES = {"paper": 4, "demo": 16}
 
 
@@ -136,8 +151,7 @@ def _status_gb(field):
 
 def compare(name, n_voxels, rounds):
     model, volume, lesion, copies = build(name), scan(SHAPE), ball(SHAPE, n_voxels), COPIES[name]
-    few = np.zeros_like(lesion)
-    few[tuple(np.argwhere(lesion)[:: len(np.argwhere(lesion)) // LITERAL_VOXELS][:LITERAL_VOXELS].T)] = True
+    few = part(lesion, LITERAL_VOXELS)
     found = cost(unsupported_reason, model, SHAPE)  # on every call
 
     _, our_gb = peak_gb(explain, model, volume, lesion, copies)
@@ -204,31 +218,85 @@ def compare_context(name, n_voxels, window=96):
     print()
 
 
-def compare_norm(n_voxels, shape=(96, 96, 96)):
-    torch.manual_seed(0)
-    model, volume, lesion = build_network("dynunet").eval(), scan(shape), ball(shape, n_voxels)
-    few = np.zeros_like(lesion)
-    few[tuple(np.argwhere(lesion)[:: n_voxels // LITERAL_VOXELS][:LITERAL_VOXELS].T)] = True
-    (_, forward, backward), literal_gb = peak_gb(literal, model, volume, few)
-    whole = (forward + lesion.sum() * backward)[1]
-    print(f"paper's DynUNet, {shape}, lesion of {lesion.sum()} voxels: literal loop {whole:.0f} s processor a copy")
-    for tolerance in (1e-3, 1e-4):
-        costs = []
-
-        def explained(tolerance=tolerance, costs=costs):
-            errors, start = [], clock()
-            options = {"n_samples": 3, "statistics": tolerance, "generator": torch.Generator().manual_seed(2)}
-            for _ in copy_maps(model, volume, lesion, measured=errors.append, **options):
-                costs.append((clock() - start)[1])
-            return errors
-
-        errors, our_gb = peak_gb(explained)
-        further = (costs[-1] - costs[0]) / 2
+def compare_norm(title, model, shape, n_voxels, n_literal, timed, rounds=2):
+    """Copies of a lesion of n_voxels with statistics held, {tolerance: how many of its voxels are timed}, in turns with the
+    literal loop on n_literal voxels."""
+    volume, lesion = scan(shape), ball(shape, n_voxels)
+    held = {
+        tolerance: held_copies(model, volume, part(lesion, number), tolerance, rounds)
+        for tolerance, number in timed.items()
+    }
+    costs, memory, errors = {name: [] for name in ("literal", *timed)}, {}, {tolerance: [] for tolerance in timed}
+    for _ in range(rounds):
+        (_, forward, backward), memory["literal"] = peak_gb(literal, model, volume, part(lesion, n_literal))
+        costs["literal"].append((forward[1] + n_voxels * backward[1]) / n_voxels)
+        for tolerance, copies in held.items():
+            ((seconds, error), gb), number = peak_gb(next, copies), min(timed[tolerance], n_voxels)
+            memory[tolerance] = max(gb, memory.get(tolerance, 0))
+            costs[tolerance].append(seconds / number)
+            errors[tolerance].append(f"{error:.1e}")
+    voxel = np.mean(costs["literal"])
+    print(
+        f"{title}, {shape}, lesion of {n_voxels} voxels: literal loop {voxel:.2f} s processor a voxel and copy", end=""
+    )
+    print(f" (from {n_literal} voxels), {memory['literal']:.2f} GB")
+    for tolerance, number in timed.items():
+        first, *further = costs[tolerance]
         print(
-            f"  to {tolerance:.0e}: first copy {costs[0]:.1f} s ({whole / costs[0]:.0f}x), further ones {further:.1f} s "
-            f"({whole / further:.0f}x), errors {', '.join(f'{error:.1e}' for error in errors)}, "
-            f"memory {our_gb / literal_gb:.2f} of the literal loop's"
+            f"  to {tolerance:.0e}, {min(number, n_voxels)} voxels: first copy {first:.2f} s a voxel ({voxel / first:.0f}x), "
+            f"further ones {np.mean(further):.2f} s ({voxel / np.mean(further):.0f}x), "
+            f"errors {', '.join(errors[tolerance])}; {memory[tolerance]:.2f} GB"
         )
+
+
+def held_copies(model, volume, lesion, tolerance, n_samples):
+    """Processor time, seconds, and error of each copy to a tolerance; the first has what is found on every call."""
+    errors, options = [], {"generator": torch.Generator().manual_seed(2), "statistics": tolerance}
+    copies = copy_maps(model, volume, lesion, n_samples=n_samples, measured=errors.append, **options)
+    while True:
+        start = clock()
+        next(copies)
+        yield (clock() - start)[1], errors[-1]
+
+
+def part(lesion, n_voxels):
+    """So many voxels of a lesion, as far apart as all of them."""
+    voxels, few = np.argwhere(lesion), np.zeros_like(lesion)
+    few[tuple(voxels[np.linspace(0, len(voxels) - 1, min(n_voxels, len(voxels))).astype(int)].T)] = True
+    return few
+
+
+def nnunet(channels=(32, 64, 128, 256, 320, 320)):
+    """The default network of nnU-Net v2 for patches of 128 voxels a side, with random weights: six levels."""
+    torch.manual_seed(0)
+    strides = (1, 2, 2, 2, 2, 2)
+    options = {"kernel_size": [3] * 6, "strides": strides, "upsample_kernel_size": strides[1:], "filters": channels}
+    return nets.DynUNet(3, 2, 2, **options, norm_name=("instance", {"affine": True})).eval()
+
+
+def compare_lesions(n_lesions, n_voxels, n_samples, rounds, shape):
+    """The lesions of one scan together, and one at a time, in turns: their maps are the same."""
+    torch.manual_seed(0)
+    model, volume = build_network("dynunet").eval(), scan(shape)
+    places = np.random.default_rng(0).integers(-(min(shape) // 3), min(shape) // 3, (n_lesions, 3))
+    lesions = [np.roll(ball(shape, n_voxels), place, (0, 1, 2)) for place in places]
+    options = {"n_samples": n_samples, "noise_fraction": 0.05, "layer": "", "peak_voxels": 8, "seed": 0}
+    options |= {"statistics": TO_LESIONS}
+    identities = [["scan", "TP", number] for number in range(n_lesions)]
+    costs = []
+    for _ in range(rounds):
+        start = clock()
+        of_all, between = list(scan_maps(model, volume[0], lesions, identities=identities, **options)), clock()
+        pairs = zip(lesions, identities, strict=True)
+        of_each = [lesion_maps(model, volume[0], lesion, identity=identity, **options) for lesion, identity in pairs]
+        costs.append((between - start, clock() - between))
+    same = all(np.array_equal(a[name], b[name]) for a, b in zip(of_all, of_each, strict=True) for name in a)
+    together, alone = np.min(costs, 0)[:, 1]
+    print(
+        f"paper's DynUNet, {shape}, {n_lesions} lesions of {n_voxels} voxels, all maps of {n_samples} copies to {TO_LESIONS:.0e}: "
+        f"together {together:.1f} s processor, one at a time {alone:.1f} s ({alone / together:.1f}x); "
+        f"maps are {'the same' if same else 'DIFFERENT'}"
+    )
 
 
 def errors(name, model, n_voxels=4):
@@ -281,22 +349,29 @@ if __name__ == "__main__":
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--part", choices=PARTS, nargs="+", default=list(PARTS))
     parser.add_argument("--weights", type=Path, help="trained weights, for their errors")
+    parser.add_argument("--tiny", action="store_true", help="norm and lesions on small patches: do they run?")
     parser.add_argument("--scaling", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     if options.scaling:
         scaling()
-    else:
-        for network in options.network:
-            if "saliency" in options.part:
-                compare(network, options.voxels, options.rounds)
-            if "cam" in options.part:
-                compare_cam(network, options.voxels)
-            if "context" in options.part:
-                compare_context(network, options.voxels)
-            if "errors" in options.part:
-                errors(f"{network} U-Net, random weights", build(network))
-        if "norm" in options.part:
-            compare_norm(options.voxels)
-        if options.weights:
-            errors(str(options.weights), load_weights(options.weights, "cpu")[0])
+        raise SystemExit
+    for network in options.network:
+        if "saliency" in options.part:
+            compare(network, options.voxels, options.rounds)
+        if "cam" in options.part:
+            compare_cam(network, options.voxels)
+        if "context" in options.part:
+            compare_context(network, options.voxels)
+        if "errors" in options.part:
+            errors(f"{network} U-Net, random weights", build(network))
+    if "norm" in options.part:
+        torch.manual_seed(0)
+        dynunet, n = build_network("dynunet").eval(), 8 if options.tiny else options.voxels
+        (small, large), six = ((32, 64), nnunet((4, 4, 8, 8, 8, 8))) if options.tiny else ((96, 128), nnunet())
+        compare_norm("paper's DynUNet", dynunet, (small,) * 3, n, LITERAL_VOXELS, {1e-3: n, 1e-4: 20})
+        compare_norm("nnU-Net, six levels", six, (large,) * 3, n, 1, {1e-3: 8})
+    if "lesions" in options.part:
+        compare_lesions(*((3, 8, 2, 1, (32,) * 3) if options.tiny else (10, 20, 8, 1, (64,) * 3)))
+    if options.weights:
+        errors(str(options.weights), load_weights(options.weights, "cpu")[0])

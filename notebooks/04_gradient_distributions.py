@@ -111,7 +111,7 @@ pd.DataFrame(instances, columns=["kind", "mean_probability"]).groupby("kind").de
 # ## Maps
 # Exact: each map is computed on the window of the scan that the lesion's logits depend on, and equals that of the whole volume, but for `statistics`. A network
 # with instance normalisation or attention (`dynunet`, `swinunetr`) depends on all that it is given: its window is the whole scan, or the `patch`.
-# The noise depends on the seed and the lesion alone. With `patch`, a cube of the scan around each lesion takes the place of the scan, also for the range of the noise. A map that is there already, made from the same inputs, is used again.
+# The noise depends on the seed and the lesion alone (on the scan, for a network without windows). With `patch`, a cube of the scan around each lesion takes the place of the scan, also for the range of the noise. A map that is there already, made from the same inputs, is used again.
 
 # %%
 settings = {"n_samples": n_samples, "noise_fraction": noise_fraction, "layer": layer, "seed": seed, "score": score}

@@ -8,8 +8,16 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "adjoint": ["AdjointGradients", "checked_steps", "unsupported_reason"],
         "contract": ["check_network", "usable"],
         "graph": ["frozen", "like_model", "n_channels"],
-        "held": ["NormalisedGradients", "WholeGradients"],
+        "held": ["NormalisedGradients", "WholeGradients", "at_once"],
         "receptive_field": ["receptive_field"],
-        "windows": ["at_voxels", "find_window", "lesion_voxels", "pad_far", "predict_lesion", "whole_logits"],
+        "windows": [
+            "at_voxels",
+            "find_window",
+            "lesion_voxels",
+            "pad_far",
+            "predict_lesion",
+            "predict_lesions",
+            "whole_logits",
+        ],
     },
 )

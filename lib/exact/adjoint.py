@@ -34,11 +34,10 @@ class AdjointGradients:
         for step in steps:
             size = self.sizes[step.inputs[0]] if step.inputs else np.array(shape)
             self.sizes.append(step.operation.size(size) if isinstance(step.operation, Convolution) else size)
-        self.boxes, self.kept = {self.last: self.box}, {}  # of each step: where logits need it, what the way back needs
-        for number in range(self.last, 0, -1):
-            for i in steps[number].inputs:
-                box = self._input_box(number, self.boxes[number])
-                self.boxes[i] = _hull(self.boxes[i], box) if i in self.boxes else box
+        self.boxes, self.kept = (
+            self._needed(self.box),
+            {},
+        )  # of each step: where it is computed, what the way back needs
         self.box_logits = self._forward()
         self.logits = self.box_logits[self.at_voxels]
 
@@ -56,6 +55,15 @@ class AdjointGradients:
         found = seeds[:, :, number, None, None, None].clone(), self.voxels[number] + np.array([[0], [1]])
         for copies, gradient, box in self._walk_back({self.last: found}):
             yield gradient, (copies, *inside(box, self.copies_box))
+
+    def _needed(self, box):
+        """Where logits on a box need each step, {step: box}."""
+        boxes = {self.last: box}
+        for number in range(self.last, 0, -1):
+            for i in self.steps[number].inputs:
+                needed = self._input_box(number, boxes[number])
+                boxes[i] = _hull(boxes[i], needed) if i in boxes else needed
+        return boxes
 
     def _input_box(self, number, box):
         """Where a step needs its inputs for a box of its result; at least one position."""

@@ -5,6 +5,7 @@ statistics. There are few of them, and the voxels of a lesion depend on them muc
 patch stand for those of all voxels.
 """
 
+from copy import copy
 from dataclasses import replace
 
 import numpy as np
@@ -15,21 +16,47 @@ from lib.exact.local_convolution import Convolution, cover, grid_box, inside
 
 BLOCK = 2**26  # numbers in the local gradients that are kept at once
 MEASURED = 3  # voxels, on one copy at least
+COARSE = 64  # positions of the input for one: on such grids statistics are not held if gradients reach the whole input
 MARGIN = 2  # between the largest error that these voxels show for their sensitivities, and that of all
 
 
 class WholeGradients(AdjointGradients):
     """`AdjointGradients` of one copy, (1, 2, *shape), through the statistics of its normalisations, on the whole grid.
 
-    statistics: {step: (mean, deviation)}.
+    statistics: {step: (mean, deviation)}.  held: whether they are taken as numbers, so that gradients are local; but for
+    those that cost little: of steps that the gradient covers anyway, and, if it covers the input, of coarse ones.
+    sensitivities: with held, {step: derivatives by its statistics of what was differentiated last}, 0 of the latter.
     """
+
+    held = everywhere = False
 
     def __init__(self, steps, *given):
         self.statistics = {}
         super().__init__(steps, *given)
 
+    @classmethod
+    def of_copy(cls, steps, copy):
+        """The passes of one copy that all lesions of a scan share: `of_lesion` has their gradients."""
+        grid = grid_box(copy.shape[2:])
+        return cls(steps, copy.shape[2:], copy, torch.from_numpy(grid - [(0, 0, 0), (1, 1, 1)]), grid)
+
+    def of_lesion(self, voxels, held=False):
+        """The same passes for the voxels (n, 3) of a lesion."""
+        lesion = copy(self)
+        lesion.held, lesion.sensitivities, lesion.voxels = held, {}, voxels.numpy()
+        lesion.box = np.stack([lesion.voxels.min(0), lesion.voxels.max(0) + 1])
+        lesion.at_voxels = (..., *(lesion.voxels - lesion.box[0]).T)
+        lesion.box_logits = self.box_logits[inside(lesion.box, self.box)]
+        lesion.logits = lesion.box_logits[lesion.at_voxels]
+        lesion.everywhere = held and np.array_equal(lesion.boxes_needed()[0], self.boxes[0])
+        return lesion
+
+    def boxes_needed(self):
+        """Where gradients of the lesion's voxels may differ from zero, {step: box}; step 0 is the input."""
+        return self._needed(self.box)
+
     def _input_box(self, number, box):
-        return grid_box(self.sizes[self.steps[number].inputs[0]])
+        return super()._input_box(number, box) if self.held else grid_box(self.sizes[self.steps[number].inputs[0]])
 
     def _normal(self, number, values):
         mean, deviation = self.statistics[number] = self.steps[number].operation.statistics(values)
@@ -45,33 +72,17 @@ class WholeGradients(AdjointGradients):
         return torch.where(positive, gradient, gradient * self.steps[number].operation.to(gradient))
 
     def _through_normalisation(self, number, gradient, box):
-        operation, whole = self.steps[number].operation, self.boxes[number]
-        gradient = operation.adjoint(cover(gradient, box, whole))
-        normal = self.kept[number].to(gradient)
-        gradient = gradient + operation.through_statistics(operation.sensitivities(gradient, normal), normal)
-        return gradient / self.statistics[number][1], whole
-
-
-class HeldGradients(AdjointGradients):
-    """`AdjointGradients` of one copy, (1, 2, *shape), with the statistics of its normalisations held.
-
-    statistics: of `WholeGradients`.  sensitivities: {step: derivatives of what was differentiated last by them}.
-    """
-
-    def __init__(self, statistics, *given):
-        self.statistics, self.sensitivities = statistics, {}
-        super().__init__(*given)
-
-    def _normal(self, number, values):
-        mean, deviation = self.statistics[number]
-        self.kept[number] = (values - mean) / deviation
-        return self.kept[number]
-
-    def _through_normalisation(self, number, gradient, box):
-        operation, normal = self.steps[number].operation, self.kept[number][inside(box, self.boxes[number])]
-        gradient = operation.adjoint(gradient)
-        self.sensitivities[number] = operation.sensitivities(gradient, normal)
-        return gradient / self.statistics[number][1], box
+        operation, whole, deviation = self.steps[number].operation, self.boxes[number], self.statistics[number][1]
+        coarse = self.everywhere and COARSE * self.sizes[number].prod() <= self.sizes[0].prod()
+        held = self.held and not coarse and not np.array_equal(box, whole)
+        box, gradient = (box, gradient) if held else (whole, cover(gradient, box, whole))
+        gradient, normal = operation.adjoint(gradient), self.kept[number][inside(box, whole)].to(gradient)
+        sensitivities = operation.sensitivities(gradient, normal)
+        if not held:
+            gradient = gradient + operation.through_statistics(sensitivities, normal)
+        if self.held:
+            self.sensitivities[number] = sensitivities * held
+        return gradient / deviation, box
 
 
 class NormalisedGradients:
@@ -81,23 +92,35 @@ class NormalisedGradients:
     true gradients of some voxels have beyond that: of the voxel whose sensitivities are farthest from a combination of
     those before, until what is left of the sensitivities of all is expected to be within the tolerance.
 
+    passes: `WholeGradients` of the copy, which lesions share.
     tolerance: largest error, relative to the largest local gradient.  scale: error that is expected for each unit of
     sensitivity that is left out, twice the largest that true gradients have shown; None: none was computed yet.
     error: expected of what is left out at the end, relative to the largest gradient; 0 if all gradients are true.
     """
 
-    def __init__(self, steps, shape, copy, voxels, tolerance, scale=None):
-        given = [_at_once(step) for step in steps], shape, copy, voxels, grid_box(shape)
-        self.copies, self.tolerance, self.error = copy, tolerance, 0.0
+    def __init__(self, passes, voxels, tolerance, scale=None):
+        self.copies, self.tolerance, self.error = passes.copies, tolerance, 0.0
         self.scale, self.to_measure = scale or 0.0, 0 if scale else MEASURED
-        self.whole = WholeGradients(*given)
-        self.held = HeldGradients(self.whole.statistics, *given)
-        self.logits, self.peak = self.held.logits, 0.0
+        self.whole, self.held = passes.of_lesion(voxels), passes.of_lesion(voxels, held=True)
+        self.logits, self.peak = self.whole.logits, 0.0
         self.directions, self.maps = [], []
-        self.block = max(8, BLOCK // (copy.shape[1] * int(np.prod(self.held.boxes[0][1] - self.held.boxes[0][0]))))
+        low, high = self.held.boxes_needed()[0]
+        self.block = max(8, BLOCK // (self.copies.shape[1] * int(np.prod(high - low))))
 
+    @torch.no_grad()
     def of_sum(self, seeds):
-        return self.whole.of_sum(seeds)
+        """As of `AdjointGradients`, from what the voxels' gradients have shown: to the tolerance, of its own largest value."""
+        total, left = self.held.of_sum(seeds), self._sensitivities()
+        allowed = self.tolerance * float(total.abs().max())
+        for direction, values in zip(self.directions, self.maps, strict=True):
+            along = float(left @ direction)
+            total.add_(values, alpha=along)
+            left = left - along * direction
+        error = self.scale * float(left.norm())
+        if self.to_measure > 0 or error > allowed:
+            return self.whole.of_sum(seeds)
+        self.error = max(self.error, error and error / allowed * self.tolerance)
+        return total
 
     @torch.no_grad()
     def of_voxel(self, number, seeds):
@@ -151,7 +174,11 @@ class NormalisedGradients:
         ])  # fmt: skip
 
 
-def _at_once(step):
-    if not isinstance(step.operation, Convolution):
-        return step
-    return replace(step, operation=replace(step.operation, at_once=True))
+def at_once(steps):
+    """The steps with `Convolution.at_once`."""
+    return [
+        replace(step, operation=replace(step.operation, at_once=True))
+        if isinstance(step.operation, Convolution)
+        else step
+        for step in steps
+    ]

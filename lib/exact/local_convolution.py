@@ -38,6 +38,7 @@ class Convolution:
     """A convolution coarse[o] = sum_k weight[k] fine[stride * o - padding + k] + bias, or its transpose.
 
     weight: (channels of the coarse grid, channels of the fine grid, kx, ky, kz), as in torch for both.
+    groups: of channels, which the coarse grid has in order, each from as many of the fine grid (not of a transpose).
     at_once: computes all positions between the coarse ones at once whatever the channels, and with oneDNN also where
     torch does not (one small volume, one thread): several times faster for one copy, with sums in another order.
     """
@@ -49,6 +50,7 @@ class Convolution:
     output_padding: np.ndarray
     transposed: bool
     at_once: bool = False
+    groups: int = 1
 
     def __post_init__(self):
         self.kernel, self.steps = np.array(self.weight.shape[2:]), tuple(self.stride.tolist())
@@ -90,12 +92,12 @@ class Convolution:
         return self._convolved(cover(fine, fine_box, self._fine_box(box)), self.weight, stride=self.steps)
 
     def _to_fine(self, coarse, coarse_box, box):
-        if self.at_once or self.weight.shape[1] <= FEW_CHANNELS:
+        if self.groups == 1 and (self.at_once or self.weight.shape[1] <= FEW_CHANNELS):
             positions, strides = self._between
             fine = self._convolved(coarse, positions, padding=[taps - 1 for taps in positions.shape[2:]])
             fine = rearrange(fine, "b (sx sy sz fine) x y z -> b fine (x sx) (y sy) (z sz)", **strides)
         else:
-            fine = F.conv_transpose3d(coarse, self.weight, stride=self.steps)
+            fine = F.conv_transpose3d(coarse, self.weight, stride=self.steps, groups=self.groups)
         first = coarse_box[0] * self.stride - self.padding
         return cover(fine, first + grid_box(fine.shape[2:]), box)
 
@@ -106,8 +108,8 @@ class Convolution:
             and values.dtype == torch.float
             and torch.backends.mkldnn.enabled
         ):
-            return torch.mkldnn_convolution(values, weight, None, padding, stride, (1, 1, 1), 1)
-        return F.conv3d(values, weight, stride=stride, padding=padding)
+            return torch.mkldnn_convolution(values, weight, None, padding, stride, (1, 1, 1), self.groups)
+        return F.conv3d(values, weight, stride=stride, padding=padding, groups=self.groups)
 
     @cached_property
     def _between(self):

@@ -1,7 +1,7 @@
 """A segmentation network as a list of steps whose forward pass and adjoint can be computed on parts of the grid.
 
-Convolutions (with the batch normalisation that follows them folded in), piecewise linear activations, concatenations of
-channels and sums are steps: the U-Net family, with or without residual units, however it is written.
+Convolutions (with the batch normalisation that follows them folded in), average pooling, piecewise linear activations,
+concatenations of channels and sums are steps: the U-Net family, with or without residual units, however it is written.
 """
 
 from collections import Counter
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from lib.exact.graph import leaves
 from lib.exact.local_convolution import Convolution
 from lib.exact.normalisation import Normalisation
 
@@ -42,6 +43,8 @@ def build_steps(field):
 def _steps(nodes):
     steps, numbers = [], {}
     users = Counter(given for node in nodes for given in node.inputs)
+    kept = (given for node in nodes for given in leaves(node.given.values()) if isinstance(given, torch.Tensor))
+    like = next(filter(torch.is_floating_point, kept), torch.empty(0))
     for node in nodes:
         inputs = tuple(map(numbers.get, node.inputs))
         if node.name == "native_batch_norm":
@@ -52,7 +55,7 @@ def _steps(nodes):
             given.operation = given.operation.normalised(*(node.given[name] for name in names))
             numbers[node] = inputs[0]
         else:
-            steps.append(Step(_operation(node), inputs))
+            steps.append(Step(_operation(node, like), inputs))
             numbers[node] = len(steps) - 1
     if numbers[nodes[-1]] != len(steps) - 1:
         raise _Unsupported("the last step is not the logits")
@@ -61,14 +64,16 @@ def _steps(nodes):
     return steps
 
 
-def _operation(node):
-    """What a node computes, as in Step."""
+def _operation(node, like):
+    """What a node computes, as in Step.  like: a tensor of the network, for weights that it does not keep."""
     given, alike = node.given, all(one.shape == node.shape for one in node.inputs)
     match node.name.removesuffix("_"), len(node.inputs):
         case "input", 0:
             return "input"
         case (("convolution" | "_convolution"), 1):
             return _convolution(given)
+        case "avg_pool3d", 1:
+            return _average(given, node.shape[1], like)
         case "relu", 1:
             return torch.zeros(1, 1, 1, 1, 1)
         case "leaky_relu", 1:
@@ -94,10 +99,20 @@ def _convolution(given):
     stride, padding, dilation, extra = (
         np.array(given[name]) for name in ("stride", "padding", "dilation", "output_padding")
     )
-    if given["groups"] > 1 or (dilation > 1).any():
-        raise _Unsupported("a convolution with groups or dilation has no adjoint")
+    if (transposed and given["groups"] > 1) or (dilation > 1).any():
+        raise _Unsupported("a convolution with dilation, or a transposed one with groups, has no adjoint")
     if transposed and (weight.shape[2:] < stride).any():
         raise _Unsupported("a transposed convolution that leaves gaps has no adjoint")
     bias = given["bias"]
     bias = weight.new_zeros(weight.shape[1 if transposed else 0]) if bias is None else bias.detach()
-    return Convolution(weight, bias, stride, padding, extra, transposed)
+    return Convolution(weight, bias, stride, padding, extra, transposed, groups=given["groups"])
+
+
+def _average(given, channels, like):
+    """Average pooling, as a convolution of each channel by itself."""
+    sizes = given["kernel_size"], given["stride"] or given["kernel_size"], given["padding"]
+    kernel, stride, padding = (np.broadcast_to(size, 3) for size in sizes)
+    if given["ceil_mode"] or given["divisor_override"] or (padding.any() and not given["count_include_pad"]):
+        raise _Unsupported("average pooling that divides by another number at the borders has no adjoint")
+    weight = like.new_full((channels, 1, *kernel), 1 / kernel.prod())
+    return Convolution(weight, like.new_zeros(channels), stride, padding, np.zeros(3, int), False, groups=channels)

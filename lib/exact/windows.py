@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
+import numpy as np
 import torch
 
 from lib.exact.adjoint import AdjointGradients
@@ -118,6 +119,15 @@ def predict_lesion(model, volumes, lesion):
     crops = map(crop, volumes)
     with frozen(model):
         return usable(torch.cat([logits(torch.stack(batch)) for batch in iter(lambda: list(islice(crops, size)), [])]))
+
+
+def predict_lesions(model, volumes, lesions):
+    """`predict_lesion` of each of some lesions, a list: in one pass for all where a network has no windows."""
+    together = np.any(lesions, 0)
+    if not find_window(model, together, together.shape).reason:
+        return [predict_lesion(model, volumes, lesion) for lesion in lesions]
+    logits = predict_lesion(model, volumes, together)
+    return [logits[:, :, torch.from_numpy(lesion[together])] for lesion in lesions]
 
 
 def lesion_voxels(lesion, shape):

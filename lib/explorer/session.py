@@ -31,7 +31,7 @@ from lib.network import (
 )  # fmt: skip
 from lib.provenance import ROOT, code_digest, digest, run_record, write_atomically
 from lib.run import save_figure
-from lib.saliency import copy_maps, grad_cam, layer_activations, lesion_generator, map_name, measure_maps
+from lib.saliency import copy_maps, grad_cam, layer_activations, map_name, measure_maps, noise_generator
 from lib.scans import SEQUENCES, Scan, check_scans, find_scans, is_whole, load_labels, load_map, load_scan, save_map
 
 SHIPPED_WEIGHTS = "weights/unet.safetensors"
@@ -184,7 +184,8 @@ class Exploration:
         return Explained(opened, lesion, settings, mask, maps, numbers, profile)
 
     async def _smoothgrad(self, opened, lesion, mask, settings, report):
-        generator, total = lesion_generator(self.seed, opened.row["scan"], lesion["kind"], int(lesion["label"])), 0
+        window, total = find_window(self.model, mask, mask.shape), 0
+        generator = noise_generator(window, self.seed, opened.row["scan"], lesion["kind"], int(lesion["label"]))
         copies = copy_maps(
             self.model, opened.volume, mask, n_samples=settings.n_samples, noise_fraction=settings.noise_fraction,
             aggregate=settings.method.removeprefix("smoothgrad_"), generator=generator, statistics=self.statistics,
@@ -194,7 +195,6 @@ class Exploration:
                 total = total + one
                 report(number / settings.n_samples)
                 await asyncio.sleep(PAUSE_S)
-        window = find_window(self.model, mask, mask.shape)
         return window.paste(total / settings.n_samples, mask.shape).cpu().numpy()
 
     def context(self, explained, largest_radius_mm):

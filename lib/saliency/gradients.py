@@ -8,6 +8,8 @@ With statistics=1e-3, say, one with instance or group normalisation is explained
 
 import math
 from contextlib import suppress
+from copy import copy
+from itertools import chain
 
 import torch
 from tqdm import tqdm
@@ -16,6 +18,7 @@ from lib.exact import (
     AdjointGradients,
     NormalisedGradients,
     WholeGradients,
+    at_once,
     at_voxels,
     checked_steps,
     find_window,
@@ -33,30 +36,33 @@ BATCH_VOXELS = 2**20  # of copies at once; a voxel holds 100 (adjoint) or 400 by
 COPIES_PER_THREAD = 4  # a few small copies together are faster than one by one, more are hardly
 
 
-def smoothgrad(
-    model, volume, lesion, *, n_samples=50, noise_fraction=0.05, aggregate="max", generator, noise_range="channel",
-    score=class_logit, statistics="exact", measured=None,
-):  # fmt: skip
+def smoothgrad(model, volume, lesion, *, aggregate="max", n_samples=50, **options):
     """Signed saliency of one lesion, averaged over noisy copies of the input: the mean of `copy_maps`.
 
-    volume: (1, C, X, Y, Z), z-scored FLAIR and MPRAGE unless the network takes others.  lesion: (X, Y, Z) bool.  The other arguments, and the errors
-    raised, are those of `copy_maps`.
+    The other arguments, and the errors raised, are those of `copy_maps`.
     Returns (2, X, Y, Z) in score unit (logit) per unit z-score, zero outside the lesion's window.
     """
-    maps = copy_maps(
-        model, volume, lesion, n_samples=n_samples, noise_fraction=noise_fraction, aggregate=aggregate,
-        generator=generator, noise_range=noise_range, score=score, statistics=statistics, measured=measured,
-    )  # fmt: skip
-    total = sum(maps)  # in the order of the copies
-    return find_window(model, lesion, volume.shape[2:]).paste(total / n_samples, volume.shape[2:])
+    ((saliency,),) = smoothgrads(model, volume, [[(lesion, aggregate)]], n_samples=n_samples, **options)
+    return saliency
 
 
-@torch.inference_mode(False)
-@torch.enable_grad()
-def copy_maps(
-    model, volume, lesion, *, n_samples, noise_fraction=0.05, aggregate="max", generator, noise_range="channel",
-    score=class_logit, statistics="exact", measured=None,
-):  # fmt: skip
+def smoothgrads(model, volume, wanted, *, n_samples=50, **options):
+    """Maps of `smoothgrad` of several lesions of one scan, over the same noisy copies.
+
+    wanted: of each lesion, the maps that are wanted: a list of (mask, aggregate). The first mask is the lesion, (X, Y, Z)
+    bool, and holds the others; each of its voxels is differentiated once.
+    A copy is passed through the network once for all lesions: on the window that holds them, or on the whole volume where
+    the network has no windows. No map depends on the other lesions but by that window, which is where noise is drawn.
+    measured: called for each copy and lesion.  Returns the maps, a list for each lesion.
+    """
+    copies = _Copies(model, volume, wanted, n_samples=n_samples, **options)
+    totals = [[0] * len(maps) for maps in wanted]
+    for lesion, maps in copies.maps():
+        totals[lesion] = [total + one for total, one in zip(totals[lesion], maps, strict=True)]
+    return [[copies.window.paste(total / n_samples, volume.shape[2:]) for total in maps] for maps in totals]
+
+
+def copy_maps(model, volume, lesion, *, aggregate="max", **options):
     """Yield the map of each noisy copy of the input on the lesion's window, (2, *window.shape).
 
     What is known of the network is found on this call: on what parts of the grid its logits depend, and whether the
@@ -67,88 +73,138 @@ def copy_maps(
     FLAIR's for both channels (noise_range="first", as in the authors' scripts).
     aggregate: "max" keeps, for each input voxel, the gradient of largest magnitude over the lesion's voxels with its
     sign; "mean" averages the gradients over the lesion's voxels.
-    generator: torch.Generator on the CPU.  score: a score function of `lib.saliency.scores`.
+    n_samples: how many copies.  generator: torch.Generator on the CPU.  score: a score function of `lib.saliency.scores`.
     statistics: of instance and group normalisation, which depend on the whole patch. "exact" differentiates the patch
     for every voxel; a number lets signed maxima differ by so much, as a fraction of the largest gradient: local
     gradients with the statistics held, and as many of the whole patch as that takes (`NormalisedGradients`). Where a
-    positive and a negative extreme tie within it, the signed maximum may take the other one.
+    positive and a negative extreme tie within it, the signed maximum may take the other one. Averages are exact alone, and
+    to the tolerance, of their own largest value, where `smoothgrads` computes them with signed maxima.
     measured: function that is called for each copy with its error, measured on voxels of the first copy and expected
     from there on the others; 0 where nothing is approximated.
     Raises ValueError if the lesion is empty, shapes differ, an option is unknown or the network gives no logit for each
     voxel.
     """
-    if aggregate not in ("max", "mean"):
-        raise ValueError(f'aggregate is {aggregate!r}: choose "max" or "mean"')
-    with suppress(ValueError, TypeError):
-        statistics = float(statistics)  # of a command line
-    if statistics != "exact" and not (isinstance(statistics, float) and 0 <= statistics < 1):
-        raise ValueError(
-            f'statistics is {statistics!r}: choose "exact" or an error, such as 1e-4 of the largest gradient'
-        )
-    if n_samples < 1:
-        raise ValueError(f"n_samples is {n_samples}: at least one copy is needed")
-    voxels, volume = check_lesion(model, volume, lesion), like_model(model, volume).detach()
-    window = find_window(model, lesion, volume.shape[2:])
-    sigma = noise_sigma(volume, noise_fraction, noise_range)
-    held = window.reason and statistics != "exact" and aggregate == "max"
-    if held:
-        field = find_window(model, lesion, volume.shape[2:], held=True).field
-        steps, _ = checked_steps(model, field, WholeGradients)
-    else:
-        steps, _ = checked_steps(model, window.field)
-    held, scale = held and steps, None
-    at_once = 1 if window.reason else max(1, BATCH_VOXELS // math.prod(window.shape))  # it may mix copies of a batch
-    in_threads = steps and not held and volume.device.type == "cpu"  # whole patches of one copy at a time fill memory
-    if in_threads:  # not as many as there are processors: the last digits depend on the size of a batch
-        at_once = min(at_once, COPIES_PER_THREAD, math.ceil(n_samples / 2))
+    for _, (saliency,) in _Copies(model, volume, [[(lesion, aggregate)]], **options).maps():
+        yield saliency
 
-    bar = tqdm(desc="voxels", total=len(voxels) * n_samples, delay=10, mininterval=2, leave=False)  # of what takes long
 
-    def saliency(copies):
-        nonlocal scale
-        if held:
-            gradients = NormalisedGradients(steps, window.field.shape, copies, voxels, statistics, scale)
-        elif steps:
-            gradients = AdjointGradients(steps, window.field.shape, copies, voxels, window.box)
+class _Copies:
+    """Noisy copies of one volume, and the maps that are wanted of its lesions; arguments as of `smoothgrads`."""
+
+    def __init__(
+        self, model, volume, wanted, *, n_samples, noise_fraction=0.05, generator, noise_range="channel",
+        score=class_logit, statistics="exact", measured=None,
+    ):  # fmt: skip
+        aggregates = [aggregate for maps in wanted for _, aggregate in maps]
+        if unknown := set(aggregates) - {"max", "mean"}:
+            raise ValueError(f'aggregate is {unknown.pop()!r}: choose "max" or "mean"')
+        with suppress(ValueError, TypeError):
+            statistics = float(statistics)  # of a command line
+        if statistics != "exact" and not (isinstance(statistics, float) and 0 <= statistics < 1):
+            advice = 'choose "exact" or an error, such as 1e-4 of the largest gradient'
+            raise ValueError(f"statistics is {statistics!r}: {advice}")
+        if n_samples < 1:
+            raise ValueError(f"n_samples is {n_samples}: at least one copy is needed")
+        self.lesions = [check_lesion(model, volume, maps[0][0]) for maps in wanted]
+        self.wanted = [
+            [(torch.as_tensor(mask).cpu()[tuple(voxels.T)].bool(), aggregate) for mask, aggregate in maps]
+            for voxels, maps in zip(self.lesions, wanted, strict=True)
+        ]
+        self.model, self.volume, shape = model, like_model(model, volume).detach(), volume.shape[2:]
+        together = torch.zeros(shape).bool().index_put(tuple(torch.cat(self.lesions).T), torch.tensor(True))
+        self.window = find_window(model, together, shape)
+        self.sigma = noise_sigma(self.volume, noise_fraction, noise_range)
+        self.n_samples, self.generator, self.score, self.measured = n_samples, generator, score, measured
+        self.tolerance, self.scales = None, [None] * len(wanted)  # tolerance: where statistics are held
+        if self.window.reason and statistics != "exact" and "max" in aggregates:
+            field = find_window(model, together, shape, held=True).field
+            steps, _ = checked_steps(model, field, WholeGradients)
+            self.steps, self.tolerance = steps and at_once(steps), steps and statistics
         else:
-            gradients = AutogradGradients(model, copies, voxels, window)
-        maps = _aggregate(gradients, aggregate, score, lambda: bar.update(len(copies)))
-        if not held:
-            return maps, 0.0
-        scale = gradients.scale
-        return maps, gradients.error
+            self.steps, _ = checked_steps(model, self.window.field)
 
-    with frozen(model), bar:
-        batches = noisy_copies(volume, window, sigma, n_samples, generator, at_once)
-        for maps, error in (in_order if in_threads else map)(saliency, batches):
-            if measured:
-                measured(error)
-            yield from maps
+    @torch.inference_mode(False)
+    @torch.enable_grad()
+    def maps(self):
+        """Yield the number of a lesion and its maps of one copy, each (2, *window.shape): for each lesion in the order of
+        the copies."""
+        window, held, n_voxels = self.window, self.tolerance is not None, sum(map(len, self.lesions))
+        # A network without windows may mix the copies of a batch.
+        together = 1 if window.reason else max(1, BATCH_VOXELS // math.prod(window.shape))
+        in_threads = self.steps and not held and self.volume.device.type == "cpu"  # held: one copy fills memory
+        if in_threads:  # not as many as there are processors: the last digits depend on the size of a batch
+            together = min(together, COPIES_PER_THREAD, math.ceil(self.n_samples / 2))
+        self.bar = tqdm(desc="voxels", total=n_voxels * self.n_samples, delay=10, mininterval=2, leave=False)
+        batches = noisy_copies(self.volume, window, self.sigma, self.n_samples, self.generator, together)
+        with frozen(self.model), self.bar:
+            found = in_order(lambda copies: list(self._of(copies)), batches) if in_threads else map(self._of, batches)
+            for lesion, maps, error in chain.from_iterable(found):
+                if self.measured:
+                    self.measured(error)
+                for of_copy in zip(*maps, strict=True):
+                    yield lesion, of_copy
+
+    def _of(self, copies):
+        """Yield for each lesion its number, its maps of some copies (B, 2, *window.shape), and their error."""
+        gradients_of = self._passes(copies)
+        for lesion, wanted in enumerate(self.wanted):
+            gradients = gradients_of(self.lesions[lesion], self.scales[lesion])
+            maps = _aggregate(gradients, wanted, self.score, lambda: self.bar.update(len(copies)))
+            self.scales[lesion] = getattr(gradients, "scale", None)
+            yield lesion, maps, getattr(gradients, "error", 0.0)
+
+    def _passes(self, copies):
+        """Passes of the network that lesions share: function of a lesion's voxels that has their gradients."""
+        if self.tolerance is not None:
+            whole = WholeGradients.of_copy(self.steps, copies)
+            return lambda voxels, scale: NormalisedGradients(whole, voxels, self.tolerance, scale)
+        if self.steps:
+            shape, box = self.window.field.shape, self.window.box
+            return lambda voxels, _: AdjointGradients(self.steps, shape, copies, voxels, box)
+        passes = AutogradGradients(self.model, copies, self.window)
+        return lambda voxels, _: passes.of_lesion(voxels)
 
 
-def _aggregate(gradients, aggregate, score, after_voxel):
-    """One map a copy, (B, 2, *window.shape), from the gradients of the logits at the lesion's voxels."""
+def _aggregate(gradients, wanted, score, after_voxel):
+    """Maps of some copies, (B, 2, *window.shape) each, from the gradients of the logits at a lesion's n voxels.
+
+    wanted: list of (which of the voxels, (n,) bool; aggregate).
+    """
     logits = usable(gradients.logits.detach()).requires_grad_()
     (seeds,) = torch.autograd.grad(score(logits).sum(), logits)
-    if aggregate == "mean":
-        return gradients.of_sum(seeds / seeds.shape[2])
-    highest, lowest = torch.zeros_like(gradients.copies), torch.zeros_like(gradients.copies)
-    for number in range(seeds.shape[2]):
+    extremes = [
+        (chosen, torch.zeros_like(gradients.copies), torch.zeros_like(gradients.copies))
+        for chosen, aggregate in wanted
+        if aggregate == "max"
+    ]
+    for number in range(seeds.shape[2]) if extremes else ():
         for gradient, part in gradients.of_voxel(number, seeds):
-            torch.maximum(highest[part], gradient, out=highest[part])
-            torch.minimum(lowest[part], gradient, out=lowest[part])
+            for chosen, highest, lowest in extremes:
+                if chosen[number]:
+                    torch.maximum(highest[part], gradient, out=highest[part])
+                    torch.minimum(lowest[part], gradient, out=lowest[part])
         after_voxel()
-    return torch.where(highest > -lowest, highest, lowest)
+    strongest = (torch.where(highest > -lowest, highest, lowest) for _, highest, lowest in extremes)
+    return [
+        next(strongest) if aggregate == "max" else gradients.of_sum(seeds * chosen.to(seeds) / int(chosen.sum()))
+        for chosen, aggregate in wanted
+    ]
 
 
 class AutogradGradients:
     """`AdjointGradients` by automatic differentiation through the whole window, for any network."""
 
-    def __init__(self, model, copies, voxels, window):
-        self.copies = copies.requires_grad_()
-        self.logits = at_voxels(model(self.copies.clone()), voxels, window)
-        if not self.logits.requires_grad:
+    def __init__(self, model, copies, window):
+        self.copies, self.window = copies.requires_grad_(), window
+        self.window_logits = model(self.copies.clone())
+        if not self.window_logits.requires_grad:
             raise ValueError("the logits have no gradient: the network detaches them or runs under torch.no_grad")
+
+    def of_lesion(self, voxels):
+        """The same pass for the voxels (n, 3) of a lesion: their logits, (B, 2, n), and gradients."""
+        lesion = copy(self)
+        lesion.logits = at_voxels(self.window_logits, voxels, self.window)
+        return lesion
 
     def of_sum(self, seeds):
         return self._gradient(self.logits, seeds)

@@ -1,17 +1,20 @@
 """The maps of one lesion by every method, kept as small NIfTI files; the noise they are drawn with."""
 
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from lib.exact import find_window
 from lib.provenance import digest
-from lib.saliency.cam import grad_cam
-from lib.saliency.gradients import smoothgrad
+from lib.saliency.cam import grad_cam, layer_activations
+from lib.saliency.gradients import smoothgrad, smoothgrads
 from lib.saliency.scores import SCORES
 from lib.scans import is_whole, load_cut, save_cut
 
+TOGETHER = 2**28  # numbers in the maps of lesions that are explained together
 METHODS = ["smoothgrad_max", "smoothgrad_mean", "smoothgrad_few", "grad_cam"]
 
 
@@ -25,32 +28,77 @@ def numpy_generator(*seed):
     return np.random.default_rng(int(digest(*seed), 16))
 
 
-def lesion_maps(
-    model, image, lesion, *, n_samples, noise_fraction, layer, peak_voxels, seed, identity, score="logit",
-    statistics="exact", activations=None,
+def noise_generator(window, seed, scan, *lesion):
+    """The generator of a lesion's noisy copies: `lesion_generator` of seed, scan and lesion.
+
+    A network without windows has the same noise for all lesions of a scan, of seed and scan alone: they share its passes
+    through the whole volume.  window: of the lesion (`find_window`).
+    """
+    return lesion_generator(seed, scan, *(() if window.reason else lesion))
+
+
+def lesion_maps(model, image, lesion, *, identity, **options):
+    """Maps of one lesion by method: `scan_maps` of it alone."""
+    (maps,) = scan_maps(model, image, [lesion], identities=[identity], **options)
+    return maps
+
+
+def scan_maps(
+    model, image, lesions, *, n_samples, noise_fraction, layer, peak_voxels, seed, identities, score="logit",
+    statistics="exact",
 ):  # fmt: skip
-    """Maps of one lesion by method: three of SmoothGrad, (2, X, Y, Z), and "grad_cam", (1, X, Y, Z).
+    """Yield maps of the lesions of one scan by method: three of SmoothGrad, (2, X, Y, Z), and "grad_cam", (1, X, Y, Z).
 
     "smoothgrad_max", "smoothgrad_mean"; "smoothgrad_few" is the signed maximum over peak_voxels of its voxels, drawn at
     random (all, if it has no more): a maximum over more voxels is larger, so peaks of lesions of different size are
     compared over as many of each.
-    image: (2, X, Y, Z) z-scored.  seed, identity: JSON-like items that name the noise, and the voxels drawn.
+    image: (2, X, Y, Z) z-scored.  lesions: (X, Y, Z) bool each.  seed, identities: JSON-like items of each lesion, its
+    scan first, that name the voxels drawn, and the noise as in `noise_generator`. No lesion's maps depend on the others.
     score: what is explained, one of `SCORES`; that of Spagnolo et al. 2024 is the logit of the lesion class.
-    statistics: of `smoothgrad`.  activations: of `layer_activations`, which the lesions of one scan share.
+    statistics: of `smoothgrad`.
     Raises ValueError for an unknown score.
     """
     if score not in SCORES:
         raise ValueError(f"score is {score!r}: choose one of {', '.join(SCORES)}")
+    if not lesions:
+        return
     volume, options = torch.as_tensor(image)[None], {"score": SCORES[score]}
-    cam = grad_cam(model, volume, lesion, layer=layer, activations=activations, **options)[None]
-    options |= {"n_samples": n_samples, "noise_fraction": noise_fraction, "statistics": statistics}
-    voxels, few = np.flatnonzero(lesion), np.zeros(lesion.shape, bool)
-    few.flat[numpy_generator(seed, *identity).permutation(voxels)[:peak_voxels]] = True
-    maps = [
-        smoothgrad(model, volume, mask, aggregate=name, generator=lesion_generator(seed, *identity), **options)
-        for mask, name in ((lesion, "max"), (lesion, "mean"), (few, "max"))
+    noise = options | {"n_samples": n_samples, "noise_fraction": noise_fraction, "statistics": statistics}
+    few = [
+        _few(lesion, numpy_generator(seed, *identity), peak_voxels)
+        for lesion, identity in zip(lesions, identities, strict=True)
     ]
-    return {method: saliency.cpu().numpy() for method, saliency in zip(METHODS, [*maps, cam], strict=True)}
+    window = find_window(model, lesions[0], volume.shape[2:])
+    generators = [partial(noise_generator, window, seed, *identity) for identity in identities]
+    explain = _on_whole_volumes if window.reason else _on_windows
+    activations = layer_activations(model, volume, layer)
+    for lesion, maps in zip(lesions, explain(model, volume, lesions, few, generators, noise), strict=True):
+        cam = grad_cam(model, volume, lesion, layer=layer, activations=activations, **options)[None]
+        yield {method: saliency.cpu().numpy() for method, saliency in zip(METHODS, [*maps, cam], strict=True)}
+
+
+def _few(lesion, generator, n_voxels):
+    few = np.zeros(lesion.shape, bool)
+    few.flat[generator.permutation(np.flatnonzero(lesion))[:n_voxels]] = True
+    return few
+
+
+def _on_windows(model, volume, lesions, few, generators, noise):
+    """Yield the maps by SmoothGrad of each lesion; the noise is drawn on the window of the voxels that are explained."""
+    for lesion, some, generator in zip(lesions, few, generators, strict=True):
+        wanted = [(lesion, "max"), (lesion, "mean")]
+        ((largest, mean),) = smoothgrads(model, volume, [wanted], generator=generator(), **noise)
+        fewer = (some != lesion).any()
+        yield largest, mean, smoothgrad(model, volume, some, generator=generator(), **noise) if fewer else largest
+
+
+def _on_whole_volumes(model, volume, lesions, few, generators, noise):
+    """Yield the same, of as many lesions together as memory allows."""
+    together = max(1, TOGETHER // (3 * volume.numel()))
+    for first in range(0, len(lesions), together):
+        pairs = list(zip(lesions, few, strict=True))[first : first + together]
+        wanted = [[(lesion, "max"), (lesion, "mean"), (some, "max")] for lesion, some in pairs]
+        yield from smoothgrads(model, volume, wanted, generator=generators[first](), **noise)
 
 
 def seconds_a_voxel(model, image, lesion, **noise):
@@ -79,11 +127,20 @@ def saved_maps(folder, name, affine, shape, compute):
 
     name: of the lesion. affine, shape: of the scan. compute: function without arguments that returns the maps.
     """
-    paths = {method: Path(folder, f"{name}_desc-{method.replace('_', '')}.nii.gz") for method in METHODS}
-    if not all(map(is_whole, paths.values())):
+    paths = _paths(folder, name)
+    if not are_saved(folder, name):
         for method, saliency in compute().items():
             save_cut(saliency, affine, paths[method])
     return {method: load_cut(path, affine, shape) for method, path in paths.items()}
+
+
+def are_saved(folder, name):
+    """Whether `saved_maps` has them in the folder."""
+    return all(map(is_whole, _paths(folder, name).values()))
+
+
+def _paths(folder, name):
+    return {method: Path(folder, f"{name}_desc-{method.replace('_', '')}.nii.gz") for method in METHODS}
 
 
 def peak_saliency(model, image, lesion, *, seed, **noise):

@@ -3,19 +3,18 @@
 item: row of the scans table and rows of lesions in that scan, as of `run.group_by_scan`.
 """
 
-from functools import cache, partial
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import torch
 from scipy import ndimage
 
-from lib.exact import predict_lesion
-from lib.lesions import healthy_volumes, instance_mask, patch_around, white_and_grey_matter
+from lib.exact import predict_lesion, predict_lesions
+from lib.lesions import cut_patch, healthy_volumes, instance_mask, patch_around, white_and_grey_matter
 from lib.network import loaded_network, loaded_scan
 from lib.provenance import code_digest, kept_folder
-from lib.saliency.cam import layer_activations
-from lib.saliency.maps import lesion_maps, map_name, numpy_generator, saved_maps
+from lib.saliency.maps import are_saved, map_name, numpy_generator, saved_maps, scan_maps
 from lib.saliency.measures import NUMBERS, PROFILE, measure_maps
 from lib.scans import load_labels, load_map
 
@@ -64,36 +63,50 @@ def explain_instances(item, *, weights, device, folder, edges_mm, settings, patc
 
     The lesions are of `find_instances`.  folder: where maps are kept, a folder a lesion; those that are there are read,
     if they were made from the same images, voxels, weights, settings and code.
-    edges_mm: of the profile.  settings: of `lesion_maps`.  patch: side of the part of the scan around a lesion
+    edges_mm: of the profile.  settings: of `scan_maps`.  patch: side of the part of the scan around a lesion
     (`patch_around`) that the network is given, as if there were no more; 0: the whole scan.
     Adds mean_logit over the lesion, and whole_probability, the mean of its softmax. "smoothgrad_few" has no rows for a lesion of fewer voxels than it takes.
     """
     row, lesions = item
     model, description = loaded_network(weights, device)
     scan = loaded_scan(row, description)
-    volume, tables = torch.as_tensor(scan.image)[None], []
+    volume, masks, tables = torch.as_tensor(scan.image)[None], [], []
     made_from = [row["flair_digest"], row["t1w_digest"], description, settings, patch, code_digest(explain_instances)]
-    activations = cache(lambda: layer_activations(model, volume, settings["layer"]))
-
-    def compute(mask, part, lesion):
-        options = {"identity": [lesion[name] for name in ("scan", "kind", "label")]}
-        options |= {} if patch else {"activations": activations()}
-        maps = lesion_maps(model, scan.image[(slice(None), *part)], mask[part], **settings, **options)
-        outside = [(side.start, size - side.stop) for side, size in zip(part, mask.shape, strict=True)]
-        return {method: np.pad(saliency, [(0, 0), *outside]) for method, saliency in maps.items()}
-
     for lesion in lesions:
-        mask = np.zeros(scan.brain.shape, bool)
-        mask.flat[lesion["where"]] = True
-        name = map_name(lesion)
-        kept = kept_folder(folder / name, made_from, lesion["where"].tolist())
-        part = patch_around(mask, patch)
-        maps = saved_maps(kept, name, scan.affine, mask.shape, partial(compute, mask, part, lesion))
+        masks.append(np.zeros(scan.brain.shape, bool))
+        masks[-1].flat[lesion["where"]] = True
+    names = [map_name(lesion) for lesion in lesions]
+    kept = [
+        kept_folder(folder / name, made_from, lesion["where"].tolist())
+        for name, lesion in zip(names, lesions, strict=True)
+    ]
+    missing = [number for number, one in enumerate(zip(kept, names, strict=True)) if not are_saved(*one)]
+    identities = [[lesions[number][name] for name in ("scan", "kind", "label")] for number in missing]
+    computed = _maps(model, scan.image, [masks[number] for number in missing], identities, settings, patch)
+    parts = [patch_around(mask, patch) for mask in masks]
+    of_parts = (
+        predict_lesion(model, volume[(..., *part)], mask[part]) for part, mask in zip(parts, masks, strict=True)
+    )
+    logits = of_parts if patch else predict_lesions(model, volume, masks)
+    for lesion, mask, logit, *place in zip(lesions, masks, logits, kept, names, strict=True):
+        maps = saved_maps(*place, scan.affine, mask.shape, partial(next, computed))
         if mask.sum() < settings["peak_voxels"]:
             del maps["smoothgrad_few"]
-        logits = predict_lesion(model, volume[(..., *part)], mask[part])
         facts = {name: value for name, value in lesion.items() if name != "where"}
-        facts |= {"mean_logit": logits[:, 1].mean().item(), "whole_probability": logits.softmax(1)[:, 1].mean().item()}
+        facts |= {"mean_logit": logit[:, 1].mean().item(), "whole_probability": logit.softmax(1)[:, 1].mean().item()}
         numbers, profile = measure_maps(maps, mask, scan.brain, scan.spacing_mm, edges_mm)
         tables.append([table.assign(**facts)[[*facts, *table]] for table in (numbers, profile)])
     return [pd.concat(table, ignore_index=True) for table in zip(*tables, strict=True)]
+
+
+def _maps(model, image, masks, identities, settings, patch):
+    """Yield the `scan_maps` of lesions, with a patch each on the part of the scan around it."""
+    if not patch:
+        yield from scan_maps(model, image, masks, identities=identities, **settings)
+        return
+    for mask, identity in zip(masks, identities, strict=True):
+        part, lesion = cut_patch(image, mask, patch)
+        (maps,) = scan_maps(model, part, [lesion], identities=[identity], **settings)
+        sides = zip(patch_around(mask, patch), mask.shape, strict=True)
+        outside = [(0, 0), *((side.start, size - side.stop) for side, size in sides)]
+        yield {method: np.pad(saliency, outside) for method, saliency in maps.items()}

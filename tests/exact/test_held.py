@@ -8,7 +8,7 @@ from monai.networks.nets import UNet
 from torch import nn
 
 from lib.exact.adjoint import checked_steps
-from lib.exact.held import NormalisedGradients, WholeGradients
+from lib.exact.held import NormalisedGradients, WholeGradients, at_once
 from lib.exact.windows import find_window, lesion_voxels
 from lib.network.architectures import build_network
 from lib.saliency.gradients import copy_maps, smoothgrad
@@ -31,12 +31,30 @@ class Residual(nn.Module):
         return self.last(torch.cat([self.norms[2](self.up(deep + deep)), skip], 1))
 
 
+class Averaged(Residual):
+    """A skip that is averaged, and adds to what a stride and channels in groups have made, as in nnU-Net's residual encoder."""
+
+    def __init__(self, groups):
+        super().__init__(groups)
+        self.second = nn.Conv3d(4, 4, 3, 2, 1, groups=2)
+
+    def forward(self, x):
+        skip = self.norms[0](self.first(x)).relu()
+        deep = self.norms[1](self.second(skip))
+        deep += nn.functional.avg_pool3d(skip, 2)
+        return self.last(torch.cat([self.norms[2](self.up(deep.relu())), skip], 1))
+
+
 NETWORKS = {
     "DynUNet, residual": lambda: build_network("dynunet", channels=(4, 6, 8)),
     "UNet, not affine": lambda: UNet(3, 2, 2, (4, 6, 8), (2, 2), num_res_units=1, norm="instance"),
     "group": lambda: Residual(2),
     "group a channel": lambda: Residual(4),
     "layer": lambda: Residual(1),
+    "reach of the whole patch": lambda: UNet(
+        3, 2, 2, (3, 4, 4), (2, 2), kernel_size=7, up_kernel_size=7, norm="instance"
+    ),
+    "averaged skip": lambda: Averaged(4),
     "batch, untracked": lambda: nn.Sequential(
         nn.Conv3d(2, 3, 3, padding=1), nn.BatchNorm3d(3, track_running_stats=False), nn.PReLU(), nn.Conv3d(3, 2, 3, padding=1)
     ),
@@ -68,7 +86,8 @@ def gradients(model, volume, tolerance, dtype=torch.double):
     field = find_window(model, LESION, SHAPE, held=True).field
     steps, reason = checked_steps(model, field, WholeGradients)
     assert not reason
-    found = NormalisedGradients(steps, SHAPE, volume, lesion_voxels(LESION, SHAPE), tolerance)
+    passes = WholeGradients.of_copy(at_once(steps), volume)
+    found = NormalisedGradients(passes, lesion_voxels(LESION, SHAPE), tolerance)
     seeds = torch.tensor([0.0, 1.0]).to(volume).view(1, 2, 1).expand(1, 2, LESION.sum())
     maps = []
     for number in range(LESION.sum()):
@@ -83,6 +102,17 @@ def test_local_part_and_all_directions_are_the_true_gradient(network):
     actual, expected, found = gradients(network, scan(SHAPE).double(), 0)
     assert relative_error(actual, expected) < 1e-10
     assert found.error < 1e-10
+
+
+def test_coarse_levels_are_exact_where_gradients_reach_the_whole_patch(monkeypatch):
+    model, volume = drawn(NETWORKS["reach of the whole patch"]), scan(SHAPE).double()
+    actual, expected, found = gradients(model, volume, 0.999)
+    assert found.held.everywhere
+    for number, derivatives in found.held.sensitivities.items():
+        assert not derivatives.any() or found.held.sizes[number].prod() > np.prod(SHAPE) / 64
+    monkeypatch.setattr("lib.exact.held.COARSE", np.inf)
+    held, _, _ = gradients(model, volume, 0.999)
+    assert relative_error(actual, expected) < relative_error(held, expected)
 
 
 def test_few_directions_are_within_the_stated_error(network):

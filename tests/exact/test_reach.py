@@ -143,7 +143,7 @@ NETWORKS = {  # name: (network, how it is explained[, multiples to which it asks
         lambda: Net(gated, down=conv(stride=2), up=up(2, 2, 0), gate=conv(1)), "window", 2
     ),
     "dilated": (lambda: Net(lambda net, x: net.deep(x), deep=conv(padding=4, dilation=4)), "window"),
-    "grouped": (lambda: Net(lambda net, x: net.deep(x), deep=conv(groups=2)), "window"),
+    "grouped": (lambda: Net(lambda net, x: net.deep(x), deep=conv(groups=2)), "adjoint"),
     "even kernel, same size": (lambda: Net(lambda net, x: net.deep(x), deep=conv(kernel=4, padding="same")), "window"),
     "asymmetric padding": (lambda: Net(lambda net, x: net.deep(F.pad(x, (2, 0) * 3)), deep=conv(padding=0)), "window"),
     "reflection": (lambda: Net(lambda net, x: net.deep(x), deep=conv(padding_mode="reflect")), "window"),
@@ -165,7 +165,10 @@ NETWORKS = {  # name: (network, how it is explained[, multiples to which it asks
         lambda: Net(lambda n, x: n.up(F.max_pool3d(x, 2, ceil_mode=True)), up=up(2, 2, 0)), "window", 2
     ),
     "overlapping maximum": (lambda: Net(lambda n, x: n.up(F.max_pool3d(x, 3, 2, 1)), up=up(2, 2, 0)), "window", 2),
-    "average": (lambda: Net(lambda n, x: n.up(F.avg_pool3d(x, 3, 2, 1)), up=up(2, 2, 0)), "window", 2),
+    "average": (lambda: Net(lambda n, x: n.up(F.avg_pool3d(x, 3, 2, 1)), up=up(2, 2, 0)), "adjoint", 2),
+    "average of less at borders": (
+        lambda: Net(lambda n, x: n.up(F.avg_pool3d(x, 3, 2, 1, count_include_pad=False)), up=up(2, 2, 0)), "window", 2
+    ),
     "average, nearest by 3": (
         lambda: Net(lambda net, x: F.interpolate(F.avg_pool3d(x, 3), scale_factor=3)), "window", 3
     ),

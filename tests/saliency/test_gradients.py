@@ -6,7 +6,7 @@ from literal import PLACES, SHAPE, block, generator, literal, random_unet, relat
 from torch import nn
 
 from lib.exact.windows import find_window, predict_lesion, whole_logits
-from lib.saliency.gradients import noise_sigma, noisy_copies, smoothgrad
+from lib.saliency.gradients import noise_sigma, noisy_copies, smoothgrad, smoothgrads
 
 
 def test_gradient_of_a_linear_network_is_its_weight():
@@ -167,6 +167,19 @@ def test_network_with_instance_normalisation_is_explained_on_the_whole_volume():
     actual = smoothgrad(model, volume, lesion, n_samples=2, generator=generator())
     assert relative_error(actual, expected) < 1e-5
     assert actual[:, 0, 0, 0].all()
+
+
+def test_lesions_share_copies_on_the_window_that_holds_them():
+    model, volume = random_unet(), scan()
+    lesions = [block(SHAPE, PLACES[place]) for place in ("low border", "middle")]
+    wanted = [[(lesion, "mean"), (lesion, "max")] for lesion in lesions]
+    found = smoothgrads(model, volume, wanted, n_samples=2, noise_fraction=0, generator=generator())
+    for lesion, maps in zip(lesions, found, strict=True):
+        for aggregate, actual in zip(("mean", "max"), maps, strict=True):
+            expected = smoothgrad(
+                model, volume, lesion, n_samples=2, noise_fraction=0, aggregate=aggregate, generator=generator()
+            )
+            assert relative_error(actual, expected) < 1e-6
 
 
 def test_explaining_leaves_the_model_as_it_was(leaves_as_it_was):

@@ -37,7 +37,7 @@ def test_maps_that_are_there_are_read_and_the_numbers_are_those_of_the_whole_vol
     def refuse(*_, **__):
         raise AssertionError("computed again")
 
-    monkeypatch.setattr("lib.saliency.work.lesion_maps", refuse)
+    monkeypatch.setattr("lib.saliency.work.scan_maps", refuse)
     for table, again in zip(first, explain(items[0]), strict=True):
         assert table.equals(again)
     row, lesions = items[0]

@@ -83,7 +83,10 @@ class MeanLogits(nn.Module):
         self.networks = nn.ModuleList(networks)
 
     def forward(self, x):
-        return torch.stack([network(x) for network in self.networks]).mean(0)
+        logits = torch.cat([network(x) for network in self.networks], 1)
+        n_networks = len(self.networks)
+        mean = torch.eye(logits.shape[1] // n_networks).repeat(1, n_networks) / n_networks
+        return F.conv3d(logits, like_model(self, mean[..., None, None, None]))  # which has exact gradients on windows
 
 
 class MeanProbability(nn.Module):

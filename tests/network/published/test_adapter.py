@@ -164,6 +164,7 @@ def test_networks_of_any_number_of_channels_are_explained_directly(inputs):
 def test_ensembles_are_the_mean_of_logits_or_of_probabilities(volume):
     networks = [Ends(lambda y, scale=scale: scale * y) for scale in (1, -5, 90)]
     torch.testing.assert_close(MeanLogits(networks)(volume), 86 / 3 * networks[0](volume))
+    assert unsupported_reason(MeanLogits([Ends(), Ends()]), SHAPE) == ""
     expected = sum(network(volume).double().softmax(1) for network in networks) / 3
     mean = MeanProbability(networks).double()(volume.double())
     torch.testing.assert_close(mean.softmax(1), expected, rtol=1e-5, atol=1e-9)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 
+from lib.exact import WholeGradients, checked_steps, find_window, lesion_voxels
 from lib.network import load_weights, prediction_settings
 from lib.network.published import nnunet
 
@@ -89,6 +90,44 @@ def test_a_results_folder_that_asks_for_what_is_not_done_is_refused(tmp_path, ch
     (tmp_path / "plans.json").write_text(json.dumps(plans(**changes)))
     with pytest.raises(ValueError, match=said):
         load_weights(tmp_path)
+
+
+def default_plans(network_class, **blocks):
+    """Of a default network of nnU-Net v2 for 3D: six levels, with few feature maps."""
+    architecture = plans()["configurations"]["3d_fullres"]["architecture"]
+    arguments = architecture["arch_kwargs"] | {"n_stages": 6, "features_per_stage": [2, 3, 4, 4, 5, 5]}
+    arguments |= {
+        "kernel_sizes": [[3] * 3] * 6,
+        "strides": [[1] * 3, *[[2] * 3] * 5],
+        "n_conv_per_stage_decoder": [2] * 5,
+    }
+    del arguments["n_conv_per_stage"]
+    name = f"dynamic_network_architectures.architectures.unet.{network_class}"
+    return architecture | {"network_class_name": name, "arch_kwargs": arguments | blocks}
+
+
+@needs_architectures
+@pytest.mark.parametrize(
+    "architecture",
+    [
+        default_plans("PlainConvUNet", n_conv_per_stage=[2] * 6),
+        default_plans("ResidualEncoderUNet", n_blocks_per_stage=[1, 1, 2, 1, 1, 1]),
+    ],
+    ids=["plain", "residual encoder"],
+)
+def test_default_networks_have_an_adjoint_with_statistics_held(architecture, tmp_path):
+    results(tmp_path, 1, architecture=architecture, patch_size=[64] * 3)
+    model, shape = load_weights(tmp_path)[0], (64, 64, 64)
+    lesion = np.zeros(shape, bool)
+    lesion[30, 31, 33] = True
+    window = find_window(model, lesion, shape, held=True)
+    steps, reason = checked_steps(model, window.field, WholeGradients)
+    assert reason == ""
+    passes = WholeGradients.of_copy(steps, torch.randn(1, 2, *shape, generator=torch.Generator().manual_seed(0)))
+    boxes = passes.of_lesion(lesion_voxels(lesion, shape), held=True).boxes_needed()
+    assert (np.ptp(boxes[0], 0) == 64).all()  # the deepest level looks everywhere
+    at_full_resolution = [np.ptp(boxes[n], 0).max() for n in boxes if (passes.sizes[n] == 64).all()]
+    assert sum(side < 16 for side in at_full_resolution) > len(at_full_resolution) / 3  # the decoder does not
 
 
 def test_plans_that_name_other_code_are_refused(tmp_path):
