@@ -263,12 +263,12 @@ run.save_figure(plot_synthetic_panels(cases), "inserted")
 
 # %%
 twice = partial(
-    predict_twice, path=run.map, **network, threshold=threshold, outline=outline, instances=instances,
-    edges_mm3=size_edges_mm3, seed=seed,
+    predict_twice, path=run.map, weights=run.weights(weights), device=device, threshold=threshold, outline=outline,
+    instances=instances, edges_mm3=size_edges_mm3, seed=seed,
 )  # fmt: skip
-counts = compute_each(twice, list(rows.values())[:predicted_twice], scheduler=scheduler, desc="noise")
-counts = pd.concat(counts or [NO_COUNTS], ignore_index=True)
-if left_out := len(rows) - counts["scan"].nunique():
+counted = compute_each(twice, list(rows.values())[:predicted_twice], scheduler=scheduler, desc="noise")
+counts = pd.concat(counted or [NO_COUNTS], ignore_index=True)
+if left_out := len(counted) - counts["scan"].nunique():
     print(f"{left_out} scans left out: no healthy white matter in which noise could be measured")
 resampling["generator"] = np.random.default_rng(seed)
 invented = run.save_table(invented_table(counts, **resampling), "invented")
