@@ -164,7 +164,7 @@ for kind in kinds:
     middle = rows.iloc[len(rows) // 2]
     where = next(i["where"] for i in instances if all(i[key] == middle[key] for key in ("scan", "kind", "label")))
     scan, name = load(middle["scan"]), map_name(middle)
-    found = saved_maps(run.build / "saliency" / name, name, scan.affine, scan.brain.shape, None)
+    found = saved_maps(run.build / "saliency" / name, name, scan.affine, scan.brain.shape)
     mask = np.isin(np.arange(scan.brain.size), where).reshape(scan.brain.shape)
     cases.append(
         {"kind": kind, "label": f"{middle['scan']}, {middle['volume_mm3']:.0f} mm³", "image": scan.image}

@@ -28,7 +28,14 @@ from functools import lru_cache, partial
 import numpy as np
 import pandas as pd
 
-from lib.figures import plot_changes, plot_places, plot_psychometric, plot_response, plot_synthetic_panels
+from lib.figures import (
+    nothing_judged,
+    plot_changes,
+    plot_places,
+    plot_psychometric,
+    plot_response,
+    plot_synthetic_panels,
+)
 from lib.lesions import detected_lesions, label_instances, select_lesions
 from lib.network import loaded_network, map_unit, recorded_outline, recorded_threshold
 from lib.run import Run, compute_each, group_by_scan
@@ -39,6 +46,7 @@ from lib.synthetic import (
     DEEP,
     NO_CHANGES,
     NO_COUNTS,
+    RISE,
     change_lesions,
     effects_table,
     explain_insertions,
@@ -228,7 +236,8 @@ recall.pivot(index=["sequences", "contrasts", "place"], columns="height", values
 # found has no panel. Bears on claim C6.
 
 # %%
-run.save_figure(plot_places(recall), "places")
+none = f"no contrast at which {RISE[0]:.0%} to {RISE[1]:.0%} of these lesions are found: nothing to show"
+run.save_figure(plot_places(recall) if len(recall) else nothing_judged(none), "places")
 
 # %% [markdown]
 # **Figure.** Mean probability and peak saliency of inserted lesions against their contrast, deep in white matter, by diameter (colour) and by the

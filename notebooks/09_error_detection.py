@@ -54,6 +54,7 @@ device = "cpu"
 scheduler = ""  # address of a Dask scheduler whose workers compute; empty: this process
 n_per_patient = 15  # TP, and as many FP, that are explained of each patient, at most
 max_voxels = 200  # lesions with more are not explained, and none of them is removed: the time goes with the voxels
+patch = 0  # voxels a side, of the part of a scan around a lesion that the network is given (for one that sees all of it); 0: the whole scan
 n_samples = 1  # noisy copies
 noise_fraction = 0.05  # of each channel's range
 statistics = "exact"  # of instance normalisation; or an error, such as 1e-3 of a map's peak, which is faster
@@ -108,7 +109,9 @@ print(reason or f"{lesions['drawn'].sum()} lesions are explained, of {n_predicte
 drawn = lesions[lesions["drawn"]] if not reason else lesions.iloc[:0]
 items = group_by_scan(drawn[["scan", "kind", "label", "voxels"]].to_dict("records"), scans)
 noise = {"n_samples": n_samples, "noise_fraction": noise_fraction, "statistics": statistics}
-values = partial(lesion_values, weights=run.weights(weights), device=device, path=run.map, seed=seed, noise=noise)
+values = partial(
+    lesion_values, weights=run.weights(weights), device=device, path=run.map, seed=seed, noise=noise, patch=patch
+)
 sizes = [sum(lesion["voxels"] for lesion in rows) for _, rows in items]
 found = sum(compute_each(values, items, scheduler=scheduler, desc="explaining", sizes=sizes), [])
 
@@ -155,7 +158,7 @@ models.round(3)
 
 # %% [markdown]
 # **Table.** AUC on the test scans with 95 % intervals over patients, mean AUC of the shuffled kinds, and the permutation p; F1 and PPV of all lesions of the test scans before and after those that are called false are
-# removed. A TP that is removed counts as an FN. `lesions`: that are judged (AUC), or in the table, FN too (F1, PPV).
+# removed. A TP that is removed counts as an FN. AUC is of the drawn lesions, each counted once; in F1 and PPV they have their weights. `lesions`: that are judged (AUC), or in the table, FN too (F1, PPV).
 
 # %%
 run.save_table(detection, "detection")

@@ -204,7 +204,7 @@ def test_a_saved_saliency_map_is_what_the_library_computes(paper, table, scans):
     identity = [row["scan"], row["kind"], int(row["label"])]
     expected = lesion_maps(model, scan.image, labels == row["label"], **settings, identity=identity)
     name = "{}_label-{}{:03d}".format(*identity)
-    found = saved_maps(paper / "build/smoke/saliency" / name, name, scan.affine, scan.brain.shape, None)
+    found = saved_maps(paper / "build/smoke/saliency" / name, name, scan.affine, scan.brain.shape)
     for method in METHODS:
         torch.testing.assert_close(
             torch.as_tensor(found[method]), torch.as_tensor(expected[method]), rtol=1e-4, atol=1e-6

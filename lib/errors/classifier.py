@@ -41,8 +41,8 @@ def judge_predictors(fitted, tested, predictors, *, n_permutations, n_resamples,
 
     Returns the probability of a TP by each set of the drawn rows of the second, and three tables: DETECTION, with 95 %
     intervals over patients; MODELS; COEFFICIENTS that are not 0, of standardised predictors.
-    AUC is over all pairs of a TP and an FP, and over those of one patient; that of WITH less that of WITHOUT is ADDED, in
-    the same resamples of patients. F1 and PPV are of all rows, before and after those are removed whose probability is
+    AUC is over all pairs of a drawn TP and a drawn FP, each counted once, and over those of one patient; that of WITH less that of WITHOUT is ADDED, in
+    the same resamples of patients. F1 and PPV are of all rows with their weights, before and after those are removed whose probability is
     below the threshold of `best_removal`. shuffled: mean AUC of n_permutations of the kinds within each patient, in both
     tables, with everything done anew; p: how often it was not below that of the true kinds.
     """
@@ -65,13 +65,14 @@ def judge_predictors(fitted, tested, predictors, *, n_permutations, n_resamples,
 
 
 def _auc_rows(judged, scores, shuffled, n_resamples, seed):
-    true, subject = _is_true(judged), judged["subject"].to_numpy()
-    patients, rows = min(len(np.unique(subject[kind])) for kind in (true, ~true)), []
+    true, subject, rows = _is_true(judged), judged["subject"].to_numpy(), []
+    of_kind = [set(subject[kind]) for kind in (true, ~true)]
     for measure, within, chances in zip(("AUC", "AUC within patients"), (False, True), shuffled, strict=True):
+        patients = len(set.intersection(*of_kind)) if within else min(map(len, of_kind))
         resampling = {"n_resamples": n_resamples, "generator": np.random.default_rng(seed)}
         values, resampled = resampled_aucs(scores.to_numpy().T, true, subject, within=within, **resampling)
         for name, value, of_patients, chance in zip(scores, values, resampled.T, chances.T, strict=True):
-            p = (1 + (chance >= value).sum()) / (1 + len(chance))
+            p = (1 + (chance >= value).sum()) / (1 + len(chance)) if np.isfinite(value) else np.nan
             ends = percentile_interval(of_patients, patients)
             rows.append((name, measure, value, *ends, chance.mean(), p, len(judged), patients))
         if {WITHOUT, WITH} <= set(scores) and not within:

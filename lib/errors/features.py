@@ -11,7 +11,7 @@ from scipy import ndimage
 from scipy.special import logit
 
 from lib.errors.texture import first_order, texture
-from lib.lesions import bounding_box, place_distances, signed_distance
+from lib.lesions import bounding_box, cut_patch, patch_around, place_distances, signed_distance
 from lib.network import loaded_network, loaded_scan
 from lib.saliency import PERILESIONAL_MM, lesion_generator, smoothgrad
 from lib.scans import SEQUENCES, load_labels
@@ -27,22 +27,26 @@ OTHERS = {
 }  # predictors beside saliency
 
 
-def lesion_values(item, *, weights, device, path, seed, noise):
+def lesion_values(item, *, weights, device, path, seed, noise, patch=0):
     """The signed-maximum map of each lesion of one scan, around it: dicts of scan, label, values (2, x, y, z), and lesion
     and rim, (x, y, z) bool.
 
     The rim is the brain within PERILESIONAL_MM of the lesion (all within it, if none is brain).  seed: of the noise,
     which depends on the lesion too.  noise: n_samples, noise_fraction and statistics of `smoothgrad`.
+    patch: side of the part of a scan around a lesion that the network is given; 0: the whole scan.
     """
     (row, lesions), found = item, []
     model, description = loaded_network(weights, device)
     scan, (predicted, _) = loaded_scan(row, description), load_labels(row, path)
-    volume = torch.as_tensor(scan.image)[None]
     margin = np.ceil(PERILESIONAL_MM / np.asarray(scan.spacing_mm)).astype(int) + 1
     for facts in lesions:
         lesion = predicted == facts["label"]
         generator = lesion_generator(seed, row["scan"], facts["kind"], facts["label"])
-        saliency = smoothgrad(model, volume, lesion, generator=generator, **noise).cpu().numpy()
+        part, within = cut_patch(scan.image, lesion, patch)
+        saliency = np.zeros_like(scan.image)
+        saliency[(slice(None), *patch_around(lesion, patch))] = smoothgrad(
+            model, torch.as_tensor(part)[None], within, generator=generator, **noise
+        ).cpu()
         sides = zip(bounding_box(lesion), margin, strict=True)
         box = tuple(slice(max(side.start - m, 0), side.stop + m) for side, m in sides)
         inside = lesion[box]

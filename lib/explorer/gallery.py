@@ -46,7 +46,7 @@ def lesion_mask(run, opened, row):
     """Voxels (X, Y, Z) bool of a row of 04_saliency; a healthy volume is found again, as notebook 4 found it."""
     if not row["kind"].startswith("TN"):
         return instance_mask(row, opened.predicted, opened.annotated)
-    made = json.loads((run.figures / "04_saliency.json").read_text())["parameters"]
+    made = _made(run)
     last, lesions = int(opened.predicted.max()), opened.lesions
     missed = row["label"] > last  # the shape is that of a lesion, of a missed one counted on from the last predicted
     label = row["label"] - last if missed else row["label"]
@@ -76,8 +76,16 @@ def gather_case(exploration, row, profiles):
         given = {METHOD: maps}, mask, scan.brain, scan.spacing_mm, PROFILE_EDGES_MM
         case |= {"saliency": maps[0].copy(), "profile": measure_maps(*given)[1]}
     explained = Explained(opened, row, None, mask, *[None] * 3)  # of which scan and mask are wanted here
+    if patch := _made(run).get("patch"):
+        other = f"left out: notebook 4 gave the network {patch} voxels around the lesion, whose score is another"
+        return case | {"context": other, "shares": other}
     case["context"] = _or_why(exploration.context, explained, LARGEST_RADIUS_MM)
     return case | {"shares": _or_why(exploration.shares, explained)}
+
+
+def _made(run):
+    """Parameters of notebook 4."""
+    return json.loads((run.figures / "04_saliency.json").read_text())["parameters"]
 
 
 def _or_why(function, *given):

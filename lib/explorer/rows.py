@@ -14,6 +14,7 @@ FARTHEST_MM = 8  # of the profile
 TITLES = ("FLAIR", "saliency in FLAIR", "radial profile", "tissue shown", "Shapley values")
 LINES = [(name, {"color": colour}) for name, colour in figures.SEQUENCE_COLOURS.items()]
 LINES += [("mean of its kind in FLAIR", {"color": "black", "ls": ":"})]
+LINES += [("largest over the lesion", {"color": "0.6"}), ("mean over it", {"color": "black", "marker": "o", "ms": 1.5})]
 LINES += [("threshold of detection", {"color": figures.KIND_COLOURS["FN"], "ls": "--", "lw": 0.8})]
 
 
@@ -83,9 +84,10 @@ def _draw_profile(ax, profile, of_kind, unit):
 
 def _draw_context(ax, context, threshold):
     ax.axhline(threshold, color=figures.KIND_COLOURS["FN"], lw=0.8, ls="--")
+    ax.plot(context["radius_mm"], context["peak"], color="0.6")
     ax.plot(context["radius_mm"], context["score"], "o-", ms=1.5, color="black")
     ax.set(ylim=(-0.05, 1.05), xlabel="tissue kept around\nthe lesion (mm)")
-    ax.set_ylabel("mean probability", fontsize=6)
+    ax.set_ylabel("probability", fontsize=6)
 
 
 def _at_one_scale(axes):

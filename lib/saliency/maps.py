@@ -122,20 +122,20 @@ def map_name(facts):
     return f"{facts['scan']}_label-{facts['kind'].replace(' ', '')}{facts['label']:03d}"
 
 
-def saved_maps(folder, name, affine, shape, compute):
-    """Maps of `lesion_maps` as they lie in a folder, one NIfTI a method; computed and written there if one is missing or damaged.
-
-    name: of the lesion. affine, shape: of the scan. compute: function without arguments that returns the maps.
-    """
+def save_maps(maps, folder, name, affine):
+    """Write the maps of a lesion (`lesion_maps`) into a folder, one NIfTI a method.  name: of the lesion.  affine: of the scan."""
     paths = _paths(folder, name)
-    if not are_saved(folder, name):
-        for method, saliency in compute().items():
-            save_cut(saliency, affine, paths[method])
-    return {method: load_cut(path, affine, shape) for method, path in paths.items()}
+    for method, saliency in maps.items():
+        save_cut(saliency, affine, paths[method])
+
+
+def saved_maps(folder, name, affine, shape):
+    """Maps of a lesion as `save_maps` has written them.  affine, shape: of the scan."""
+    return {method: load_cut(path, affine, shape) for method, path in _paths(folder, name).items()}
 
 
 def are_saved(folder, name):
-    """Whether `saved_maps` has them in the folder."""
+    """Whether the maps of a lesion are in the folder, whole."""
     return all(map(is_whole, _paths(folder, name).values()))
 
 

@@ -3,8 +3,6 @@
 item: row of the scans table and rows of lesions in that scan, as of `run.group_by_scan`.
 """
 
-from functools import partial
-
 import numpy as np
 import pandas as pd
 import torch
@@ -14,7 +12,7 @@ from lib.exact import predict_lesion, predict_lesions
 from lib.lesions import cut_patch, healthy_volumes, instance_mask, patch_around, white_and_grey_matter
 from lib.network import loaded_network, loaded_scan
 from lib.provenance import code_digest, kept_folder
-from lib.saliency.maps import are_saved, map_name, numpy_generator, saved_maps, scan_maps
+from lib.saliency.maps import are_saved, map_name, numpy_generator, save_maps, saved_maps, scan_maps
 from lib.saliency.measures import NUMBERS, PROFILE, measure_maps
 from lib.scans import load_labels, load_map
 
@@ -88,8 +86,10 @@ def explain_instances(item, *, weights, device, folder, edges_mm, settings, patc
         predict_lesion(model, volume[(..., *part)], mask[part]) for part, mask in zip(parts, masks, strict=True)
     )
     logits = of_parts if patch else predict_lesions(model, volume, masks)
-    for lesion, mask, logit, *place in zip(lesions, masks, logits, kept, names, strict=True):
-        maps = saved_maps(*place, scan.affine, mask.shape, partial(next, computed))
+    for number, (lesion, mask, logit, *place) in enumerate(zip(lesions, masks, logits, kept, names, strict=True)):
+        if number in missing:  # also if another has written it by now: the next of the computed maps is its own
+            save_maps(next(computed), *place, scan.affine)
+        maps = saved_maps(*place, scan.affine, mask.shape)
         if mask.sum() < settings["peak_voxels"]:
             del maps["smoothgrad_few"]
         facts = {name: value for name, value in lesion.items() if name != "where"}

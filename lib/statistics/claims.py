@@ -28,7 +28,7 @@ import yaml
 from lib.provenance import write_atomically
 from lib.statistics.checks import checks
 from lib.statistics.measures import FIND, annotated, measure
-from lib.statistics.networks import measures_over_networks, network_readers
+from lib.statistics.networks import collected_tables, measures_over_networks, network_readers
 from lib.statistics.verdicts import NEEDS, judged
 
 CLAIMS = yaml.safe_load(Path(__file__).with_suffix(".yml").read_text())
@@ -42,28 +42,30 @@ NOT_SWEPT = "not in the sweep"  # verdict over networks of a claim whose noteboo
 MARKERS = "<!-- claims: written by make paper -->", "<!-- end of claims -->"
 
 
-def ledger(read, networks=()):
+def ledger(read, networks=(), swept=tuple(CLAIMS)):
     """One row a measure: claim, statement, paper, measure, value, low, high, lesions, patients, unit, test, effect,
     expected_low, expected_high, holds, verdict (of the claim), text, notebook, file; with networks also their number,
     networks, and networks_value, networks_low, networks_high, networks_sd (between them), networks_holds,
     networks_verdict, networks_text.
 
-    read: name of a table -> table of this run.  networks: such a function of each network (`network_readers`).
+    read: name of a table -> table of this run.  networks: such a function of each network (`network_readers`).  swept: the
+    claims that these networks are judged by.
     """
     table = _measures(read)
     rows = _told(table).drop(columns=["digits", "bounds"])
     if networks:
         over = measures_over_networks(table, [_measures(read) for read in networks])
         over = _told(over, without="no common mean")
-        over.loc[~over["claim"].isin(_swept(over["claim"], networks)), ["text", "verdict"]] = NOT_SWEPT
+        over.loc[~over["claim"].isin(swept), ["text", "verdict"]] = NOT_SWEPT
         over = over[["value", "low", "high", "sd", "holds", "verdict", "text"]].add_prefix("networks_")
         rows = rows.join(over.assign(networks=len(networks)))
     return rows.join(pd.DataFrame.from_dict(CLAIMS, orient="index")[["notebook", "file"]], on="claim")
 
 
-def _swept(claims, readers):
-    """Those of claims of whose table one of the readers of a sweep (`network_readers`) has a row."""
-    return [claim for claim in set(claims) if any(len(read(CLAIMS[claim]["file"])) for read in readers)]
+def _swept(figures, sweep):
+    """The claims whose table a sweep in figures/sweeps has collected."""
+    collected = collected_tables(figures, sweep)
+    return [claim for claim, facts in CLAIMS.items() if facts["file"] in collected]
 
 
 def _measures(read):
@@ -165,14 +167,15 @@ def _text(without, measure, value, low, high, unit, effect, digits, **_):
 
 def judge(figures):
     """The ledger of the run in a folder, and over networks where it has their sweep."""
-    return ledger(_reader(figures), list(network_readers(figures).values()))
+    networks = list(network_readers(figures).values())
+    return ledger(_reader(figures), networks, _swept(figures, "networks") if networks else ())
 
 
 def judge_architectures(figures):
     """The ledger of each network of the sweep of architectures, after its name; None where the run has no such sweep."""
     found = network_readers(figures, "architectures", shared="03")  # its lesions are fewer from notebook 4 on
     rows = [ledger(found[name]).assign(network=text) for name, text in ARCHITECTURES.items() if name in found]
-    rows = [of_one[of_one["claim"].isin(_swept(of_one["claim"], found.values()))] for of_one in rows]
+    rows = [of_one[of_one["claim"].isin(_swept(figures, "architectures"))] for of_one in rows]
     names = ["claim", "statement", "measure", "network", "value", "low", "high", "unit", "lesions", "patients"]
     names += ["expected_low", "expected_high", "holds", "verdict", "text"]
     return pd.concat(rows, ignore_index=True)[names] if rows else None

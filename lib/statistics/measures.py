@@ -149,7 +149,9 @@ def error_detection(read):
     return [
         *measures,
         _of_row(auc, "AUC of saliency", effect=said),
-        _of_row(both.loc["AUC, less that without saliency"], "AUC that saliency adds", effect=f"to {without:.2f}"),
+        _of_row(
+            both.loc["AUC, less that without saliency"], "AUC that saliency adds", effect=f"{without:.2f} without it"
+        ),
     ]
 
 

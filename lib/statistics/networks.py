@@ -80,6 +80,12 @@ def network_readers(figures, sweep="networks", shared=""):
     return {name: partial(_rows_of, tables, figures, point) for point, name in names.items()}
 
 
+def collected_tables(figures, sweep):
+    """Names of the tables that a sweep in figures/sweeps has collected."""
+    points = json.loads((figures / "sweeps" / sweep / "sweep.json").read_text())["points"]
+    return {name for point in points for name in point["tables"]}
+
+
 def _is_of(figures, tables, shared):
     files = {figures / f"{name}.csv": found for name, found in tables.items() if name.startswith(shared)}
     return all(file.exists() and digest(file) == found for file, found in files.items())

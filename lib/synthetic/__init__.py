@@ -9,7 +9,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "effects": ["effects_table"],
         "insertion": ["insert_lesion"],
         "invented": ["invented_table"],
-        "places": ["recall_by_place", "rising_contrasts"],
+        "places": ["RISE", "recall_by_place", "rising_contrasts"],
         "response": ["CONDITION", "response_table"],
         "sites": ["DEEP"],
         "work": [

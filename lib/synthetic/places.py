@@ -19,12 +19,17 @@ def sites_by_height(white, beside, brain, n, **options):
 
     white, brain: (X, Y, Z) bool.  beside, options: of `sites_by_surroundings`. Margins of a site lie in its third.
     """
-    side, found = bounding_box(brain)[2], []
-    for low, high in pairwise(np.linspace(side.start, side.stop, len(HEIGHTS) + 1).round().astype(int)):
+    found = []
+    for low, high in pairwise(_thirds(brain)):
         third = np.zeros_like(white)
         third[..., low:high] = white[..., low:high]
         found.append(sites_by_surroundings(third, beside, n, **options))
     return {name: np.concatenate([sites[name] for sites in found]) for name in beside}
+
+
+def _thirds(brain):
+    side = bounding_box(brain)[2]
+    return np.linspace(side.start, side.stop, len(HEIGHTS) + 1).round().astype(int)
 
 
 def site_places(sites, brain, distances, diameter_mm, spacing_mm):
@@ -33,12 +38,12 @@ def site_places(sites, brain, distances, diameter_mm, spacing_mm):
     sites: of `sites_by_surroundings`.  brain: (X, Y, Z) bool.  distances: of `structure_distances`, of all structures.
     place: `lesions.place_names` of the lesion's voxels.  height: of HEIGHTS, that of its centre.
     """
-    side, rows = bounding_box(brain)[2], []
+    (_, *between, _), rows = _thirds(brain), []
     for surroundings, at in sites.items():
         for number, site in enumerate(at):
             *_, mask = soft_ball(brain, site, diameter_mm, spacing_mm)
             near = [distances[name][mask].min() for name in ("beside ventricle", "beside cortex")]
-            height = HEIGHTS[3 * (site[2] - side.start) // (side.stop - side.start)]
+            height = HEIGHTS[np.searchsorted(between, site[2], side="right")]
             rows.append((surroundings, number, place_names(*near, spacing_mm).item(), height))
     return pd.DataFrame(rows, columns=["surroundings", "site", "place", "height"]).astype({"site": int})
 

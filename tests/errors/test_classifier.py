@@ -132,3 +132,18 @@ def test_what_cannot_be_judged_says_why():
     assert said.endswith("TP of 1 validation and 6 test patients and FP of 1 validation and 6 test patients")
     for bare in (fitted.iloc[:0], fitted[fitted["kind"] != "FP"]):
         assert reason_not_to_judge(bare, tested) and reason_not_to_judge(fitted, bare)
+
+
+def test_within_patients_those_of_both_kinds_count_and_without_any_there_is_no_p(monkeypatch):
+    monkeypatch.setattr(classifier, "PENALTIES", [1.0])
+    fitted, tested = lesions(1), lesions(2)
+    first, second, *_ = tested["subject"].unique()
+    kinds = tested["kind"].mask((tested["subject"] != first) & (tested["kind"] == "TP"), "FN")
+    for kept, patients in ((True, 1), (False, 0)):
+        one = tested.assign(kind=kinds if kept else kinds.mask((tested["subject"] == first) & (kinds == "FP"), "FN"))
+        one = one.assign(drawn=one["drawn"] & (one["kind"] != "FN"))
+        options = {**RESAMPLING, "n_permutations": 2, "generator": np.random.default_rng(0)}
+        _, found, *_ = judge_predictors(fitted, one, {"saliency": ["x"]}, **options)
+        within = found.set_index("measure").loc["AUC within patients"]
+        assert within["patients"] == patients
+        assert np.isnan(within[["value", "p"]].astype(float)).tolist() == [not patients] * 2

@@ -23,7 +23,7 @@ def case(kind, level, **missing):
         "kind": kind, "title": f"sub-001\n{kind} 7", "image": rng.normal(size=SHAPE), "lesion": lesion, "saliency": saliency,
         "spacing_mm": (1.0, 1.0, 1.0), "profile": PROFILE, "shares": shares.assign(fill="mean", score=level, hidden=-level),
         "of_kind": pd.DataFrame({"distance_mm": [-0.5, 0.5, 1.5], "mean": [1.5, 0.2, -0.1]}),
-        "context": pd.DataFrame({"radius_mm": [0.0, 1.0, 2.0], "score": [0.2, 0.5, level / 10]}),
+        "context": pd.DataFrame({"radius_mm": [0.0, 1.0, 2.0], "score": [0.2, 0.5, level / 10], "peak": [0.3, 0.6, 0.9]}),
     } | missing  # fmt: skip
 
 

@@ -10,7 +10,17 @@ from lib.exact import find_window
 from lib.network.architectures import build_network
 from lib.saliency import maps
 from lib.saliency.gradients import smoothgrad
-from lib.saliency.maps import METHODS, lesion_generator, lesion_maps, map_name, peak_saliency, saved_maps, scan_maps
+from lib.saliency.maps import (
+    METHODS,
+    are_saved,
+    lesion_generator,
+    lesion_maps,
+    map_name,
+    peak_saliency,
+    save_maps,
+    saved_maps,
+    scan_maps,
+)  # fmt: skip
 
 SHAPE = (24, 24, 24)
 SETTINGS = {"n_samples": 2, "noise_fraction": 0.05, "layer": "model.1.submodule.2.conv", "peak_voxels": 2, "seed": 3}
@@ -81,27 +91,23 @@ def test_the_mean_gradient_of_the_difference_is_that_of_lesion_less_background(m
         lesion_maps(model, image, lesion, **options, score="difference of logits")
 
 
-def test_maps_are_computed_once_and_read_afterwards(tmp_path):
+def test_maps_are_read_as_they_were_saved_and_missed_if_one_is_damaged(tmp_path):
     maps = {method: np.zeros((2, *SHAPE), np.float32) for method in METHODS}
     maps["smoothgrad_max"][0, 3, 4, 5] = 1.5
-    calls = []
-
-    def compute():
-        calls.append(1)
-        return maps
-
-    for _ in range(2):
-        found = saved_maps(tmp_path, "sub-1_label-TP004", np.eye(4), SHAPE, compute)
-        for method in METHODS:
-            np.testing.assert_array_equal(found[method], maps[method])
-    assert len(calls) == 1
+    place = tmp_path, "sub-1_label-TP004"
+    assert not are_saved(*place)
+    save_maps(maps, *place, np.eye(4))
+    found = saved_maps(*place, np.eye(4), SHAPE)
+    for method in METHODS:
+        np.testing.assert_array_equal(found[method], maps[method])
+    assert are_saved(*place)
     file = tmp_path / "sub-1_label-TP004_desc-gradcam.nii.gz"
     file.write_bytes(file.read_bytes()[:-20])  # damaged
-    saved_maps(tmp_path, "sub-1_label-TP004", np.eye(4), SHAPE, compute)
-    assert len(calls) == 2
+    assert not are_saved(*place)
+    save_maps(maps, *place, np.eye(4))
+    assert are_saved(*place)
     file.unlink()
-    saved_maps(tmp_path, "sub-1_label-TP004", np.eye(4), SHAPE, compute)
-    assert len(calls) == 3
+    assert not are_saved(*place)
 
 
 def test_maps_are_named_without_blanks():

@@ -1,5 +1,6 @@
 """Items of work of notebook 4: what is explained, maps that are kept, numbers that do not depend on the order of work."""
 
+import shutil
 from functools import partial
 
 import nibabel as nib
@@ -134,9 +135,20 @@ def test_with_a_patch_maps_are_those_of_the_cube_around_the_lesion(work, tmp_pat
         model, image, inside, **SETTINGS, identity=[lesion[name] for name in ("scan", "kind", "label")]
     )
     name = map_name(lesion)
-    saved = saved_maps(tmp_path / name, name, scan.affine, mask.shape, None)
+    saved = saved_maps(tmp_path / name, name, scan.affine, mask.shape)
     for method, saliency in saved.items():
         np.testing.assert_allclose(saliency[(slice(None), *patch_around(mask, 16))], expected[method], atol=1e-6)
         assert np.count_nonzero(saliency) == np.count_nonzero(expected[method])
     flair = numbers.query("method == 'smoothgrad_max' and sequence == 'FLAIR'")["peak"].item()
     assert abs(flair) == pytest.approx(np.abs(expected["smoothgrad_max"][0]).max(), rel=1e-4)
+
+
+def test_each_map_is_saved_for_its_own_lesion_though_another_has_written_one_meanwhile(work, tmp_path, monkeypatch):
+    explain, items = work["explain instances"]
+    row, lesions = items[0][0], items[0][1][:2]
+    assert len(lesions) == 2
+    expected, _ = explain((row, lesions), folder=tmp_path)
+    shutil.rmtree(tmp_path / map_name(lesions[1]))
+    monkeypatch.setattr("lib.saliency.work.are_saved", lambda *_: False)  # when it was asked, there was none
+    found, _ = explain((row, lesions), folder=tmp_path)
+    pd.testing.assert_frame_equal(found, expected)

@@ -376,7 +376,7 @@ def test_error_detection_is_judged_by_saliency_alone_and_what_it_adds_is_told():
     said = "F1, after - before 0.04 (0.02 to 0.06), 0.70 to 0.74, with all three + saliency to 0.75"
     assert rows.loc["F1, after - before", "text"] == said
     assert rows.loc["AUC of saliency", "text"] == "AUC of saliency 0.80 (0.78 to 0.82), kinds shuffled 0.50, p = 0.02"
-    assert rows.loc["AUC that saliency adds", "text"] == "AUC that saliency adds 0.04 (0.01 to 0.05), to 0.80"
+    assert rows.loc["AUC that saliency adds", "text"] == "AUC that saliency adds 0.04 (0.01 to 0.05), 0.80 without it"
     none = tables()["09_detection"].assign(value=0.0, low=0.0, high=0.0)  # nothing is removed
     assert verdicts(tables(**{"09_detection": none}))["C9"] == "inconclusive"
 
