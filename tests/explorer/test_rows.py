@@ -50,7 +50,8 @@ def test_panels_show_what_they_are_given(rows):
     np.testing.assert_array_equal(profile.lines[0].get_xydata(), PROFILE[["distance_mm", "value"]].iloc[:3])
     np.testing.assert_array_equal(profile.lines[2].get_ydata(), [1.5, 0.2, -0.1])
     np.testing.assert_array_equal(context.lines[0].get_ydata(), [0.7, 0.7])
-    np.testing.assert_array_equal(context.lines[1].get_ydata(), [0.2, 0.5, 0.4])
+    np.testing.assert_array_equal(context.lines[1].get_ydata(), [0.3, 0.6, 0.9])
+    np.testing.assert_array_equal(context.lines[2].get_ydata(), [0.2, 0.5, 0.4])
     assert sorted({bar.get_width() for bar in shares.patches}) == [-4, 12]
     assert "sum 8.00" in shares.get_title()
     assert [ax.get_title().split("\n")[0] for ax in rows[0]] == list(TITLES)
