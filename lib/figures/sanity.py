@@ -4,6 +4,7 @@ from itertools import product
 
 import numpy as np
 from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
 
 from lib.figures.style import (
     DOUBLE_COLUMN_MM,
@@ -28,6 +29,7 @@ CHANNEL_COLOURS = SEQUENCE_COLOURS | {"both": ORDER_COLOURS["Grad-CAM++"]}
 CHANNEL_NAMES = {"FLAIR": "SmoothGrad, FLAIR", "MPRAGE": "SmoothGrad, MPRAGE", "both": "Grad-CAM++"}
 RATES = {"F1": ("#004488", "o", -0.15), "PPV": ("#ddaa33", "s", 0.15)}
 SHOWN = 12  # largest coefficients of a classifier
+AROUND = 6  # size of an open dot, in points: a filled one of the same value is seen in it
 
 
 @styled
@@ -167,6 +169,7 @@ def plot_errors(detection, coefficients):
     )
     c.plot([0, 0], [-0.5, SHOWN - 0.5], color="0.3", lw=0.6)
     c.set_yticks(range(len(shown)), shown["predictor"])
+    c.xaxis.set_major_locator(MaxNLocator(3))
     if used.empty:
         c.text(0.5, 0.5, "the penalty leaves\nno predictor", transform=c.transAxes, ha="center", va="center")
     of_all = f", {len(shown)} of {len(used)}" if len(used) > len(shown) else ""
@@ -194,7 +197,7 @@ def _draw_aucs(ax, detection, names):
         y = np.arange(len(names)) + shift
         ax.hlines(y, rows["low"], rows["high"], color=colour)
         ax.plot(rows["value"], y, marker, color=colour, label=label, **ON_TOP)
-        ax.plot(rows["shuffled"], y, marker, color=colour, mfc="white", label="_", **ON_TOP)
+        ax.plot(rows["shuffled"], y, marker, color=colour, mfc="white", ms=AROUND, label="_")
     ax.axvline(0.5, color="0.7", lw=0.6, zorder=0)
     ax.set(xlabel="AUC, TP against FP\nopen: kinds shuffled")
     n = rows[["lesions", "patients"]].max()
@@ -213,7 +216,7 @@ def _draw_rates(ax, detection, names):
         )
         y = np.arange(len(names)) + shift
         ax.hlines(y, after["low"], after["high"], color=colour)
-        ax.plot(before["value"], y, marker, color=colour, mfc="white", label=f"{rate} as predicted", **ON_TOP)
+        ax.plot(before["value"], y, marker, color=colour, mfc="white", ms=AROUND, label=f"{rate} as predicted")
         ax.plot(after["value"], y, marker, color=colour, label=f"{rate} after removing", **ON_TOP)
     ax.set(xlabel="F1, PPV\nof the test scans' lesions")
     ax.legend(loc="lower left", bbox_to_anchor=(0.06, 1), ncols=2, columnspacing=0.8, handletextpad=0.3)
