@@ -146,7 +146,7 @@ def test_another_version_of_a_package_runs_everything_again(monkeypatch):
 
 
 def test_the_panel_is_no_part_of_the_chain():
-    assert [path.stem[:2] for path in Settings().notebooks] == [f"{number:02d}" for number in range(9)]
+    assert [path.stem[:2] for path in Settings().notebooks] == [f"{number:02d}" for number in range(10)]
     assert "00_explore" not in {path.stem for path in Settings().notebooks}
     assert (ROOT / "notebooks" / "00_explore.py").exists()
 
