@@ -28,7 +28,7 @@ def plot_gallery(cases, threshold, unit=figures.MAP_UNIT, score_unit="logit"):
     `context.share_score`).  threshold: of the probability.  unit, score_unit: of saliency, and of the score.
     Maps have one scale, and so have the panels of a column.
     """
-    fig = figures.new_figure(figures.DOUBLE_COLUMN_MM, 24 * len(cases) + 24)
+    fig = figures.new_figure(figures.DOUBLE_COLUMN_MM, 24 * len(cases) + 28)
     fig.get_layout_engine().set(h_pad=0.015, w_pad=0.02, hspace=0, wspace=0)
     axes = fig.subplots(len(cases), len(TITLES), squeeze=False, width_ratios=(6, 6, 7, 7, 11))
     centres = [figures.largest_slice(case["lesion"], case["title"]) for case in cases]
@@ -59,7 +59,7 @@ def plot_gallery(cases, threshold, unit=figures.MAP_UNIT, score_unit="logit"):
     bar.set_in_layout(False)  # it lies where the columns beside have their labels
     fig.colorbar(scale, cax=bar, orientation="horizontal", label=f"signed maximum\n({unit})")
     lines = [Line2D([], [], **style) for _, style in LINES]
-    fig.legend(lines, [name for name, _ in LINES], loc="outside lower right", ncols=len(LINES))
+    fig.legend(lines, [name for name, _ in LINES], loc="outside lower right", ncols=3)
     return fig
 
 
