@@ -15,7 +15,17 @@ from pathlib import Path
 from lib.digits import KERNELS
 
 NETWORKS = ("torch", "monai", "pytorch-optimizer", "captum")
-NUMBERS = ("numpy", "scipy", "pandas", "scikit-image", "statsmodels", "matplotlib", "nibabel", "nilearn")
+NUMBERS = (
+    "numpy",
+    "scipy",
+    "pandas",
+    "scikit-image",
+    "scikit-learn",
+    "statsmodels",
+    "matplotlib",
+    "nibabel",
+    "nilearn",
+)
 OF_WEIGHTS = (".json", ".yaml", ".yml", ".pth", ".pt", ".safetensors")  # in folders of networks
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -80,7 +90,11 @@ def lib_files(source):
 def _defining_file(module, name):
     """The file of ``lib`` that a name imported from a module or a room stands in."""
     path = ROOT.joinpath(*module.split("."))
-    return path.with_suffix(".py") if not path.is_dir() else path / f"{_room(path).get(name, name)}.py"
+    return (
+        path.with_suffix(".py")
+        if not path.is_dir()
+        else _defining_file(f"{module}.{_room(path).get(name, name)}", name)
+    )
 
 
 @cache

@@ -69,6 +69,12 @@ def test_lib_files_follows_imports_through_lib(tmp_path):
     assert files == {"lib/lesions/metrics.py", "lib/lesions/instances.py"}  # metrics imports instances
 
 
+def test_lib_files_follows_names_that_a_room_hands_out_of_a_room_in_it(tmp_path):
+    script = tmp_path / "notebook.py"
+    script.write_text("from lib.network import own_image\n")
+    assert "lib/network/published/normalisation.py" in {str(file.relative_to(ROOT)) for file in lib_files(script)}
+
+
 def test_a_folder_is_emptied_when_what_it_is_made_from_changes(tmp_path):
     kept = kept_folder(tmp_path / "maps", "a", {"n": 1}) / "map.txt"
     kept.write_text("1")
