@@ -13,9 +13,9 @@ from nilearn import datasets
 from lib.prepare.registration import register_affine
 from lib.prepare.volumes import from_array, isotropic_grid, mask_on_grid, on_grid, read_volume, to_array, write_volume
 
-TOOLS = {
-    "hd-bet": ["-i", "{image}", "-o", "{brain}", "-device", "cpu"],
-    "mri_synthstrip": ["-i", "{image}", "-o", "{brain}"],
+TOOLS = {  # of HD-BET 2, and SynthStrip; both are asked for the mask, as the latter may fill what it strips with negative values
+    "hd-bet": "-i image.nii.gz -o brain.nii.gz -device cpu --save_bet_mask --no_bet_image",
+    "mri_synthstrip": "-i image.nii.gz -m brain_bet.nii.gz",
 }
 BIAS_MM = 4.0  # voxels in which the bias field is fitted
 MIDDLE_MM = 45  # radius of a ball in the middle of the head, whose median is the level of brain
@@ -23,10 +23,8 @@ LEVELS = {"T1w": (0.5, 1.6), "FLAIR": (0.5, 2.5)}  # of brain, as parts of that 
 PEEL_MM, CLOSE_MM = 3.0, 6.0  # bridges to the scalp and gaps of sulci are narrower
 AROUND_MM, SURE_MM = 6.0, 8.0  # how far outside the template's mask brain may lie, and how far inside it is certain
 RIM_MM = 4  # around the template's brain, in which its fit sees that there is none
-STRIPPED_ML, ON_FACES = (
-    2000,
-    0.02,
-)  # largest brain with its fluid; share of the outer faces that a stripped scan may touch
+STRIPPED_ML = 2000  # largest brain with its fluid
+ON_FACES = 0.02  # share of the outer faces that a stripped scan may touch
 
 
 def is_stripped(image):
@@ -67,25 +65,24 @@ def find_brain(images, given=None):
         return given, "given", template, part
     if stripped:
         return part, "non-zero voxels", template, part
-    for tool, options in TOOLS.items():
+    for tool in TOOLS:
         if shutil.which(tool):
-            return brain_by_tool(images["T1w"], tool, options), tool, template, part
+            return brain_by_tool(images["T1w"], tool), tool, template, part
     around, sure = _grown(template["brain"], AROUND_MM), _grown(template["brain"], -SURE_MM)
     brain = _largest(_grown(_grown((part & around) | sure, CLOSE_MM), -CLOSE_MM))
     return sitk.BinaryFillhole(brain), "intensities within the template", template, part
 
 
-def brain_by_tool(image, tool, options):
-    """Brain mask by a command that is installed: the voxels that it leaves."""
+def brain_by_tool(image, tool):
+    """Brain mask by a command of TOOLS that is installed."""
     with tempfile.TemporaryDirectory() as folder:
-        files = {name: str(Path(folder, f"{name}.nii.gz")) for name in ("image", "brain")}
-        write_volume(image, files["image"])
-        done = subprocess.run(
-            [tool, *(one.format(**files) for one in options)], capture_output=True, text=True, check=False
-        )
-        if done.returncode or not Path(files["brain"]).exists():
+        write_volume(image, Path(folder, "image.nii.gz"))
+        command = [tool, *TOOLS[tool].split()]
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        mask = Path(folder, "brain_bet.nii.gz")
+        if done.returncode or not mask.exists():
             raise RuntimeError(f"{tool} ended with {done.returncode} and wrote no brain: {done.stderr.strip()[-300:]}")
-        brain = read_volume(files["brain"])
+        brain = read_volume(mask)
     if brain.GetSize() != image.GetSize():
         raise RuntimeError(f"{tool} wrote {brain.GetSize()} voxels for {image.GetSize()}")
     return mask_on_grid(sitk.Cast(brain != 0, sitk.sitkFloat32), image)

@@ -16,22 +16,34 @@ def test_stripped_is_a_brain_that_does_not_touch_the_faces():
     assert not is_stripped(from_array(array[12:-12, 12:-12, 12:-12], affine))
 
 
-def fake_tool(folder, monkeypatch, script):
-    tool = folder / "hd-bet"
+def fake_tool(folder, monkeypatch, name, script):
+    tool = folder / name
     tool.write_text(f"#!/bin/sh\n{script}\n")
     tool.chmod(0o755)
     monkeypatch.setenv("PATH", str(folder), prepend=":")
 
 
-def test_the_mask_is_what_a_tool_leaves(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("tool", "given"),
+    [
+        ("hd-bet", "-i image.nii.gz -o brain.nii.gz -device cpu --save_bet_mask --no_bet_image"),
+        ("mri_synthstrip", "-i image.nii.gz -m brain_bet.nii.gz"),
+    ],
+)
+def test_the_mask_is_what_a_tool_says(tmp_path, monkeypatch, tool, given):
     array, affine = blobs()
-    save(tmp_path / "answer.nii.gz", np.where(array > 0.5, array, 0), affine)
-    fake_tool(tmp_path, monkeypatch, f'cp {tmp_path}/answer.nii.gz "$4"')
-    mask = brain_by_tool(from_array(array, affine), "hd-bet", ["-i", "{image}", "-o", "{brain}"])
+    save(tmp_path / "answer.nii.gz", (array > 0.5).astype("uint8"), affine)
+    fake_tool(
+        tmp_path,
+        monkeypatch,
+        tool,
+        f'[ "$*" = "{given}" ] && test -f image.nii.gz && cp {tmp_path}/answer.nii.gz brain_bet.nii.gz',
+    )
+    mask = brain_by_tool(from_array(array - 0.2, affine), tool)
     assert np.array_equal(to_array(mask) > 0, array > 0.5)
 
 
 def test_a_tool_that_fails_is_named_with_its_words(tmp_path, monkeypatch):
-    fake_tool(tmp_path, monkeypatch, "echo no weights >&2; exit 3")
+    fake_tool(tmp_path, monkeypatch, "hd-bet", "echo no weights >&2; exit 3")
     with pytest.raises(RuntimeError, match="hd-bet ended with 3.*no weights"):
-        brain_by_tool(from_array(*blobs()), "hd-bet", ["-i", "{image}", "-o", "{brain}"])
+        brain_by_tool(from_array(*blobs()), "hd-bet")
