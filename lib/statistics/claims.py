@@ -2,8 +2,8 @@
 
     python -m lib.statistics.claims figures/demo [README.md]
 
-writes `claims.csv` (one row a measure) and `claims.md` beside the tables, and puts the table, and what the sanity
-checks found, between the MARKERS of a Markdown file if one is given. What the paper says stands in `claims.yml`, how
+writes `claims.csv` (one row a measure) and `claims.md` beside the tables, and puts the measures that the paper puts
+somewhere, and what the sanity checks found, between the MARKERS of a Markdown file if one is given. What the paper says stands in `claims.yml`, how
 the measures of a claim are found in `measures.py`. One rule judges every run: a measure holds if its whole 95 %
 interval lies where the paper says, is contradicted if none of it does, and is open otherwise, as it is without
 variation (an interval without width) and with fewer than FEWEST patients. A claim is reproduced if all its measures
@@ -26,7 +26,7 @@ import pandas as pd
 import yaml
 
 from lib.provenance import write_atomically
-from lib.statistics.checks import checks
+from lib.statistics.documents import ARCHITECTURES, JUDGED, NOT_SWEPT, checks, markdown, summary
 from lib.statistics.measures import FIND, annotated, measure
 from lib.statistics.networks import collected_tables, measures_over_networks, network_readers
 from lib.statistics.verdicts import NEEDS, judged
@@ -35,18 +35,14 @@ CLAIMS = yaml.safe_load(Path(__file__).with_suffix(".yml").read_text())
 POSITIVE, NEGATIVE = (0.0, np.inf), (-np.inf, 0.0)
 MARGIN = 0.1  # on either side of a score or share that the paper gives
 HALF_STEP_MM = 0.5  # on either side of a range of radii, which are multiples of 1 mm
-ARCHITECTURES = {"unet": "U-Net", "dynunet": "nnU-Net", "swinunetr": "Swin UNETR"}  # of C8
-JUDGED = Path("sweeps", "architectures", "claims_architectures.csv")  # below the figures of a run
-EXPLAINED = ["C3", "C4", "C5", "C6", "C7"]  # claims that C8 is about
-NOT_SWEPT = "not in the sweep"  # verdict over networks of a claim whose notebook the sweep has not run
 MARKERS = "<!-- claims: written by make paper -->", "<!-- end of claims -->"
 
 
 def ledger(read, networks=(), swept=tuple(CLAIMS)):
     """One row a measure: claim, statement, paper, measure, value, low, high, lesions, patients, unit, test, effect,
     expected_low, expected_high, holds, verdict (of the claim), text, notebook, file; with networks also their number,
-    networks, and networks_value, networks_low, networks_high, networks_sd (between them), networks_holds,
-    networks_verdict, networks_text.
+    networks, and networks_value, networks_low, networks_high, networks_sd (between them), networks_effect,
+    networks_holds, networks_verdict, networks_text.
 
     read: name of a table -> table of this run.  networks: such a function of each network (`network_readers`).  swept: the
     claims that these networks are judged by.
@@ -57,7 +53,7 @@ def ledger(read, networks=(), swept=tuple(CLAIMS)):
         over = measures_over_networks(table, [_measures(read) for read in networks])
         over = _told(over, without="no common mean")
         over.loc[~over["claim"].isin(swept), ["text", "verdict"]] = NOT_SWEPT
-        over = over[["value", "low", "high", "sd", "holds", "verdict", "text"]].add_prefix("networks_")
+        over = over[["value", "low", "high", "sd", "effect", "holds", "verdict", "text"]].add_prefix("networks_")
         rows = rows.join(over.assign(networks=len(networks)))
     return rows.join(pd.DataFrame.from_dict(CLAIMS, orient="index")[["notebook", "file"]], on="claim")
 
@@ -93,55 +89,6 @@ def _told(table, without="not measured"):
     """Measures judged, and in words; without: what is said where there is no value."""
     table = judged(table)
     return table.assign(text=[_text(without, **row) for row in table.to_dict("records")])
-
-
-def markdown(table, folder, architectures=None):
-    """The ledger in Markdown, one row a claim, with links to files; folder: of the files, as seen from the document.
-
-    architectures: of `judge_architectures`; with it there is a row of C8.
-    """
-    over = "networks" in table
-    first = f"mean of {table['networks'].iloc[0]} networks, SD between them | verdict | " if over else ""
-    columns = f"| claim | paper | {first}this run | n | verdict | notebook, file |"
-    lines = {}
-    for claim, rows in table.groupby("claim"):
-        one = rows.iloc[0]
-        own, of_networks = one["verdict"], one["networks_verdict"] if over else NOT_SWEPT
-        own, of_networks = (f"**{own}**", of_networks) if of_networks == NOT_SWEPT else (own, f"**{of_networks}**")
-        leading = f"{'; '.join(dict.fromkeys(rows['networks_text']))} | {of_networks} | " if over else ""
-        counts = f"{rows['lesions'].max()} lesions, {rows['patients'].max()} patients"
-        file = f"`{one['notebook']}` [{one['file']}.csv]({folder}{one['file']}.csv)"
-        found = f"{leading}{'; '.join(rows['text'])} | {counts} | {own} | {file}"
-        lines[claim] = f"| {claim} {one['statement']} | {one['paper']} | {found} |"
-    if architectures is not None:
-        verdict, text = same_of_all(architectures)
-        counts = f"{architectures['lesions'].max()} lesions, {architectures['patients'].max()} patients"
-        file = f"`architectures.yml` [{JUDGED.name}]({folder}{JUDGED.as_posix()})"
-        leading = f"one training of each | **{verdict}** | " if over else ""
-        found = f"{leading}{text} | {counts} | {verdict if over else f'**{verdict}**'} | {file}"
-        lines["C8"] = f"| C8 The same for nnU-Net and Swin UNETR | shown for all three | {found} |"
-    return "\n".join([columns, re.sub("[^|]+", " --- ", columns), *(lines[claim] for claim in sorted(lines))])
-
-
-def same_of_all(table):
-    """Claim C8 of `judge_architectures`: verdict, and what it rests on in words.
-
-    It is reproduced if every measure that the paper puts somewhere, of EXPLAINED, holds for all three networks or is
-    contradicted for all, not reproduced if one holds for one network and is contradicted for another, and inconclusive
-    otherwise.
-    """
-    judged = table[table["claim"].isin(EXPLAINED) & table["expected_low"].notna()]
-    held = {name: rows["holds"].to_list() for name, rows in judged.groupby("measure", sort=False)}
-    opposite = [name for name, of_each in held.items() if {True, False} <= set(of_each)]
-    alike = [name for name, of_each in held.items() if of_each in ([True] * 3, [False] * 3)]
-    verdict = "not reproduced" if opposite else "reproduced" if len(alike) == len(held) else "inconclusive"
-    names = [name for name in ARCHITECTURES.values() if name in set(table["network"])]
-    found = table.groupby(["claim", "network"])["verdict"].first().unstack()[names]
-    texts = [f"{claim} {row.iloc[0] if row.nunique() == 1 else ' / '.join(row)}" for claim, row in found.iterrows()]
-    said = [f"alike in {len(alike)}", f"opposite in {', '.join(opposite) or 'none'}"]
-    said.append(f"open in {len(held) - len(alike) - len(opposite)}")
-    counted = f"{len(held)} measures of {EXPLAINED[0]} to {EXPLAINED[-1]}: {', '.join(said)}"
-    return verdict, f"{' / '.join(names)}: {'; '.join(texts)}; {counted}"
 
 
 def _where(said, unit):
@@ -186,7 +133,8 @@ def _reader(figures):
 
 
 def findings(table, figures, folder):
-    """What a document holds between the MARKERS: the ledger, and what the sanity checks of the run in `figures` found.
+    """What a document holds between the MARKERS: the ledger in short, and what the sanity checks of the run in `figures`
+    found.
 
     folder: that of the files, as seen from the document.
     """
@@ -194,7 +142,7 @@ def findings(table, figures, folder):
     def copies(name):
         return json.loads((figures / f"{name}.json").read_text())["parameters"]["n_samples"]
 
-    return f"{markdown(table, folder, judge_architectures(figures))}\n\n{checks(_reader(figures), copies, folder)}"
+    return f"{summary(table, folder, judge_architectures(figures))}\n\n{checks(_reader(figures), copies, folder)}"
 
 
 def main():
@@ -205,7 +153,7 @@ def main():
     table, architectures = judge(given.figures), judge_architectures(given.figures)
     _write(table, given.figures / "claims.csv")
     if architectures is not None:
-        _write(architectures, given.figures / JUDGED)
+        _write(architectures, given.figures / f"{JUDGED}.csv")
     text = markdown(table, "", architectures) + "\n"
     write_atomically(given.figures / "claims.md", lambda file: file.write_text(text))
     if given.document:

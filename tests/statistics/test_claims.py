@@ -12,7 +12,6 @@ from lib.errors.classifier import ADDED, DETECTION
 from lib.provenance import ROOT, digest
 from lib.statistics.claims import (
     CLAIMS,
-    JUDGED,
     NEGATIVE,
     POSITIVE,
     findings,
@@ -20,9 +19,8 @@ from lib.statistics.claims import (
     judge_architectures,
     ledger,
     main,
-    markdown,
-    same_of_all,
 )
+from lib.statistics.documents import JUDGED, markdown, same_of_all, summary
 from lib.statistics.kinds import KINDS, mean_by_kind
 from lib.statistics.verdicts import holds
 
@@ -252,7 +250,7 @@ def test_without_a_lesion_there_is_nothing_to_judge(claim):
     rows = ledger(empty.__getitem__)
     rows = rows[rows["claim"] == claim]
     assert set(rows["verdict"]) == {"nothing to judge"}
-    assert "**nothing to judge**" in markdown(rows, "")
+    assert "**nothing to judge**" in summary(rows, "")
 
 
 @pytest.mark.parametrize(("patients", "verdict"), [(1, "inconclusive"), (5, "inconclusive"), (6, "not reproduced")])
@@ -397,9 +395,20 @@ def test_a_cell_of_the_table_holds_at_most_six_numbers():
 
 
 def test_every_row_of_the_markdown_has_its_verdict_and_file():
-    text = markdown(ledger(tables().__getitem__), "figures/demo/").splitlines()
-    assert len(text) == 2 + len(CLAIMS)
-    assert all("**reproduced**" in line and "](figures/demo/0" in line for line in text[2:])
+    rows = ledger(tables().__getitem__)
+    for text in markdown(rows, "figures/demo/").splitlines(), summary(rows, "figures/demo/").splitlines():
+        assert len(text) == 2 + len(CLAIMS) and len({line.count("|") for line in text}) == 1
+        assert all("reproduced" in line and "](figures/demo/0" in line for line in text[2:])
+
+
+def test_in_short_a_claim_has_what_the_paper_puts_somewhere_and_nothing_beside_it():
+    given = tables()
+    row = {line.split()[1]: line for line in summary(ledger(given.__getitem__), "").splitlines()[2:]}
+    assert "| TPR 0.79 (0.74 to 0.84); PPV" in row["C2"] and "lesions (80 to 80)" not in row["C2"]
+    assert "larger in FLAIR in" not in row["C4"] and "Shapley" not in row["C4"]
+    assert "rest air" not in row["C7"] and "dilations" not in row["C7"]
+    context = given["06_plateau"].assign(first=np.nan, low_first=np.nan, high_last=np.nan)
+    assert "not measured, no variation" in summary(ledger((given | {"06_plateau": context}).__getitem__), "")
 
 
 def test_the_readme_shows_the_committed_default_run():
@@ -440,8 +449,8 @@ def run(tmp_path_factory):
         points.append(point | {"folder": name, "tables": files})
         for table, rows in given.items():
             parts.setdefault(table, []).append(rows.assign(**point))
-    write(place / JUDGED.parent, {name: pd.concat(rows) for name, rows in parts.items()})
-    (place / JUDGED.parent / "sweep.json").write_text(json.dumps({"points": points}))
+    write((place / JUDGED).parent, {name: pd.concat(rows) for name, rows in parts.items()})
+    ((place / JUDGED).parent / "sweep.json").write_text(json.dumps({"points": points}))
     return place
 
 
@@ -499,13 +508,15 @@ def test_the_ledger_has_one_row_more_with_the_sweep_and_is_as_before_without(run
     monkeypatch.setattr("lib.statistics.claims.checks", lambda *_: "checks")
     monkeypatch.setattr("sys.argv", ["claims", str(run), str(run / "document.md")])
     main()
-    pd.testing.assert_frame_equal(pd.read_csv(run / JUDGED)[["claim", "measure"]], judged[["claim", "measure"]])
+    pd.testing.assert_frame_equal(
+        pd.read_csv(run / f"{JUDGED}.csv")[["claim", "measure"]], judged[["claim", "measure"]]
+    )
     before = markdown(ledger(tables().__getitem__), "").splitlines()
     assert not any("C8" in line for line in before) and "C8" not in (run / "claims.csv").read_text()
     *kept, row, last = (run / "claims.md").read_text().splitlines()
     assert [*kept, last] == before and row.count("|") == kept[0].count("|")
-    assert row.startswith("| C8 The same for nnU-Net and Swin UNETR | ") and "| **not reproduced** |" in row
-    assert f"({JUDGED.as_posix()})" in row and f"{JUDGED.as_posix()})" in (run / "document.md").read_text()
+    assert row.startswith("| C8 The same for nnU-Net and Swin UNETR | ") and "| not reproduced |" in row
+    assert f"({JUDGED}.csv)" in row and f"{JUDGED}.csv)" in (run / "document.md").read_text()
 
 
 def test_a_sweep_of_another_training_is_left_out(run, tmp_path, capsys):

@@ -8,7 +8,8 @@ import pytest
 from scipy.stats import t as student_t
 
 from lib.provenance import ROOT, digest
-from lib.statistics.claims import judge, ledger, markdown
+from lib.statistics.claims import judge, ledger
+from lib.statistics.documents import markdown, summary
 from lib.statistics.networks import network_readers, over_networks
 from tests.statistics.test_claims import tables
 
@@ -136,7 +137,10 @@ def test_the_table_leads_with_the_verdict_over_networks(figures):
     )
     assert lines[1].count("---") == lines[0].count("|") - 1
     first = lines[2].split(" | ")
-    assert first[3] == "**inconclusive**" and first[6] == "reproduced"
+    assert first[3] == "inconclusive" and first[6] == "reproduced"
+    names, _, first, *_ = summary(judge(figures), "").splitlines()
+    assert names.startswith("| claim | paper | mean of 5 networks (95 % interval) | verdict | this run alone |")
+    assert first.split(" | ")[2:5] == ["Dice 0.64 (0.58 to 0.70)", "**inconclusive**", "reproduced"]
 
 
 def test_a_sweep_of_another_run_is_left_out_and_said(figures, capsys):
@@ -155,8 +159,9 @@ def test_a_claim_whose_notebook_the_sweep_has_not_run_is_judged_by_this_run_alon
     errors = rows[rows["claim"] == "C9"]
     assert set(errors["networks_verdict"]) == set(errors["networks_text"]) == {"not in the sweep"}
     *_, first, line = markdown(rows, "").splitlines()
-    assert line.split(" | ")[2:4] == ["not in the sweep"] * 2 and " | **reproduced** | " in line
+    assert line.split(" | ")[2:4] == ["not in the sweep"] * 2 and " | reproduced | " in line
     assert line.count("|") == first.count("|")
+    assert " | this run: F1, after - before " in summary(rows, "").splitlines()[-1]
 
 
 def test_a_network_that_failed_is_not_counted(figures):

@@ -1,8 +1,8 @@
-"""The sentences on the sanity checks say what the tables say."""
+"""What documents say of the sanity checks is what the tables say."""
 
 import pandas as pd
 
-from lib.statistics.checks import checks
+from lib.statistics.documents import checks
 
 INFIDELITY = pd.DataFrame(
     [
