@@ -14,7 +14,7 @@ from lib.prepare.registration import register_affine
 from lib.prepare.volumes import from_array, isotropic_grid, mask_on_grid, on_grid, read_volume, to_array, write_volume
 
 TOOLS = {  # of HD-BET 2, and SynthStrip; both are asked for the mask, as the latter may fill what it strips with negative values
-    "hd-bet": "-i image.nii.gz -o brain.nii.gz -device cpu --save_bet_mask --no_bet_image",
+    "hd-bet": "-i image.nii.gz -o brain.nii.gz -device cpu --disable_tta --save_bet_mask --no_bet_image",
     "mri_synthstrip": "-i image.nii.gz -m brain_bet.nii.gz",
 }
 BIAS_MM = 4.0  # voxels in which the bias field is fitted
@@ -82,7 +82,10 @@ def brain_by_tool(image, tool):
         mask = Path(folder, "brain_bet.nii.gz")
         if done.returncode or not mask.exists():
             raise RuntimeError(f"{tool} ended with {done.returncode} and wrote no brain: {done.stderr.strip()[-300:]}")
-        brain = read_volume(mask)
+        try:
+            brain = read_volume(mask)
+        except ValueError as error:  # the same value everywhere
+            raise RuntimeError(f"{tool} found no brain: {error}") from error
     if brain.GetSize() != image.GetSize():
         raise RuntimeError(f"{tool} wrote {brain.GetSize()} voxels for {image.GetSize()}")
     return mask_on_grid(sitk.Cast(brain != 0, sitk.sitkFloat32), image)

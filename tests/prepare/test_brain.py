@@ -26,7 +26,7 @@ def fake_tool(folder, monkeypatch, name, script):
 @pytest.mark.parametrize(
     ("tool", "given"),
     [
-        ("hd-bet", "-i image.nii.gz -o brain.nii.gz -device cpu --save_bet_mask --no_bet_image"),
+        ("hd-bet", "-i image.nii.gz -o brain.nii.gz -device cpu --disable_tta --save_bet_mask --no_bet_image"),
         ("mri_synthstrip", "-i image.nii.gz -m brain_bet.nii.gz"),
     ],
 )
@@ -47,3 +47,11 @@ def test_a_tool_that_fails_is_named_with_its_words(tmp_path, monkeypatch):
     fake_tool(tmp_path, monkeypatch, "hd-bet", "echo no weights >&2; exit 3")
     with pytest.raises(RuntimeError, match="hd-bet ended with 3.*no weights"):
         brain_by_tool(from_array(*blobs()), "hd-bet")
+
+
+def test_a_tool_that_takes_everything_for_brain_has_found_none(tmp_path, monkeypatch):
+    array, affine = blobs()
+    save(tmp_path / "answer.nii.gz", np.ones_like(array, dtype="uint8"), affine)
+    fake_tool(tmp_path, monkeypatch, "hd-bet", f"cp {tmp_path}/answer.nii.gz brain_bet.nii.gz")
+    with pytest.raises(RuntimeError, match="hd-bet found no brain"):
+        brain_by_tool(from_array(array, affine), "hd-bet")
