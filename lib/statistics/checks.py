@@ -1,6 +1,11 @@
 """What the sanity checks of a run found (notebooks 7 and 8), in sentences from its tables."""
 
 
+def counted(n, noun):
+    """Number and noun: 1 lesion, 2 lesions."""
+    return f"{n:.0f} {noun}{'' if n == 1 else 's'}"
+
+
 def checks(read, copies, folder):
     """A paragraph of Markdown: how well maps predict the change of the score, and how exact so many copies make them.
 
@@ -12,8 +17,11 @@ def checks(read, copies, folder):
     error = 100 * error.loc[(error["copies"] == n) & (error["method"] == "SmoothGrad max"), "standard_error"]
     said = []
     if len(means):
-        texts = {row.Index: f"{row.value:.2f} ({row.low:.2f} to {row.high:.2f})" for row in means.itertuples()}
-        counts = f"{means['lesions'].max():.0f} lesions, {means['patients'].max():.0f} patients"
+        texts = means["value"].map("{:.2f}".format)
+        texts += [
+            f" ({low:.2f} to {high:.2f})" if low == low else "" for low, high in means[["low", "high"]].to_numpy()
+        ]
+        counts = f"{counted(means['lesions'].max(), 'lesion')}, {counted(means['patients'].max(), 'patient')}"
         said.append(
             "The share of the change of the score under noise that a map at its best scale does not predict "
             f"([infidelity]({folder}07_infidelity.csv), 1 for a map of zeros) is {texts['SmoothGrad']} for SmoothGrad "
@@ -24,6 +32,6 @@ def checks(read, copies, folder):
         said.append(
             f"With the {n} noisy copies of notebook 4 the [standard error]({folder}08_convergence.csv) of a "
             f"signed-maximum map, in the voxel where it is largest, is {error.min():.0f} to {error.max():.0f} % of the "
-            f"map's largest magnitude ({len(error)} lesions)."
+            f"map's largest magnitude ({counted(len(error), 'lesion')})."
         )
     return " ".join(["**Sanity checks.**", *said]) if said else ""

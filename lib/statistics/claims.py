@@ -26,7 +26,7 @@ import pandas as pd
 import yaml
 
 from lib.provenance import write_atomically
-from lib.statistics.checks import checks
+from lib.statistics.checks import checks, counted
 from lib.statistics.measures import FIND, annotated, measure
 from lib.statistics.networks import collected_tables, measures_over_networks, network_readers
 from lib.statistics.verdicts import NEEDS, judged
@@ -109,7 +109,7 @@ def markdown(table, folder, architectures=None):
         own, of_networks = one["verdict"], one["networks_verdict"] if over else NOT_SWEPT
         own, of_networks = (f"**{own}**", of_networks) if of_networks == NOT_SWEPT else (own, f"**{of_networks}**")
         leading = f"{'; '.join(dict.fromkeys(rows['networks_text']))} | {of_networks} | " if over else ""
-        counts = f"{rows['lesions'].max()} lesions, {rows['patients'].max()} patients"
+        counts = f"{counted(rows['lesions'].max(), 'lesion')}, {counted(rows['patients'].max(), 'patient')}"
         file = f"`{one['notebook']}` [{one['file']}.csv]({folder}{one['file']}.csv)"
         found = f"{leading}{'; '.join(rows['text'])} | {counts} | {own} | {file}"
         lines[claim] = f"| {claim} {one['statement']} | {one['paper']} | {found} |"
