@@ -236,7 +236,7 @@ shown.pivot(index=["sequence", "region"], columns="model", values="value").astyp
 
 # %% [markdown]
 # **Figure.** **a** Rank correlation with the trained network's map, when layers are drawn anew in a cascade from the output (left) or one alone (right);
-# open circles at 0: two maps of the trained network under other noise. **b** Infidelity relative to a map of zeros. **c** Mean lesion probability
+# open at 0: two maps of the trained network under other noise. **b** Infidelity relative to a map of zeros. **c** Mean lesion probability
 # against the fraction of the window's tissue that is deleted (left) or inserted (right). **d** R² of each map on what the mask tells; filled: within 3 mm
 # of the lesion, open: over the window; Grad-CAM++ has one map for both sequences. Lines and large dots: means over lesions; bands and bars:
 # patient-bootstrap 95 % intervals (none with one patient); grey dots: each lesion. How many lesions of how many patients stands below the figure.

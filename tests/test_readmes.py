@@ -6,6 +6,7 @@ import importlib.util
 import re
 import shlex
 
+import pandas as pd
 import pytest
 import torch
 from literal import block, random_unet, scan
@@ -74,6 +75,22 @@ def test_links_lead_to_files_and_headings(name):
             target = (ROOT / name).parent / path if path else ROOT / name
             assert target.exists(), link
             assert not anchor or anchor in anchors(target), link
+
+
+def test_intervals_that_are_told_of_the_default_run_are_those_of_its_tables():
+    """Of what the notebooks' README says of its maps: "value (low to high)" stands so in a table that the point links."""
+    part = text("notebooks/README.md").split("## What the maps of the default run know")[1].split("\n## ")[0]
+    points = part.split("\n- ")[1:]
+    assert points
+    for point in points:
+        told = re.findall(r"(-?[\d.]+)(?: %| logits?(?: per z-score)?)? \((-?[\d.]+) to (-?[\d.]+)", point)
+        tables = [pd.read_csv(ROOT / "notebooks" / path) for path in re.findall(r"\]\((\S+?\.csv)\)", point)]
+        rows = [row for table in tables for row in table.select_dtypes("number").to_numpy()]
+        for numbers in told:
+            decimals = [len(number.partition(".")[2]) for number in numbers]
+            triples = [scale * row[at : at + 3] for row in rows for at in range(len(row) - 2) for scale in (1, 100)]
+            written = [[f"{x:.{n}f}" for x, n in zip(triple, decimals, strict=True)] for triple in triples]
+            assert list(numbers) in written, numbers
 
 
 @pytest.mark.parametrize("name", READMES)

@@ -13,8 +13,17 @@ from nibabel.affines import voxel_sizes
 
 from lib.cohort import OF_LESIONS, PLACES, QUANTILES, border_profile
 from lib.figures.panels import draw_anatomy, mark_sides, prepare_field
-from lib.figures.style import DOUBLE_COLUMN_MM, GROUP_COLOURS, new_chart, new_figure, new_panels, rows_of, styled
+from lib.figures.style import (
+    DOUBLE_COLUMN_MM,
+    GROUP_COLOURS,
+    new_chart,
+    new_figure,
+    new_panels,
+    rows_of,
+    styled,
+)
 from lib.scans import SEQUENCES
+from lib.statistics import counted
 
 OUTLINE_COLOUR = "#ffb000"
 SHORT = dict(zip(PLACES, ("periv.", "deep", "juxtac.", "infrat."), strict=True))
@@ -46,10 +55,12 @@ def plot_cohort_slices(cases, levels_mm):
     n = len(levels_mm)
     corners = [np.argwhere((case["image"][0] != 0).any(axis=2)) * voxel_sizes(case["affine"])[:2] for case in cases]
     field = np.max([np.ptp(corner, axis=0) for corner in corners], axis=0) + 4
-    cell_mm, bands = (DOUBLE_COLUMN_MM - 14) / (2 * n), -(-len(cases) // 2)
+    sides = min(len(cases), 2)
+    cell_mm, bands = (DOUBLE_COLUMN_MM - 7 * sides) / (sides * n), -(-len(cases) // 2)
     fig = new_figure(DOUBLE_COLUMN_MM, 2 * bands * cell_mm * field[1] / field[0] + 8)
     fig.get_layout_engine().set(w_pad=0.01, h_pad=0.01, wspace=0, hspace=0)
-    grid = fig.add_gridspec(2 * bands, 2 * n + 1, width_ratios=[*[1] * n, 0.1, *[1] * n])
+    widths = [*[1] * n, *[0.1, *[1] * n] * (sides - 1)]
+    grid = fig.add_gridspec(2 * bands, len(widths), width_ratios=widths)
     for number, case in enumerate(cases):
         (band, side), spacing = divmod(number, 2), voxel_sizes(case["affine"])
         middle = (corners[number].min(0) + corners[number].max(0)) / 2
@@ -86,7 +97,7 @@ def plot_cohort_distributions(groups, quantiles, distances):
             ax.xaxis.set_major_formatter("{x:g}")
     _shares(axes[1, 1], groups, quantiles, distances, "count", "number")
     _shares(axes[1, 2], groups, quantiles, distances, "volume", "volume")
-    _add_legend(fig, groups)
+    _add_legend(fig, {name: len(scans) for name, (scans, _) in groups.items()})
     return fig
 
 
@@ -104,7 +115,7 @@ def plot_cohort_contrasts(groups, reference, distances):
     _joint(axes[1, 0], groups, scans)
     _points(axes[1, 1], groups, scans, RELATIONS, "one value a scan")
     _points(axes[1, 2], groups, scans, NOISE, "noise SD / white matter")
-    _add_legend(fig, groups)
+    _add_legend(fig, _imaged(groups))
     return fig
 
 
@@ -112,10 +123,10 @@ def _coloured(groups):
     return zip(GROUP_COLOURS, groups.values(), strict=False)
 
 
-def _add_legend(fig, groups):
-    lines = [Line2D([], [], color=colour, lw=1.5) for colour in (*GROUP_COLOURS[: len(groups)], "black")]
-    names = [f"{name}, {len(scans)} scans" for name, (scans, _) in groups.items()]
-    fig.legend(lines, [*names, "reference"], loc="outside lower center", ncols=3)
+def _add_legend(fig, n_scans):
+    lines = [Line2D([], [], color=colour, lw=1.5) for colour in (*GROUP_COLOURS[: len(n_scans)], "black")]
+    names = [f"{name}, {counted(n, 'scan')}" for name, n in n_scans.items()]
+    fig.legend(lines, [*names, "reference (n in brackets)"], loc="outside lower center", ncols=3)
 
 
 def _cumulative(ax, groups, quantiles, distances, measure, label):
@@ -156,7 +167,7 @@ def _profiles(ax, groups, reference):
             ax.plot("distance_mm", name, data=border_profile(lesions), color=colour, lw=1.5, ls=dashes)
     ax.axvline(0, color="0.3", lw=0.6, ls=":", zorder=0)
     ax.set(xlabel="distance from the lesion border (mm)", ylabel="FLAIR, MPRAGE (dashed) / white matter")
-    ax.set_title(f"n = {_imaged(groups)} ({reference['scan'].nunique()}) scans", fontsize=6)
+    ax.set_title(f"n = {next(iter(_imaged(groups).values()))} ({reference['scan'].nunique()}) scans", fontsize=6)
 
 
 def _joint(ax, groups, reference):
@@ -184,10 +195,9 @@ def _points(ax, groups, reference, measures, label):
     ax.axhline(0, color="0.7", lw=0.6, zorder=0)
     ax.set_xticks(range(len(measures)), measures.values())
     ax.set(xlabel="", xlim=(-0.5, len(measures) - 0.5))
-    ax.set_title(f"n = {_imaged(groups)} ({len(reference)}) scans", fontsize=6)
+    ax.set_title(f"n = {next(iter(_imaged(groups).values()))} ({len(reference)}) scans", fontsize=6)
 
 
 def _imaged(groups):
-    """Scans of the first group whose images were measured."""
-    scans, _ = next(iter(groups.values()))
-    return scans["flair_noise_xy"].count()
+    """Scans of each group whose images were measured."""
+    return {name: scans["flair_noise_xy"].count() for name, (scans, _) in groups.items()}

@@ -13,7 +13,9 @@ from lib.figures.style import (
     nothing_to_show,
     rows_of,
     styled,
+    with_interval,
 )
+from lib.statistics import counted
 
 GROWTHS = {"euclidean": "perilesional tissue kept (mm)", "dilation": "18-connected dilations of the lesion"}
 CURVES = {"fraction": "detected lesions (fraction)", "score": "mean lesion probability"}
@@ -36,7 +38,7 @@ REACHES = {"reach5_flair_mm": "FLAIR", "reach5_mprage_mm": "MPRAGE"}
 def plot_context(responses, curve, plateau):
     """Detection and score against the tissue kept, the rest being the mean: tables 06_context, 06_curve, 06_plateau."""
     fig, axes = new_panels(146, 2, 2, sharey="col")
-    for pair, (growth, label) in zip(axes, GROWTHS.items(), strict=True):
+    for pair, (growth, axis) in zip(axes, GROWTHS.items(), strict=True):
         here = rows_of(curve, fill="mean", growth=growth).sort_values("step")
         each = rows_of(responses, fill="mean", growth=growth)
         each = each.pivot(index="step", columns=["scan", "label"], values="score")
@@ -44,11 +46,12 @@ def plot_context(responses, curve, plateau):
         spread = [here["score"] - here["sd_score"], here["score"] + here["sd_score"]]
         pair[1].fill_between(here["step"], *spread, color="#ddaa33", alpha=0.25, linewidth=0, label="mean ± SD")
         for ax, name, text in zip(pair, CURVES, ("fraction", "mean"), strict=True):
-            style = {"color": "black", "marker": "o", "ms": 2, "label": f"{text}, 95 % interval"}
-            draw_band(ax, here, "step", name, **style)
+            label = f"{text}, {with_interval(here[f'low_{name}'], '95 % interval')}"
+            draw_band(ax, here, "step", name, color="black", marker="o", ms=2, label=label)
             _mark_crossings(ax, rows_of(plateau, fill="mean", growth=growth, curve=name).iloc[0])
-            ax.set(xlabel=label, ylabel=CURVES[name], ylim=(-0.03, 1.03), xlim=(0, None), title=_count(here))
-            ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2)
+            ax.set(xlabel=axis, ylabel=CURVES[name], ylim=(-0.03, 1.03), xlim=(0, None), title=_count(here))
+            narrow = {"columnspacing": 1, "handlelength": 1.6, "handletextpad": 0.5}
+            ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2, **narrow)
     return fig
 
 
@@ -59,15 +62,17 @@ def _mark_crossings(ax, found):
         ax.plot([], [], " ", label="95 % of plateau: no variation" if found["plateau"] > 0 else "no plateau")
         return
     for name, text, line in (("first", "95 % of plateau first", "--"), ("last", "for good", ":")):
-        step, low, high = (f"{found[column]:g}" for column in (name, f"low_{name}", f"high_{name}"))
-        said = f"at most {step}" if found[name] == found["smallest"] else step
+        low, high = (f"{found[column]:g}" for column in (f"low_{name}", f"high_{name}"))
+        said = f"{found[name]:g} mm" if found["growth"] == "euclidean" else counted(found[name], "dilation")
+        said = "at most " + said if found[name] == found["smallest"] else said
+        said = "inf" if np.isinf(found[name]) else said
         said += "" if low == "nan" else f" ({low} to {high})"
         style = {"color": "#004488", "ls": line, "lw": 0.9, "label": f"{text}: {said.replace('inf', 'not reached')}"}
         ax.axvline(found[name] if np.isfinite(found[name]) else np.nan, **style)
 
 
 def _count(curve):
-    return f"n = {curve['lesions'].max():.0f} lesions, {curve['patients'].max():.0f} patients"
+    return f"n = {counted(curve['lesions'].max(), 'lesion')}, {counted(curve['patients'].max(), 'patient')}"
 
 
 @styled
@@ -137,8 +142,9 @@ def plot_radii(lesions, correlations, agreement):
         for level, line in (("mean_difference", "-"), ("limit_low", "--"), ("limit_high", "--")):
             difference.axhline(one[level], color="black", lw=0.7, ls=line)
         difference.set(xlabel="mean of both (mm)", ylabel=f"{sequence} reach − radius (mm)")
-    n = " to ".join(f"{n:g}" for n in sorted({*correlations["lesions"], *agreement["lesions"]}))
-    fig.supxlabel(f"n = {n} lesions, {lesions['subject'].nunique()} patients", fontsize=6)
+    n = {*correlations["lesions"], *found.loc[[*REACHES], "lesions"]}
+    n = f"{min(n)} to " * (len(n) > 1) + counted(max(n), "lesion")
+    fig.supxlabel(f"n = {n}, {counted(lesions['subject'].nunique(), 'patient')}", fontsize=6)
     return fig
 
 
@@ -161,10 +167,12 @@ def plot_fields(curve, lesions):
             bottom.annotate(text, (0.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=6)
     bottom.set_yticks(range(len(FIELDS)), [label for label, _ in FIELDS.values()])
     bottom.set(xlabel="distance from the lesion (mm)", xlim=(0, None), ylim=(len(FIELDS) - 0.5, -0.5))
+    bottom.set_title("median and range over lesions")
     return fig
 
 
 def _write_rho(ax, row):
     """Correlation with its interval, at the right above the axes."""
-    text = f"ρ {row['rho']:z.2f} ({row['low']:z.2f} to {row['high']:z.2f})"
+    interval = f" ({row['low']:z.2f} to {row['high']:z.2f})" if np.isfinite(row["low"]) else ", no interval"
+    text = f"ρ {row['rho']:z.2f}{interval}" if np.isfinite(row["rho"]) else f"no ρ, n = {row['lesions']:.0f}"
     ax.set_title(text.replace("-", "\N{MINUS SIGN}"), loc="right", fontsize=6)

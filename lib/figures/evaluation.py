@@ -8,6 +8,7 @@ from matplotlib.ticker import MaxNLocator
 from lib.figures import style
 from lib.figures.panels import draw_projections
 from lib.figures.style import SPLIT_COLOURS, new_panels, styled
+from lib.statistics import counted
 
 COUNTS = ("TP", "FP", "FN")
 SCORES = (("ndsc", "nDSC", "#004488"), ("dice", "Dice", "#bb5566"), ("f1", "lesion F1", "#ddaa33"))
@@ -37,10 +38,10 @@ def plot_split(scans, lesions, frequency, affine, brain=None):
             bins=np.geomspace(lesions["volume_mm3"].min(), lesions["volume_mm3"].max() * 1.01, 25),
             element="step", fill=False, linewidth=1.2, ax=size,
         )  # fmt: skip
-        sns.move_legend(size, "upper right", title=None)
+        sns.move_legend(size, "best", title=None)
         size.set_xscale("log")
     counts = scans.groupby("split").agg(scans=("scan", "size"), patients=("subject", "nunique"))
-    names = [f"{s}\n{counts.scans[s]} scans\n{counts.patients[s]} patients" for s in splits]
+    names = [f"{s}\n{counted(counts.scans[s], 'scan')}\n{counted(counts.patients[s], 'patient')}" for s in splits]
     load.set_xticks(range(len(splits)), names)
     load.set(xlabel="", xlim=(-0.6, len(splits) - 0.4), ylabel="lesion load (ml)")
     load.set_yscale("symlog", linthresh=0.1)  # a scan may have no lesion
@@ -55,7 +56,7 @@ def plot_split(scans, lesions, frequency, affine, brain=None):
 @styled
 def plot_training(loss, validation):
     """Loss, validation scores with the best step, and learning rate.  Tables 02_loss and 02_validation."""
-    fig, (left, middle, right) = new_panels(58, 1, 3, width_ratios=(3, 3, 2))
+    fig, (left, middle, right) = new_panels(64, 1, 3, width_ratios=(3, 3, 2))
     window = max(len(loss) // 50, 1)
     smooth = loss["loss"].rolling(window, center=True, min_periods=1).mean()
     left.plot(loss["step"], loss["loss"], color="0.75", lw=0.4, label="each step")
@@ -76,7 +77,9 @@ def _draw_scores(ax, table, x, chosen, label):
     for column, name, colour in SCORES:
         ax.plot(table[x], table[column], "o-", ms=2, color=colour, label=name)
     ax.axvline(chosen, color="0.6", lw=0.6, ls="--", label=label)
-    ax.legend()
+    ax.legend(
+        loc="lower right", bbox_to_anchor=(1, 1.09), ncols=2, columnspacing=0.8, handlelength=1.6
+    )  # over the letter
 
 
 @styled
@@ -90,18 +93,20 @@ def plot_detection(detection, metrics, curve, threshold):
     if not (np.isfinite(edges) & (edges > 0)).all(axis=None):
         raise ValueError(f"volume edges must be finite and above 0 mm³ for a log axis, got {edges.to_numpy().tolist()}")
     panels = 3 if len(curve) else 2
-    fig, (left, middle, *right) = new_panels(62, 1, panels, width_ratios=(4, 3, 3)[:panels])
+    fig, (left, middle, *right) = new_panels(68, 1, panels, width_ratios=(4, 3, 3)[:panels])
     low, high = edges.to_numpy(float).T
     centre, fraction, colour = np.sqrt(low * high), detection["fraction"].to_numpy(float), style.KIND_COLOURS["TP"]
     bars = [(fraction - detection["low"]).clip(0), (detection["high"] - fraction).clip(0)]
-    left.errorbar(centre, fraction, yerr=bars, fmt="o-", color=colour, elinewidth=0.8)
+    left.errorbar(centre, fraction, yerr=bars, fmt="o", color=colour, elinewidth=0.8)
+    for first in np.flatnonzero(high[:-1] == low[1:]):  # bins that touch: one without a lesion has no row
+        left.plot(centre[first : first + 2], fraction[first : first + 2], color=colour)
     left.hlines(fraction, low, high, color=colour, lw=0.6)
     for x, n in zip(centre, detection["annotated"], strict=True):
         left.annotate(f"{n:.0f}", (x, 1.11), ha="center", va="center", fontsize=6, rotation=90)
     left.set_title("annotated lesions in each bin", fontsize=6)
     if style.has_data(left):
         left.set(xscale="log", xlim=(low.min(), high.max()))
-    left.set(ylim=(0, 1.2), yticks=np.linspace(0, 1, 6))
+    left.set(ylim=(-0.03, 1.2), yticks=np.linspace(0, 1, 6))
     left.set(xlabel="annotated lesion volume (mm³)", ylabel="detected lesions (fraction)")
 
     counts = metrics[metrics["metric"].isin(COUNTS)].set_index("metric")["value"]

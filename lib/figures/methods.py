@@ -6,8 +6,17 @@ from matplotlib.colors import Normalize
 from matplotlib.ticker import PercentFormatter
 
 from lib.figures.panels import draw_outline, draw_plane, draw_surroundings, largest_slice, mark_sides, write_on
-from lib.figures.style import ON_TOP, SALIENCY_MAP, SEQUENCE_COLOURS, new_panels, rows_of, styled
+from lib.figures.style import (
+    ON_TOP,
+    SALIENCY_MAP,
+    SEQUENCE_COLOURS,
+    new_panels,
+    rows_of,
+    styled,
+    with_interval,
+)
 from lib.scans import SEQUENCES
+from lib.statistics import counted
 
 FIELD_MM = 36
 SHARE_BARS = {"all": 0.0, "lesion": 1.0, "rim": 1.8, "rest": 2.6}  # places of a sequence's bars, from its first
@@ -57,9 +66,9 @@ def plot_convergence(table, tolerance):
     fig, axes = new_panels(62, 1, len(names), sharey=True, squeeze=False)
     for name, ax in zip(names, axes[0], strict=True):
         curves = rows_of(table, method=name).pivot(index="copies", columns=["scan", "label"], values="standard_error")
-        ax.plot(curves.index, curves, color="0.7", lw=0.6)
+        ax.plot(curves.index, curves, color="0.7", lw=0.6)[0].set_label("each lesion")
         median = curves.median(axis=1)
-        ax.plot(median.index, median, color="black", lw=1.5, label=f"median, {curves.shape[1]} lesions")
+        ax.plot(median.index, median, color="black", lw=1.5, label=f"median of {counted(curves.shape[1], 'lesion')}")
         root = median.iloc[-1] * np.sqrt(median.index[-1] / median.index)
         ax.plot(median.index, root, color="#004488", ls=":", label=r"$\propto 1/\sqrt{N}$")
         ax.axhline(tolerance, color="#cc3311", ls="--", lw=0.8, label=f"tolerance {tolerance:.0%}")
@@ -93,7 +102,7 @@ def plot_shares(shares, means, unit="logit"):
         for shift, (sequence, colour) in zip((-0.18, 0.18), SEQUENCE_COLOURS.items(), strict=True):
             for at, name in enumerate(names):
                 dots, mean = (rows_of(table, sequence=sequence, **chosen | {column: name}) for table in (shares, means))
-                x = at + shift + np.linspace(-0.1, 0.1, len(dots))
+                x = at + shift + (np.linspace(-0.1, 0.1, len(dots)) if len(dots) > 1 else 0.0)
                 ax.plot(
                     x, dots["share"], "o", ms=2, mew=0, alpha=0.5, color=colour, label=sequence if at == 0 else None
                 )
@@ -104,7 +113,8 @@ def plot_shares(shares, means, unit="logit"):
         ax.set(xlabel=label, title=title)
     n = means[["lesions", "patients"]].max()
     axes[0].set_ylabel(f"Shapley value ({unit})")
-    axes[0].legend(title=f"n = {n['lesions']} lesions, {n['patients']} patients")
+    title = f"n = {counted(n['lesions'], 'lesion')}, {counted(n['patients'], 'patient')}\nblack: mean, "
+    axes[0].legend(title=title + with_interval(means["low"], "95 % interval"))
     return fig
 
 

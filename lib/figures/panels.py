@@ -19,6 +19,7 @@ from lib.figures.style import (
     SALIENCY_MAP,
     label_axis,
     new_panels,
+    power_of_ten,
     styled,
 )
 from lib.scans import SEQUENCES
@@ -47,7 +48,9 @@ def draw_projections(fig, frequency, affine, brain=None):
         place = {"origin": "lower", "extent": extent}
         drawn = ax.imshow(counts.T, cmap="magma_r", vmin=0, vmax=max(frequency.max(), 1), **place)
         if brain is not None:
-            ax.contour(brain.max(axis=along).T, levels=[0.5], colors="0.5", linewidths=0.6, **place)
+            edge = np.pad(brain.max(axis=along), 1)  # closed where the brain ends at the border of the volume
+            place["extent"] = np.repeat(offset[shown] - spacing[shown], 2) + _extent(edge, spacing[shown])
+            ax.contour(edge.T, levels=[0.5], colors="0.5", linewidths=0.6, **place)
         ax.set(xlim=(low[u], high[u]), ylim=(low[v], high[v]), xlabel=directions[u], ylabel=directions[v], title=name)
     ticks, label = MaxNLocator(6, integer=True), "largest count along the projection (scans)"
     fig.colorbar(drawn, ax=axes, label=label, ticks=ticks, shrink=0.7)
@@ -180,7 +183,8 @@ def plot_saliency_maps(cases, unit=MAP_UNIT):
             draw_surroundings(ax, case["image"][channel], centre, spacing)
             if values is not None:
                 draw_plane(ax, values[:, :, centre[2]], spacing, cmap=scale.cmap, norm=scale.norm)
-                write_on(ax, 0.03, 0.03, f"peak {values.flat[np.abs(values).argmax()]:+.2g}".replace("-", "−"))
+                peak = values.flat[np.abs(values).argmax()] / 10 ** power_of_ten(scale.norm.vmax)  # as its bar
+                write_on(ax, 0.03, 0.03, f"peak {peak:+.2f}".replace("-", "−"))
             draw_outline(ax, case["lesion"][:, :, centre[2]], spacing, "white")
         if cams and case["cam"] is None:
             write_on(row[4], 0.5, 0.05, "not computed", ha="center")
@@ -189,7 +193,9 @@ def plot_saliency_maps(cases, unit=MAP_UNIT):
     titles = ("FLAIR", "SmoothGrad, FLAIR", "MPRAGE", "SmoothGrad, MPRAGE", "Grad-CAM++")
     for ax, title in zip(axes[0], titles, strict=False):
         ax.set_title(title)
-    fig.colorbar(signed, ax=axes[:, :4], label=f"SmoothGrad saliency ({unit}), one scale for all rows", **BAR)
+    bar = fig.colorbar(signed, ax=axes[:, :4], **BAR).ax
+    label_axis(bar.xaxis, "SmoothGrad saliency", unit, limit)
+    bar.set_xlabel(bar.get_xlabel() + ", one scale for all rows")
     if cams:
         label_axis(fig.colorbar(positive, ax=axes[:, 4:], **BAR | {"aspect": 14}).ax.xaxis, "Grad-CAM++", "a.u.", top)
     return fig

@@ -5,8 +5,8 @@ import pandas as pd
 from matplotlib.lines import Line2D
 
 from lib.figures.psychometric import NAMES, diameter_colours, mark_real_contrast
-from lib.figures.style import KIND_COLOURS, MAP_UNIT, ON_TOP, draw_band, new_panels, rows_of, styled
-from lib.statistics import bootstrap_mean
+from lib.figures.style import KIND_COLOURS, MAP_UNIT, ON_TOP, draw_band, new_panels, rows_of, styled, with_interval
+from lib.statistics import bootstrap_mean, counted
 
 CHANGES = ("none", "FLAIR removed", "MPRAGE removed", "both removed", "sequences swapped", "moved to grey matter")
 MEASURES = {
@@ -47,7 +47,7 @@ def plot_response(response, real_contrast, unit=MAP_UNIT):
     if peaks:
         axes[1, 0].set_ylabel(f"peak saliency ({unit})")
         handles += [Line2D([], [], color="black", ls=line, label=label) for line, label in PEAKS.values()]
-    title = "diameter; bands: 95 % intervals; n of each point"
+    title = f"diameter; {with_interval(response['low_score'], 'bands: 95 % intervals')}; n of each point"
     fig.legend(handles=handles, loc="outside lower center", ncols=5, title=title)
     return fig
 
@@ -71,7 +71,8 @@ def plot_places(recall):
         ax.set_title(f"{NAMES[sequences]}\n{contrasts} z-scores")
     axes[0, 0].set_yticks(range(len(places)), [name.replace(" or ", "\nor ") for name in places])
     axes[0, 0].set_ylim(len(places) - 0.5, -0.5)
-    title = f"height in the brain; numbers: lesions, of {recall['patients'].max()} patients; bars: 95 % intervals"
+    title = f"height in the brain; numbers: lesions, of {counted(recall['patients'].max(), 'patient')}; "
+    title += with_interval(recall["low"], "bars: 95 % intervals")
     fig.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=4, title=title)
     return fig
 
@@ -87,6 +88,7 @@ def plot_changes(changes, generator, unit=MAP_UNIT):
     order = [name for name in CHANGES if (changes["change"] == name).any()]
     kinds = [kind for kind in KIND_COLOURS if (changes["kind"] == kind).any()]
     fig, axes = new_panels(85, 1, len(measures), sharey=True)
+    intervals = []
     for number, kind in enumerate(kinds):
         lesions = rows_of(changes, kind=kind).astype(dict.fromkeys(measures, float))
         lesions = lesions.pivot(index=["subject", "scan", "label"], columns="change", values=list(measures))
@@ -94,9 +96,10 @@ def plot_changes(changes, generator, unit=MAP_UNIT):
         means = bootstrap_mean(numbers, range(lesions.shape[1]), generator=generator)
         means = pd.DataFrame(np.transpose(means), index=lesions.columns, columns=["value", "low", "high"])
         place = np.arange(len(order)) + 0.2 * (number - (len(kinds) - 1) / 2)
+        intervals += [*means["low"]]
         for ax, name in zip(axes, measures, strict=True):
             if name != "detected" and kind in DETECTED:
-                ax.plot(lesions[name].reindex(columns=order).T, range(len(order)), color="0.75", lw=0.4)
+                ax.plot(lesions[name].reindex(columns=order).T, place, color="0.75", lw=0.4)
             mean, style = means.loc[name].reindex(order), {"color": KIND_COLOURS[kind], "zorder": 3}
             ax.hlines(place, mean["low"], mean["high"], lw=1.2, **style)
             ax.plot(mean["value"], place, "o", label=kind, **style)
@@ -108,6 +111,7 @@ def plot_changes(changes, generator, unit=MAP_UNIT):
     axes[0].set_yticks(range(len(order)), names)
     axes[0].set_ylim(len(order) - 0.5, -0.5)
     lines = " and ".join(kind for kind in DETECTED if kind in kinds) or "TP"
-    title = f"n: of each kind, {changes['subject'].nunique()} patients; lines: each {lines}; dots: mean, 95 % interval"
+    n, said = counted(changes["subject"].nunique(), "patient"), with_interval(intervals, "95 % interval")
+    title = f"n: of each kind, {n}; lines: each {lines}; dots: mean, {said}"
     fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(kinds), title=title)
     return fig

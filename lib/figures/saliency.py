@@ -14,7 +14,7 @@ from matplotlib.ticker import MultipleLocator
 
 from lib.figures import style
 from lib.figures.style import KIND_COLOURS, MAP_UNIT, label_panels, move_legend, new_chart, rows_of, styled
-from lib.statistics import kinds_of
+from lib.statistics import counted, kinds_of
 
 METHOD_LABELS = {"smoothgrad_max": "SmoothGrad max", "smoothgrad_mean": "SmoothGrad mean", "grad_cam": "Grad-CAM++"}
 MEASURES = {
@@ -138,7 +138,8 @@ def plot_profiles(profile, unit=MAP_UNIT):
             inset.set_title(f"beyond {ENLARGED_MM} mm", fontsize=6, pad=2)
     label_panels(axes.values())
     lines = {line.get_label(): line for ax in axes.values() for line in ax.get_legend_handles_labels()[0]}
-    fig.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=3, title="bands: 95 % patient bootstrap")
+    title = style.with_interval(profile["low"], "bands: 95 % patient bootstrap")
+    fig.legend(lines.values(), lines.keys(), loc="outside lower center", ncols=3, title=title)
     return fig
 
 
@@ -146,7 +147,8 @@ def _draw_profiles(ax, rows):
     for kind in kinds_of(rows):
         here = rows_of(rows, kind=kind)
         if len(here):
-            label = f"{kind}, {here['lesions'].max():.0f} lesions of {here['patients'].max():.0f} patients"
+            n = counted(here["lesions"].max(), "lesion"), counted(here["patients"].max(), "patient")
+            label = f"{kind}, {n[0]} of {n[1]}"
             style.draw_band(ax, here, "distance_mm", "mean", color=KIND_COLOURS[kind], label=label)
     ax.axhline(0, color="0.7", lw=0.6, zorder=0)
 
@@ -169,7 +171,8 @@ def plot_orders(clustered):
     for ax in fig.axes:
         ax.axvline(0, color="0.7", lw=0.6, zorder=0)
     label_panels(fig.axes[:: len(MEASURES)])
-    fig.supxlabel("Cliff's delta, with 95 % patient-bootstrap interval", fontsize=7)
+    said = style.with_interval(rows["delta_low"], "95 % patient-bootstrap interval")
+    fig.supxlabel(f"Cliff's delta, {said}", fontsize=7)
     move_legend(fig, loc="outside upper center", ncols=2)
     return fig
 
@@ -193,7 +196,9 @@ def plot_proxy(saliency, clustered, matched, unit=MAP_UNIT):
     probability.set(xlabel="mean probability", xlim=(-0.03, 1.03))
     _draw_differences(forest, rows_of(clustered, measure="peak", scaling="raw"), few, matched, unit)
     narrow = {"columnspacing": 1, "handletextpad": 0.1}
-    move_legend(fig, loc="outside lower right", ncols=2, **narrow)
+    lows = pd.concat([clustered["difference_low"], matched["low"]])
+    title = style.with_interval(lows, "lines: 95 % intervals over patients; arrow: beyond the panel")
+    move_legend(fig, loc="outside lower right", ncols=2, title=title, **narrow)
     fig.legend(*size.get_legend_handles_labels(), loc="outside lower left", ncols=5, **narrow)
     return fig
 

@@ -19,7 +19,9 @@ from lib.figures.style import (
     nothing_to_show,
     rows_of,
     styled,
+    with_interval,
 )
+from lib.statistics import counted
 
 REGION_COLOURS = {"window": "#228833", "within 3 mm": "#aa3377"}
 REGION_LINES = ("depth", "value", "region", REGION_COLOURS)
@@ -44,7 +46,8 @@ def plot_sanity(randomisation, stability, infidelity, curves, explained):
     label_panels([*first, _curves(c, curves), _explained(d, explained)])
     text = "no lesion was selected: nothing to check"
     if len(curves):
-        text = f"{_counts(curves)}: mean and 95 % patient-bootstrap interval; grey dots: each lesion"
+        said = with_interval(infidelity["low"], "95 % patient-bootstrap interval")
+        text = f"{_counts(curves)}: mean, {said}; grey dots: each lesion"
     fig.supxlabel(text, fontsize=6)
     return fig
 
@@ -70,13 +73,13 @@ def plot_leakage(table, unit):
     share.set_ylabel("off-target share")
     change.set_ylabel(f"change of the mean {unit}")
     label_panels(axes)
-    fig.supxlabel(f"{_counts(table)}; filled: own change, open: sum of the others'", fontsize=6)
+    fig.supxlabel(f"{_counts(table)}; filled: own change, open: others', magnitudes summed", fontsize=6)
     return fig
 
 
 def _counts(table):
     lesions, patients = table.loc[table["scan"] == "all", ["lesions", "patients"]].max()
-    return f"{lesions:.0f} lesions, {patients:.0f} patients"
+    return f"{counted(lesions, 'lesion')}, {counted(patients, 'patient')}"
 
 
 def _randomisation(fig, table, stability):
@@ -202,7 +205,7 @@ def _draw_aucs(ax, detection, names):
     ax.set(xlabel="AUC, TP against FP\nopen: kinds shuffled")
     n = rows[["lesions", "patients"]].max()
     ax.legend(
-        title=f"n = {n['lesions']:.0f} lesions, {n['patients']:.0f} patients",
+        title=f"n = {counted(n['lesions'], 'lesion')}, {counted(n['patients'], 'patient')}",
         loc="lower left",
         bbox_to_anchor=(0.06, 1),
     )
@@ -219,4 +222,6 @@ def _draw_rates(ax, detection, names):
         ax.plot(before["value"], y, marker, color=colour, mfc="white", ms=AROUND, label=f"{rate} as predicted")
         ax.plot(after["value"], y, marker, color=colour, label=f"{rate} after removing", **ON_TOP)
     ax.set(xlabel="F1, PPV\nof the test scans' lesions")
-    ax.legend(loc="lower left", bbox_to_anchor=(0.06, 1), ncols=2, columnspacing=0.8, handletextpad=0.3)
+    n = after[["lesions", "patients"]].max()
+    title = f"n = {counted(n['lesions'], 'lesion')}, {counted(n['patients'], 'patient')}"
+    ax.legend(title=title, loc="lower left", bbox_to_anchor=(0.06, 1), ncols=2, columnspacing=0.8, handletextpad=0.3)

@@ -127,10 +127,20 @@ def draw_bands(ax, table, x, y, by, colours, label="{}", **style):
         draw_band(ax, rows_of(table, **{by: value}), x, y, color=colours[value], label=label.format(value), **style)
 
 
+def with_interval(low, text):
+    """`text`, which tells of intervals, or that there are none, where all their lower ends are NaN, as with one patient."""
+    return text if np.isfinite(np.asarray(low, float)).any() else "no intervals: too few patients"
+
+
+def power_of_ten(largest):
+    """Power of ten in which values up to the largest are written: 0 unless that is far from 1."""
+    power = math.floor(math.log10(largest)) if largest > 0 else 0
+    return power if abs(power) >= 3 else 0
+
+
 def label_axis(axis, text, unit, largest):
     """Label an axis "text (unit)", with a power of ten in the unit where the largest value is far from 1."""
-    power = math.floor(math.log10(largest)) if largest > 0 else 0
-    if abs(power) < 3:
+    if not (power := power_of_ten(largest)):
         axis.set_label_text(f"{text} ({unit})")
         return
     axis.set_major_formatter(lambda value, _: f"{value / 10**power:g}".replace("-", "\N{MINUS SIGN}"))

@@ -68,8 +68,11 @@ def checks(read, copies, folder):
     error = 100 * error.loc[(error["copies"] == n) & (error["method"] == "SmoothGrad max"), "standard_error"]
     said = []
     if len(means):
-        texts = {row.Index: f"{row.value:.2f} ({row.low:.2f} to {row.high:.2f})" for row in means.itertuples()}
-        counts = f"{means['lesions'].max():.0f} lesions, {means['patients'].max():.0f} patients"
+        texts = means["value"].map("{:.2f}".format)
+        texts += [
+            f" ({low:.2f} to {high:.2f})" if low == low else "" for low, high in means[["low", "high"]].to_numpy()
+        ]
+        counts = f"{counted(means['lesions'].max(), 'lesion')}, {counted(means['patients'].max(), 'patient')}"
         said.append(
             "The share of the change of the score under noise that a map at its best scale does not predict "
             f"([infidelity]({folder}07_infidelity.csv), 1 for a map of zeros) is {texts['SmoothGrad']} for SmoothGrad "
@@ -80,9 +83,14 @@ def checks(read, copies, folder):
         said.append(
             f"With the {n} noisy copies of notebook 4 the [standard error]({folder}08_convergence.csv) of a "
             f"signed-maximum map, in the voxel where it is largest, is {error.min():.0f} to {error.max():.0f} % of the "
-            f"map's largest magnitude ({len(error)} lesions)."
+            f"map's largest magnitude ({counted(len(error), 'lesion')})."
         )
     return " ".join(["**Sanity checks.**", *said]) if said else ""
+
+
+def counted(n, noun):
+    """Number and noun: 1 lesion, 2 lesions."""
+    return f"{n:.0f} {noun}{'' if n == 1 else 's'}"
 
 
 def _link(file, folder):
@@ -90,7 +98,7 @@ def _link(file, folder):
 
 
 def _counts(rows):
-    return f"{rows['lesions'].max()} lesions, {rows['patients'].max()} patients"
+    return f"{counted(rows['lesions'].max(), 'lesion')}, {counted(rows['patients'].max(), 'patient')}"
 
 
 def _table(columns, lines):
@@ -114,5 +122,5 @@ def same_of_all(table):
     texts = [f"{claim} {row.iloc[0] if row.nunique() == 1 else ' / '.join(row)}" for claim, row in found.iterrows()]
     said = [f"alike in {len(alike)}", f"opposite in {', '.join(opposite) or 'none'}"]
     said.append(f"open in {len(held) - len(alike) - len(opposite)}")
-    counted = f"{len(held)} measures of {EXPLAINED[0]} to {EXPLAINED[-1]}: {', '.join(said)}"
-    return verdict, f"{' / '.join(names)}: {'; '.join(texts)}; {counted}"
+    measures = f"{len(held)} measures of {EXPLAINED[0]} to {EXPLAINED[-1]}: {', '.join(said)}"
+    return verdict, f"{' / '.join(names)}: {'; '.join(texts)}; {measures}"

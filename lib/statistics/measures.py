@@ -7,6 +7,7 @@ from itertools import pairwise
 import numpy as np
 
 from lib.statistics.comparisons import bootstrap_cliffs_delta, pairwise_tests
+from lib.statistics.documents import counted
 from lib.statistics.verdicts import NOT_APPLICABLE
 
 BOOTSTRAP = "bootstrap of patients"
@@ -61,7 +62,7 @@ def _shares(sequences):
     others = [f"rest {row.fill} {row.share:.1f}" for row in whole[1:].itertuples()]
     name, measures = "Shapley value, FLAIR - MPRAGE", []
     for row in whole[:1].rename(columns={"share": "value"}).itertuples():
-        said = ", ".join([f"{row.lesions} lesions", *others])
+        said = ", ".join([counted(row.lesions, "lesion"), *others])
         measures.append(_of_row(row, name, unit=getattr(row, "unit", "logit"), digits=1, effect=said))
     return measures
 

@@ -39,7 +39,7 @@ def test_each_panel_states_distance_and_number(kept):
     drawn = [line.get_xdata() for line in fig.axes[0].lines]
     volumes = groups["this cohort"][1]["volume_mm3"]
     assert any(np.array_equal(np.sort(volumes), x[1:]) for x in drawn)
-    assert [text.get_text() for text in fig.legends[0].get_texts()][-1] == "reference"
+    assert [text.get_text() for text in fig.legends[0].get_texts()][-1] == "reference (n in brackets)"
     stated = [label.get_text().split("\n")[1] for label in fig.axes[4].get_xticklabels()]
     assert stated == [f"KS {found.ks[f'count_{place}']:.2f}" for place in PLACES]
 

@@ -88,8 +88,9 @@ def test_curves_and_plateaus_in_mm_and_in_dilations(figures):
         here = curve[(curve["fill"] == "mean") & (curve["growth"] == growth)]
         assert lines(left)["fraction, 95 % interval"][:, 1].tolist() == here["fraction"].tolist()
         assert lines(right)["mean, 95 % interval"][:, 1].tolist() == here["score"].tolist()
-        first = f"95 % of plateau first: {plateau} (1.5 to {plateau + 1})"
-        last = f"for good: {plateau + 1} (2.5 to not reached)"
+        unit = "mm" if growth == "euclidean" else "dilations"
+        first = f"95 % of plateau first: {plateau} {unit} (1.5 to {plateau + 1})"
+        last = f"for good: {plateau + 1} {unit} (2.5 to not reached)"
         for label, step in ((first, plateau), (last, plateau + 1)):
             assert lines(left)[label][:, 0].tolist() == lines(right)[label][:, 0].tolist() == [step] * 2
         one = responses[
@@ -106,7 +107,7 @@ def test_censored_crossings_and_curves_without_variation_are_said_to_be():
     responses, curve, overall = tables(np.nan)
     flat = plot_context(responses, curve, overall.assign(plateau=0.0))
     assert "no plateau" in lines(flat.axes[0])
-    assert "95 % of plateau first: at most 0 (1.5 to 4)" in names(0.0)
+    assert "95 % of plateau first: at most 0 mm (1.5 to 4)" in names(0.0)
     assert names(np.inf) == {
         "95 % of plateau first: not reached (1.5 to 4)",
         "for good: not reached (2.5 to not reached)",
@@ -157,6 +158,18 @@ def test_lesions_without_a_radius_are_drawn_as_none():
     lesions, correlations, agreement = radii()
     fig = plot_radii(lesions.assign(radius95_mm=np.nan), correlations, agreement)
     assert "no lesions" in fig.axes[0].texts[0].get_text()
+
+
+def test_what_one_patient_does_not_tell_is_said_to_be_missing():
+    responses, curve, overall = tables()
+    nothing = dict.fromkeys(("low_fraction", "high_fraction", "low_score", "high_score"), np.nan)
+    left, right, *_ = plot_context(responses, curve.assign(patients=1, **nothing), overall).axes
+    assert "fraction, no intervals: too few patients" in lines(left)
+    assert right.get_title() == "n = 2 lesions, 1 patient"
+    lesions, correlations, agreement = radii()
+    none = {"lesions": 2, "rho": np.nan, "low": np.nan, "high": np.nan}
+    fig = plot_radii(lesions, correlations.assign(**none), agreement.assign(**none | {"rho": 0.5}))
+    assert [ax.get_title("right") for ax in fig.axes[3:5]] == ["no ρ, n = 2", "ρ 0.50, no interval"]
 
 
 def test_a_network_that_sees_all_has_no_farthest_voxel():

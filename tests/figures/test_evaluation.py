@@ -113,6 +113,16 @@ def test_frequency_maps_are_maxima_placed_in_mm(figures):
     assert figures["cohort"].axes[-1].get_ylabel().endswith("(scans)")
 
 
+def test_the_outline_of_a_brain_that_reaches_the_border_is_closed():
+    scans, lesions, frequency, affine = cohort()
+    fig = plot_split(scans, lesions, frequency, affine, np.ones(frequency.shape, bool))
+    (outline,) = fig.axes[4].collections[0].get_paths()
+    first, last = outline.vertices[[0, -1]]
+    assert first == pytest.approx(last)
+    assert outline.vertices.min(0) == pytest.approx([-11, -13])  # the outer edges of its voxels
+    assert outline.vertices.max(0) == pytest.approx([9, 11])
+
+
 def test_training_marks_the_best_dice_and_smooths_by_the_stated_window(figures):
     loss, _ = training()
     left, middle, right = figures["training"].axes
@@ -129,6 +139,15 @@ def test_detection_draws_bins_at_their_geometric_mean_with_their_interval(figure
     assert points.get_xydata() == pytest.approx(np.array([[6, 0.4], [30, 1.0]]))
     assert np.array(bars.get_segments())[:, :, 1] == pytest.approx(np.array([[0.2, 0.7], [0.6, 1.0]]))
     assert shown(left) == ["10", "5"]
+
+
+def test_detection_joins_bins_that_touch_alone(figures):
+    def joined(ax):
+        return [line.get_xydata().tolist() for line in ax.lines if line.get_linestyle() != "None"]
+
+    bins, *rest = detection()
+    assert joined(figures["detection"].axes[0]) == [[[6, 0.4], [30, 1.0]]]
+    assert joined(plot_detection(bins.assign(volume_low_mm3=[4, 25]), *rest).axes[0]) == []
 
 
 def test_detection_separates_counts_from_rates_and_marks_the_threshold(figures):

@@ -149,6 +149,14 @@ def test_limit_of_maps_that_the_fields_do_not_show_is_their_largest_value():
     assert overlays(plot_saliency_maps([case]))[2].get_clim() == pytest.approx((0, 3e-5))
 
 
+def test_peaks_are_written_in_the_unit_of_their_bar():
+    case = explained("TP", 2.0)
+    case["cam"] = 3.8e-5 * (case["cam"] > 0)
+    fig = plot_saliency_maps([case])
+    assert fig.axes[4].texts[0].get_text() == "peak +3.80"
+    assert "10^{-5}" in fig.axes[-1].get_xlabel()
+
+
 def test_saliency_maps_without_grad_cam_leave_its_column_out():
     fig = plot_saliency_maps([explained("TP", 1.0, cam=False), explained("TN", 0.1, cam=False)])
     assert "Grad-CAM++" not in {ax.get_title() for ax in fig.axes}

@@ -129,8 +129,8 @@ def test_changes_pair_lesions_and_put_the_mean_inside_its_interval(figures):
     table = changes().query("kind == 'TP'")
     score, order = figures["changes"].axes[1], ["none", "FLAIR removed", "moved to grey matter"]
     first = table[table["label"] == 2].set_index("change")["score"]
-    paired = [np.asarray(line.get_xdata()).tolist() for line in score.get_lines()]
-    assert first[order].tolist() in paired
+    paired = {tuple(line.get_xdata()): tuple(line.get_ydata()) for line in score.get_lines()}
+    assert paired[tuple(first[order])] == tuple(lines(score)["TP"][:, 1])  # through the heights of their dots
     means = table.groupby("change")["score"].mean()
     drawn, bars = lines(score)["TP"][:, 0], score.collections[0].get_segments()
     assert drawn == pytest.approx(means[order])

@@ -83,7 +83,7 @@ def test_every_panel_draws_the_means_of_its_table():
 
 
 def test_one_lesion_has_no_interval_and_none_is_said():
-    assert "1 lesions, 1 patients" in plot_sanity(*tables(LESIONS[:1])).get_supxlabel()
+    assert "1 lesion, 1 patient: mean, no intervals" in plot_sanity(*tables(LESIONS[:1])).get_supxlabel()
     fig = plot_sanity(*tables(()))
     assert [text.get_text() for text in fig.texts] == ["no lesions: nothing to show"]
 

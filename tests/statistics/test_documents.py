@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from lib.statistics.documents import checks
+from lib.statistics.documents import checks, counted
 
 INFIDELITY = pd.DataFrame(
     [
@@ -23,6 +23,10 @@ CONVERGENCE = pd.DataFrame(
     ],
     columns=["copies", "standard_error", "method"],
 )
+
+
+def test_one_is_counted_in_the_singular():
+    assert [counted(n, "lesion") for n in (0, 1.0, 2)] == ["0 lesions", "1 lesion", "2 lesions"]
 
 
 def found(infidelity=INFIDELITY, n_samples=6):
@@ -47,6 +51,12 @@ def test_one_sentence_does_without_the_other():
     assert all(text in found(n_samples=7) for text in OF_INFIDELITY) and "standard error" not in found(n_samples=7)
     without = found(INFIDELITY.iloc[:0])
     assert all(text in without for text in OF_ERROR) and "infidelity" not in without
+
+
+def test_one_patient_has_no_interval():
+    alone = found(INFIDELITY.assign(low=None, high=None, lesions=1, patients=1).astype({"low": float, "high": float}))
+    assert "is 0.93 for SmoothGrad" in alone
+    assert "0.98 for the SmoothGrad map with its values in random places (1 lesion, 1 patient)" in alone
 
 
 def test_nothing_is_said_where_no_lesion_was_checked():
