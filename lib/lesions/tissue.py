@@ -24,17 +24,22 @@ def white_and_grey_matter(image, brain, lesions_any):
     image: (2, X, Y, Z) z-scored FLAIR and MPRAGE.  brain, lesions_any: (X, Y, Z) bool, the latter annotated or
     predicted.  Returns two of (X, Y, Z) bool without a common voxel: the brightest of three Otsu classes gives the
     local white-matter level. What is neither lesion nor next to one is white near that level and away from the brain's
-    rim, and grey where it is darker; of each, opened, the largest connected part. Deep grey matter is kept out of the
+    rim, and grey where it is darker; of each, opened, the largest connected part; neither, where lesions leave nothing to
+    classify, as those of a network do that takes all of the brain for one. Deep grey matter is kept out of the
     white where the MPRAGE shows it darker, which is not so in much of the thalamus; opening removes from the grey most
     of the thin partial-volume layer around the ventricles. All sizes are in voxels, for about 1 mm.  Raises ValueError
-    if the shapes differ or fewer than three intensities are left to classify.
+    if the shapes differ or the brain has fewer than three intensities.
     """
     if not np.shape(image)[1:] == np.shape(brain) == np.shape(lesions_any):
         raise ValueError(f"image is {np.shape(image)}, brain {np.shape(brain)}, lesions_any {np.shape(lesions_any)}")
-    box = bounding_box(brain)
-    healthy, level = _relative_level(image[1][box], brain[box], lesions_any[box])
+    if np.unique(image[1][brain]).size < 3:
+        raise ValueError("the brain holds fewer than three MPRAGE intensities: check mask and image")
+    white, grey, box = np.zeros_like(brain), np.zeros_like(brain), bounding_box(brain)
+    healthy = brain[box] & ~ndimage.binary_dilation(lesions_any[box], STRUCTURE)
+    if np.unique(image[1][box][healthy]).size < 3:
+        return white, grey
+    level = _relative_level(image[1][box], brain[box], healthy)
     inner = ndimage.binary_erosion(ndimage.binary_fill_holes(brain[box]), iterations=RIM)
-    white, grey = np.zeros_like(brain), np.zeros_like(brain)
     white[box] = largest_part(ndimage.binary_opening(healthy & inner & (level > -DARKER) & (level < BRIGHTER)))
     grey[box] = largest_part(ndimage.binary_opening(healthy & (level <= -GREY) & (level > -FLUID)))
     return white, grey
@@ -69,11 +74,8 @@ def sample_healthy(lesion, allowed, generator):
     return healthy
 
 
-def _relative_level(mprage, brain, lesions_any):
-    """Voxels to classify, and the MPRAGE relative to the local white matter: 0 there, about -1 in grey matter."""
-    healthy = brain & ~ndimage.binary_dilation(lesions_any, STRUCTURE)
-    if np.unique(mprage[healthy]).size < 3:
-        raise ValueError("brain without lesions holds fewer than three MPRAGE intensities: check mask and image")
+def _relative_level(mprage, brain, healthy):
+    """The MPRAGE relative to the local white matter, 0 there, about -1 in grey matter; healthy: voxels to classify."""
     low, high = np.percentile(mprage[brain], (1, 99)).astype(np.float32)
     mprage = ndimage.median_filter(np.where(brain, mprage, low).astype(np.float32), 3)
 
@@ -85,4 +87,4 @@ def _relative_level(mprage, brain, lesions_any):
         level = np.where(share > 1e-3, mprage - total / np.maximum(share, 1e-3), -np.inf)
         level /= -np.median(level[healthy & ~white & (mprage > csf_grey) & (level < 0)])
         white = healthy & (level > -DARKER) & (level < BRIGHTER)
-    return healthy, level
+    return level

@@ -86,6 +86,10 @@ def test_brain_without_intensities_is_refused(ball):
         white_matter(ball, np.zeros_like(BRAIN), LESION)
 
 
+def test_a_brain_that_is_one_lesion_has_no_healthy_tissue(ball):
+    assert not np.any(white_and_grey_matter(ball, BRAIN, BRAIN))
+
+
 def test_masks_of_another_shape_are_refused(ball):
     with pytest.raises(ValueError, match=r"lesions_any \(63, 64, 64\)"):
         white_matter(ball, BRAIN, LESION[1:])
