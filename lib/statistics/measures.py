@@ -34,7 +34,7 @@ def sign_around_the_border(read):
     ring = ring.set_index("quantity")
     if ring.empty:
         return []
-    middle = f"its middle at {ring.loc['ring_mm', 'value']:g} mm"
+    middle = f"its middle at {ring.loc['ring_mm', 'value']:g} mm" if np.isfinite(ring.loc["ring", "value"]) else ""
     return [
         _of_true(kinds.loc["mean_inside"], "mean inside"),
         _of_true(kinds.loc["mean_perilesional"], "mean up to 3 mm outside"),

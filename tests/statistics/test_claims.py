@@ -309,6 +309,12 @@ def test_measures_say_what_the_tables_say():
     )
     assert rows.loc["mean inside", ["lesions", "patients"]].tolist() == [18, 6]
     assert rows.loc["lowest shell outside", "value"] == -0.2
+    ring = tables()["04_ring"]
+    alone = ring.assign(
+        value=ring["value"].where(ring["quantity"] != "ring")
+    )  # of one patient, which has no other to choose it by
+    found = ledger(tables(**{"04_ring": alone}).__getitem__).set_index("measure")
+    assert found.loc["lowest shell outside", "effect"] == ""
     assert "larger in FLAIR in 18 of 18 lesions" in rows.loc["absolute peak, FLAIR - MPRAGE", "text"]
     steps = 0.23 * np.array([label + patient for label in range(3) for patient in range(6)])
     u, p = mannwhitneyu(4 + steps, 3 + steps)
