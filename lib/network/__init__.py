@@ -5,7 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "architectures": ["build_network"],
+        "architectures": ["build_network", "named_layer"],
         "distributed": ["build_batches", "fit", "starting_network"],
         "inference": ["blended_lesion", "lesion_patches", "patch_slices", "predict"],
         "published": ["own_image"],
