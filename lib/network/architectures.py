@@ -70,15 +70,19 @@ def _decoder_layer(model):
 
 
 def _advice(model):
-    """How to name a layer, with the module that is the last to return feature maps of half the resolution."""
+    """How to name a layer, with the module that is the last to return feature maps of half the resolution that matter."""
     network, seen = copy.deepcopy(model).to("meta").eval(), []
     for name, module in network.named_modules():
-        module.register_forward_hook(lambda *called, name=name: seen.append((name, getattr(called[2], "shape", ()))))
-    with contextlib.suppress(Exception), torch.no_grad():  # whatever a stranger's network raises on shapes alone
-        network(torch.empty(1, 2, *(PROBE,) * 3, device="meta"))
-    names = [name.removeprefix("network.") for name, _ in seen]
-    half = [name for name, (_, shape) in zip(names, seen, strict=True) if shape[2:] == (PROBE // 2,) * 3]
-    once = [name for name in half if names.count(name) == 1]
+        module.register_forward_hook(lambda *called, name=name: seen.append((name.removeprefix("network."), called[2])))
+    half, shape = [], (PROBE // 2,) * 3
+    with contextlib.suppress(Exception):  # whatever a stranger's network raises on shapes alone
+        logits = network(torch.empty(1, 2, *(PROBE,) * 3, device="meta", requires_grad=True))
+        maps = [
+            (name, values) for name, values in seen if isinstance(values, torch.Tensor) and values.shape[2:] == shape
+        ]
+        used = torch.autograd.grad(logits[:, 1].sum(), [values for _, values in maps], allow_unused=True)
+        half = [name for (name, _), gradient in zip(maps, used, strict=True) if gradient is not None]
+    once = [name for name in half if [other for other, _ in seen].count(name) == 1]
     such = f', such as SET="layer={once[-1]}", the last at half the resolution' if once else ""
     return f"name one of its modules (layer){such}"
 

@@ -177,9 +177,20 @@ def test_the_layer_of_a_wrapped_network_is_found_and_that_of_another_has_to_be_n
             named_layer(other)
 
 
+class WithHead(Skips):
+    """With a coarser head, as for deep supervision."""
+
+    def __init__(self):
+        super().__init__(nn.Sequential(nn.MaxPool3d(2), nn.Conv3d(3, 3, 3, 1, 1)))
+        self.head = nn.Conv3d(2, 2, 1, 2)
+
+    def forward(self, x):
+        return [super().forward(x), self.head(x)]
+
+
 def test_a_layer_that_may_do_is_told_where_none_is_named_or_known():
-    model = Adapter(Skips(nn.Sequential(nn.MaxPool3d(2), nn.Conv3d(3, 3, 3, 1, 1))))
-    for layer, said in (("", "which layer of Skips"), ("middle", "no layer 'middle'")):
+    model = Adapter(WithHead())
+    for layer, said in (("", "which layer of WithHead"), ("middle", "no layer 'middle'")):
         with pytest.raises(ValueError, match=f'{said}.* such as SET="layer=down", the last at half the resolution'):
             named_layer(model, layer)
     assert named_layer(model, "down") == "network.down"
