@@ -64,10 +64,22 @@ def digest(*items):
     return total.hexdigest()[:16]
 
 
+def names_function(path):
+    """Whether what is given as weights is a function, <folder>/<package.module>:<function>."""
+    return ":" in path.name and not path.exists()
+
+
+def description_file(path):
+    """The JSON beside weights: model.json of model.pth or model.tar.xz, and <name>.json of a folder or a function."""
+    if path.is_dir() or names_function(path):
+        return path.with_name(f"{path.name}.json")
+    return path.with_name(path.name.removesuffix(".xz")).with_suffix(".json")
+
+
 def weight_files(path):
     """The files of what is given as weights: the file, or those of a folder that networks are read from, and the JSON
     beside it."""
-    beside = path.with_suffix(".json")
+    beside = description_file(path)
     inside = path.rglob("*") if path.is_dir() else [path]
     suffixes = OF_WEIGHTS if path.is_dir() else (path.suffix,)
     files = sorted(file for file in inside if file.suffix in suffixes and file.is_file())

@@ -26,10 +26,10 @@ import numpy as np
 from tqdm import tqdm
 
 from lib.figures import plot_leakage, plot_sanity
-from lib.lesions import detected_lesions, select_lesions, signed_distance
-from lib.network import explained_unit, load_weights, loaded_scan
+from lib.lesions import cut_labels, detected_lesions, select_lesions, signed_distance
+from lib.network import NORMALISATION, explained_unit, load_weights, loaded_scan
 from lib.run import Run
-from lib.saliency import lesion_generator
+from lib.saliency import lesion_generator, seconds_a_voxel
 from lib.sanity import (
     LESION,
     add_means,
@@ -57,6 +57,7 @@ n_lesions = 5  # detected lesions, spread over patients
 min_volume_mm3 = 40.0
 max_volume_mm3 = 120.0
 max_voxels = 2000  # lesions with more are named and left out: the time goes with the voxels
+patch = 0  # voxels a side, of the part of a scan around a lesion that the network is given (for one that sees all of it); 0: the whole scan
 n_samples = 4  # noisy copies; the paper's: 50
 noise_fraction = 0.05  # of each channel's range
 statistics = "exact"  # of instance normalisation; or an error, such as 1e-3 of a map's peak, which is faster
@@ -77,10 +78,15 @@ run = Run("07_sanity_checks", globals())
 model, description = load_weights(run.weights(weights), device)
 scans = run.scans().set_index("scan", drop=False)
 load = lru_cache(1)(lambda name: loaded_scan(scans.loc[name], description))
+predicted = lru_cache(1)(lambda name: load_map(run.map(name, "desc-pred_dseg")))
+cut = lru_cache(1)(lambda name, label: cut_labels(load(name).image, predicted(name), label, patch))
+noise = {"n_samples": n_samples, "noise_fraction": noise_fraction, "statistics": statistics}
 intervals = {"n_resamples": n_resamples, "generator": np.random.default_rng(seed)}
 unit = explained_unit(description)
 if unit != "logit":
     print(f"explained: {description['explained']}, which is meant where a text says logit")
+if description["normalisation"] != NORMALISATION:
+    print(f"input: {description['normalisation']}; its 0 is meant where a text says 0, the mean of a z-scored scan")
 
 # %%
 found = detected_lesions(run.table("03_lesions"))  # of scans without annotation, all that are predicted
@@ -94,19 +100,25 @@ selected[["scan", "label", "voxels", "volume_mm3", "mean_probability"]]
 # %% [markdown]
 # ## Maps
 # The signed-maximum SmoothGrad map of each lesion, of N and of 2N noisy copies and under two seeds, and its Grad-CAM++ map, on the lesion's
-# exact window (the whole volume for a network without one). Maps are compared over the window, where every map falls with the distance from
+# exact window (the whole volume for a network without one, or the `patch`, which then takes the place of the scan). Maps are compared over the window, where every map falls with the distance from
 # the lesion, which alone makes maps alike, and within 3 mm of the lesion (with it), where they are compared in earnest.
+
+# %%
+for row in selected.sort_values("voxels").tail(1).itertuples():  # none, if there is no lesion
+    image, labels = cut(row.scan, row.label)
+    voxels = selected["voxels"].sum()
+    minutes = voxels * seconds_a_voxel(model, image, labels == row.label, **noise) / 60  # of N copies
+    print(f"{voxels:,} voxels: about {4 * minutes:.1f} minutes for their maps, "
+          f"{(1 + 2 * most_layers) * minutes:.1f} for those by other weights")  # fmt: skip
 
 # %%
 cases = []
 for row in tqdm(selected.itertuples(), desc="maps", total=len(selected), mininterval=2):
-    scan, mask = load(row.scan), load_map(run.map(row.scan, "desc-pred_dseg")) == row.label
-    case = explain_lesion(
-        model, scan.image, mask, scan.spacing_mm, n_samples=n_samples, noise_fraction=noise_fraction, layer=layer,
-        statistics=statistics, seed=[seed, row.scan, row.label],
-    )  # fmt: skip
+    (image, labels), spacing_mm = cut(row.scan, row.label), load(row.scan).spacing_mm
+    names = {"layer": layer, "seed": [seed, row.scan, row.label]}
+    case = explain_lesion(model, image, labels == row.label, spacing_mm, **noise, **names)
     facts = {"subject": row.subject, "scan": row.scan, "label": row.label}
-    cases.append(case | {"facts": facts, "spacing_mm": scan.spacing_mm})
+    cases.append(case | {"facts": facts, "spacing_mm": spacing_mm})
 
 # %% [markdown]
 # ## Do the maps depend on the weights?
@@ -118,11 +130,9 @@ for row in tqdm(selected.itertuples(), desc="maps", total=len(selected), mininte
 drawn = []
 for case in tqdm(cases, desc="weights", mininterval=2):
     name, label = case["facts"]["scan"], case["facts"]["label"]
-    mask = load_map(run.map(name, "desc-pred_dseg")) == label
-    table = weight_randomisation(
-        model, load(name).image, mask, case["where"], n_samples=n_samples, noise_fraction=noise_fraction,
-        statistics=statistics, most_layers=most_layers, seed=[seed, name, label],
-    )  # fmt: skip
+    image, labels = cut(name, label)
+    given = model, image, labels == label, case["where"]
+    table = weight_randomisation(*given, most_layers=most_layers, seed=[seed, name, label], **noise)
     drawn.append(table.assign(**case["facts"]))
 drawn = run.save_table(add_means(drawn, ["mode", "depth", "layer", "region", "of"], **intervals), "randomisation")
 shown = drawn[drawn["scan"] == "all"]
@@ -150,11 +160,9 @@ for labels, rows in labelled.items():
 alike = []
 for case in cases if networks else ():
     name, label = case["facts"]["scan"], case["facts"]["label"]
-    mask = load_map(run.map(name, "desc-pred_dseg")) == label
-    table = compare_networks(
-        case["first"][0], networks, load(name).image, mask, case["where"], n_samples=n_samples,
-        noise_fraction=noise_fraction, statistics=statistics, seed=[seed, name, label],
-    )  # fmt: skip
+    image, labels = cut(name, label)
+    given = case["first"][0], networks, image, labels == label, case["where"]
+    table = compare_networks(*given, seed=[seed, name, label], **noise)
     alike.append(table.assign(**case["facts"]))
 alike = run.save_table(add_means(alike, ["networks", "region", "of"], **intervals), "labels")
 alike[alike["scan"] == "all"].drop(columns=LESION).round(2)
@@ -261,7 +269,7 @@ for case in tqdm(cases, desc="leakage", mininterval=2):
         "Grad-CAM++": case["cam"][0],
         "lesion mask": case["lesion"].astype(np.float32),
     }
-    table = leakage(model, load(name).image, load_map(run.map(name, "desc-pred_dseg")), label, maps)
+    table = leakage(model, *cut(name, label), label, maps)
     leaked.append(table.assign(**case["facts"]))
 intervals["generator"] = np.random.default_rng(seed)
 leaked = run.save_table(add_means(leaked, ["map", "of"], **intervals), "leakage")

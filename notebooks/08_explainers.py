@@ -33,14 +33,15 @@ from tqdm import tqdm
 from lib.context import FILLS, SHARES, fill_images, mean_shares, share_score
 from lib.exact import find_window
 from lib.figures import plot_convergence, plot_methods, plot_shares
-from lib.lesions import detected_lesions, select_lesions, signed_distance
-from lib.network import explained_unit, load_weights, loaded_scan
+from lib.lesions import cut_labels, detected_lesions, select_lesions, signed_distance
+from lib.network import NORMALISATION, explained_unit, load_weights, loaded_scan
 from lib.run import Run
 from lib.saliency import (
     compare_methods,
     correlate_methods,
     lesion_generator,
     measure_concentration,
+    seconds_a_voxel,
     smoothgrad_until,
     standard_errors,
 )
@@ -58,6 +59,7 @@ n_lesions = 3  # detected lesions, spread over patients
 min_volume_mm3 = 40.0
 max_volume_mm3 = 120.0
 max_voxels = 2000  # lesions with more are named and left out: the time goes with the voxels
+patch = 0  # voxels a side, of the part of a scan around a lesion that the network is given (for one that sees all of it); 0: the whole scan
 n_samples = 8  # noisy copies; the paper's: 50
 statistics = "exact"  # of instance normalisation; or an error, such as 1e-3 of a map's peak, which is faster
 n_steps = 16  # of integrated gradients
@@ -74,9 +76,13 @@ run = Run("08_explainers", globals())
 model, description = load_weights(run.weights(weights), device)
 scans = run.scans().set_index("scan", drop=False)
 load = lru_cache(1)(lambda name: loaded_scan(scans.loc[name], description))
+predicted = lru_cache(1)(lambda name: load_map(run.map(name, "desc-pred_dseg")))
+cut = lru_cache(1)(lambda name, label: cut_labels(load(name).image, predicted(name), label, patch))
 unit = explained_unit(description)
 if unit != "logit":
     print(f"explained: {description['explained']}, which is meant where a text says logit")
+if description["normalisation"] != NORMALISATION:
+    print(f"input: {description['normalisation']}; its 0 is meant where a text says 0, the mean of a z-scored scan")
 
 # %%
 found = detected_lesions(run.table("03_lesions"))  # of scans without annotation, all that are predicted
@@ -92,20 +98,26 @@ selected[["scan", "label", "voxels", "volume_mm3", "mean_probability"]]
 # of a z-scored scan: their unit is the logit, that of SmoothGrad the logit per z-score. HiResCAM (Draelos and Carin 2020) is the gradient times the activation at each position
 # of the layer of Grad-CAM++, signed and in logits; Grad-CAM++ loses the size of the gradient and has no unit. Guided backpropagation is defined for ReLU: with
 # the PReLU of the paper's U-Net it would be the plain gradient, and is left out, as is DeepLift where it has no rule (`dynunet`, `swinunetr`). All see the lesion's exact
-# window, the whole scan for a network without one.
+# window, the whole scan for a network without one, or the `patch`, which then takes the place of the scan.
+
+# %%
+for row in selected.sort_values("voxels").tail(1).itertuples():  # none, if there is no lesion
+    image, labels = cut(row.scan, row.label)
+    voxels, noise = selected["voxels"].sum(), {"n_samples": n_samples, "statistics": statistics}
+    minutes = voxels * seconds_a_voxel(model, image, labels == row.label, **noise) / 60
+    print(f"{voxels:,} voxels: about {minutes:.1f} minutes for their maps by SmoothGrad, "
+          f"{minutes * largest_n_samples / n_samples:.1f} for its convergence")  # fmt: skip
 
 # %%
 explained = []
 for row in tqdm(selected.itertuples(), desc="methods", total=len(selected), mininterval=2):
-    scan, mask = load(row.scan), load_map(run.map(row.scan, "desc-pred_dseg")) == row.label
-    volume = torch.as_tensor(scan.image)[None]
+    image, labels = cut(row.scan, row.label)
+    volume, mask, spacing_mm = torch.as_tensor(image)[None], labels == row.label, load(row.scan).spacing_mm
     by_method = compare_methods(
         model, volume, mask, n_samples=n_samples, n_steps=n_steps, occluded_voxels=occluded_voxels,
         most_cubes=most_cubes, layer=layer, statistics=statistics, seed=[seed, row.scan, row.label],
     )  # fmt: skip
-    explained.append(
-        {"scan": row.scan, "label": row.label, "maps": by_method, "mask": mask, "spacing_mm": scan.spacing_mm}
-    )
+    explained.append({"scan": row.scan, "label": row.label, "maps": by_method, "mask": mask, "spacing_mm": spacing_mm})
 
 # %% [markdown]
 # **Figure.** Maps of the first of these lesions over FLAIR and MPRAGE, in the axial slice where it is largest. The methods differ in unit, so
@@ -114,8 +126,8 @@ for row in tqdm(selected.itertuples(), desc="methods", total=len(selected), mini
 # %%
 figure = plot_methods({})  # without a lesion
 for first in explained[:1]:
-    scan = load(first["scan"])
-    figure = plot_methods(first["maps"], scan.image, first["mask"], scan.spacing_mm)
+    image, _ = cut(first["scan"], first["label"])
+    figure = plot_methods(first["maps"], image, first["mask"], first["spacing_mm"])
 run.save_figure(figure, "methods")
 
 # %% [markdown]
@@ -154,7 +166,7 @@ concentration.groupby("method", sort=False)[["inside", "within_3mm"]].mean().rou
 # %%
 curves = []
 for one in tqdm(explained, desc="convergence", mininterval=2):
-    volume = torch.as_tensor(load(one["scan"]).image)[None]
+    volume = torch.as_tensor(cut(one["scan"], one["label"])[0])[None]
     for aggregate in ("max", "mean"):
         curve = standard_errors(
             model, volume, one["mask"], n_samples=largest_n_samples, aggregate=aggregate, statistics=statistics,
@@ -179,7 +191,7 @@ run.save_figure(plot_convergence(curves, tolerance), "convergence")
 # %%
 for first in explained[:1]:
     _, n_used, error = smoothgrad_until(
-        model, torch.as_tensor(load(first["scan"]).image)[None], first["mask"], tolerance=tolerance,
+        model, torch.as_tensor(cut(first["scan"], first["label"])[0])[None], first["mask"], tolerance=tolerance,
         n_samples=largest_n_samples, aggregate="mean", generator=lesion_generator(seed, first["scan"], first["label"]),
     )  # fmt: skip
     print(n_used, round(error, 4))
@@ -198,10 +210,12 @@ shared = select_lesions(
 )  # fmt: skip
 shares = []
 for row in tqdm(shared.itertuples(), desc="shares", total=len(shared), mininterval=2):
-    scan, labels = load(row.scan), load_map(run.map(row.scan, "desc-pred_dseg"))
+    scan, everywhere = load(row.scan), predicted(row.scan)
     stored = load_scan(scans.loc[row.scan], normalised=False).image
-    fills = fill_images(FILLS, scan.image, stored, (labels > 0) | scan.lesions, scan.spacing_mm)
-    of_lesion = share_score(model, torch.as_tensor(scan.image)[None], labels == row.label, scan.spacing_mm, fills)
+    fills = fill_images(FILLS, scan, stored, (everywhere > 0) | scan.lesions)
+    fills = {name: cut_labels(fill, everywhere, row.label, patch)[0] for name, fill in fills.items()}
+    image, labels = cut(row.scan, row.label)
+    of_lesion = share_score(model, torch.as_tensor(image)[None], labels == row.label, scan.spacing_mm, fills)
     shares.append(of_lesion.assign(scan=row.scan, subject=row.subject, label=row.label))
 
 # %%

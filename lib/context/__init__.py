@@ -5,7 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "fills": ["FILLS", "check_names", "fill_images"],
+        "fills": ["FILLS", "check_names", "fill_images", "mean_image"],
         "plateau": ["lesion_plateaus", "overall_plateaus"],
         "response": ["context_response", "mean_response"],
         "selection": ["spread_over_detection"],

@@ -1,4 +1,4 @@
-"""What is put in place of the tissue that a context experiment hides, as images (2, X, Y, Z) like the z-scored scan.
+"""What is put in place of the tissue that a context experiment hides, as images (2, X, Y, Z) like that of the scan.
 
 Only the brain is replaced: the background stays 0, as in every scan.
 """
@@ -17,17 +17,27 @@ def check_names(names):
         raise ValueError(f"fill {', '.join(sorted(unknown))}: choose from {', '.join(FILLS)}")
 
 
-def fill_images(names, image, stored, lesions_any, spacing_mm):
-    """What replaces hidden tissue, by name: 0 for "mean" (as in Spagnolo et al. 2024), else an image (2, X, Y, Z).
+def fill_images(names, scan, stored, lesions_any):
+    """What replaces hidden tissue, by name: images (2, X, Y, Z), "mean" as in Spagnolo et al. 2024.
 
-    names: of FILLS.  image: (2, X, Y, Z) z-scored.  stored: the same, not normalised.  lesions_any: (X, Y, Z) bool.
+    names: of FILLS.  scan: z-scored, or as a network wants it.  stored: its image, as stored.  lesions_any: (X, Y, Z) bool.
     """
+    image = scan.image
     made = {
-        "mean": lambda: 0.0,
-        "air": lambda: np.where(image != 0, air_level(image, stored)[:, None, None, None], 0).astype(image.dtype),
-        "blurred": lambda: blurred_tissue(image, lesions_any, spacing_mm),
+        "mean": lambda: mean_image(scan),
+        "air": lambda: _level_image(image, scan.levels.air if scan.levels else air_level(image, stored)),
+        "blurred": lambda: blurred_tissue(image, lesions_any, scan.spacing_mm),
     }
     return {name: made[name]() for name in names}
+
+
+def mean_image(scan):
+    """The mean of the brain in its place, (2, X, Y, Z): 0 of a scan that is z-scored."""
+    return _level_image(scan.image, scan.levels.mean if scan.levels else np.zeros(2))
+
+
+def _level_image(image, levels):
+    return np.where(image != 0, np.reshape(levels, (2, 1, 1, 1)), 0).astype(image.dtype)
 
 
 def air_level(image, stored):

@@ -34,7 +34,7 @@ def hide_surroundings(item, *, weights, device, path, variants, steps, threshold
     row, lesions = item
     scan, predicted, model = _scan(row, path, weights, device)
     stored, marked = load_scan(row, normalised=False).image, (predicted > 0) | scan.lesions
-    rest = fill_images({fill for fill, _ in variants}, scan.image, stored, marked, scan.spacing_mm)
+    rest = fill_images({fill for fill, _ in variants}, scan, stored, marked)
     volume, tables = torch.as_tensor(scan.image)[None], []
     for lesion in lesions:
         given = model, volume, predicted == lesion["label"], steps, scan.spacing_mm, threshold

@@ -14,14 +14,14 @@ import pandas as pd
 import torch
 from nibabel.affines import apply_affine
 
-from lib.context import context_response, share_score
+from lib.context import context_response, mean_image, share_score
 from lib.exact import find_window
 from lib.lesions import instance_mask, label_instances, lesion_table, segment
 from lib.network import (
     explained_unit,
     load_weights,
     map_unit,
-    own_image,
+    own_scan,
     patch_slices,
     predict,
     predict_scan,
@@ -49,7 +49,8 @@ Explained = namedtuple("Explained", ["opened", "lesion", "settings", "mask", "ma
 @dataclass(frozen=True, eq=False)
 class Opened:
     """A scan with its lesions. scan: intensities as stored.  probability, predicted, annotated: (X, Y, Z), the last two
-    label images.  lesions: rows of `lesions.lesion_table`.  unit, score_unit: of saliency, and of the score it explains."""
+    label images.  lesions: rows of `lesions.lesion_table`.  own: the scan as the network wants it.  unit, score_unit: of saliency,
+    and of the score it explains."""
 
     row: dict
     scan: Scan
@@ -57,14 +58,14 @@ class Opened:
     predicted: np.ndarray
     annotated: np.ndarray
     lesions: pd.DataFrame
-    normalisation: str
+    own: Scan
     unit: str
     score_unit: str
 
     @cached_property
     def volume(self):
         """FLAIR and MPRAGE, (1, 2, X, Y, Z) tensor, z-scored or as the network wants them."""
-        return torch.as_tensor(own_image(self.scan.image, self.normalisation))[None]
+        return torch.as_tensor(self.own.image)[None]
 
     def middle(self, lesion):
         """The voxel (x, y, z) of a lesion that is nearest to its centroid."""
@@ -123,10 +124,8 @@ class Exploration:
         return load_weights(self.weights, self.device)
 
     model = property(lambda self: self._loaded[0])
-    normalisation = property(lambda self: self._loaded[1]["normalisation"])
     unit = property(lambda self: map_unit(self._loaded[1]))
     score_unit = property(lambda self: explained_unit(self._loaded[1]))
-    _wanted = property(lambda self: (self.normalisation, self.unit, self.score_unit))
     threshold = property(lambda self: recorded_threshold(self._loaded[1], self.weights))
 
     def open(self, name, report):
@@ -139,7 +138,7 @@ class Exploration:
             lesions = self.run.table("03_lesions").query("scan == @name")
             probability = load_map(self.run.map(name, "desc-pred_probseg"))
             maps = probability, *load_labels(row, self.run.map)
-            return Opened(row, load_scan(row, normalised=False), *maps, lesions, *self._wanted)
+            return self._opened(row, load_scan(row, normalised=False), *maps, lesions)
         check_scans(pd.DataFrame([row]))
         scan = load_scan(row, normalised=False)
         outline = recorded_outline(self._loaded[1], self.weights)
@@ -148,7 +147,10 @@ class Exploration:
         labels = [label(mask) for mask in (segment(probability, self.threshold, outline, label), scan.lesions)]
         annotation = scan.lesions if scan.annotated else None
         table = lesion_table(probability, annotation, self.threshold, scan.affine, outline, label)
-        return Opened(row, scan, probability, *labels, table, *self._wanted)
+        return self._opened(row, scan, probability, *labels, table)
+
+    def _opened(self, row, scan, *found):
+        return Opened(row, scan, *found, own_scan(scan, self._loaded[1]), self.unit, self.score_unit)
 
     def _predict(self, row, scan, report):
         model, settings = self.model, prediction_settings(self._loaded[1])
@@ -161,7 +163,7 @@ class Exploration:
             done = count(1)
             patches = len(patch_slices(np.maximum(scan.brain.shape, window.max()).tolist(), int(window.max())))
             with model.register_forward_hook(lambda *_: report(min(next(done) / patches / passes, 1))):
-                probability = predict(model, own_image(scan.image, self.normalisation), **settings)
+                probability = predict(model, own_scan(scan, self._loaded[1]).image, **settings)
             save_map(probability, row["flair"], path)
         return load_map(path)
 
@@ -200,7 +202,8 @@ class Exploration:
     def context(self, explained, largest_radius_mm):
         """`context.context_response` of the explained lesion at radii of 0, 1, 2, ... mm."""
         opened, mask, radii_mm = explained.opened, explained.mask, range(largest_radius_mm + 1)
-        return context_response(self.model, opened.volume, mask, radii_mm, opened.scan.spacing_mm, self.threshold)
+        given, fill = (mask, radii_mm, opened.scan.spacing_mm, self.threshold), mean_image(opened.own)
+        return context_response(self.model, opened.volume, *given, fill=fill)
 
     def shares(self, explained):
         """`context.share_score` of the explained lesion with the mean in place of the rest, as in notebook 8.
@@ -210,7 +213,8 @@ class Exploration:
         opened, channels = explained.opened, self._loaded[1].get("channels") or SEQUENCES
         if len(channels) < len(SEQUENCES):
             raise ValueError(f"the network sees {channels[0]} alone, to which the whole score is owed")
-        return share_score(self.model, opened.volume, explained.mask, opened.scan.spacing_mm, {"mean": 0.0})
+        fills = {"mean": mean_image(opened.own)}
+        return share_score(self.model, opened.volume, explained.mask, opened.scan.spacing_mm, fills)
 
     def save(self, explained, figure, shares):
         """Write the map of each sequence (NIfTI in the space of the FLAIR file) and the figure (PDF, PNG) into

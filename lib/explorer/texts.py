@@ -25,7 +25,7 @@ def place_html(opened, explained, voxel):
     """What lies at a voxel (x, y, z) of a `session.Opened`; explained may be None."""
     x, y, z = apply_affine(opened.scan.affine, voxel)
     scores = (f"{name} {opened.volume[(0, channel, *voxel)]:+.2f}" for channel, name in enumerate(SEQUENCES))
-    parts = [f"x {x:.0f}, y {y:.0f}, z {z:.0f} mm", f"{', '.join(scores)} z-score"]
+    parts = [f"x {x:.0f}, y {y:.0f}, z {z:.0f} mm", f"{', '.join(scores)} {opened.unit.rpartition(' per ')[2]}"]
     parts.append(f"lesion probability {opened.probability[voxel]:.2f}")
     if explained:
         values = ", ".join(f"{name} {values[voxel]:+.2g}" for name, values in explained.maps.items())

@@ -28,7 +28,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "voxel_mm3",
         ],
         "metrics": ["dice", "lesion_rates", "normalised_dice", "scan_metrics"],
-        "patch": ["cut_patch", "patch_around"],
+        "patch": ["cut_labels", "cut_patch", "patch_around"],
         "places": [
             "PLACES",
             "brain_depth",

@@ -22,5 +22,10 @@ def patch_around(lesion, side):
 
 def cut_patch(image, lesion, side):
     """image (2, X, Y, Z) and lesion (X, Y, Z) on the patch of `patch_around`."""
-    part = patch_around(lesion, side)
-    return image[(slice(None), *part)], lesion[part]
+    return cut_labels(image, lesion, True, side)
+
+
+def cut_labels(image, labels, label, side):
+    """image (2, X, Y, Z) and labels (X, Y, Z) on the patch of `patch_around` of the lesion with one label."""
+    part = patch_around(labels == label, side)
+    return image[(slice(None), *part)], labels[part]

@@ -5,11 +5,11 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "architectures": ["build_network"],
+        "architectures": ["build_network", "named_layer"],
         "distributed": ["build_batches", "fit", "starting_network"],
         "inference": ["blended_lesion", "lesion_patches", "patch_slices", "predict"],
-        "published": ["own_image"],
-        "loaded": ["loaded_network", "loaded_scan"],
+        "loaded": ["loaded_network", "loaded_scan", "own_scan"],
+        "published": ["NORMALISATION"],
         "patches": ["PatchBatches", "ScanPatches", "SubjectPatches"],
         "training": ["train_network"],
         "weights": [

@@ -1,9 +1,12 @@
 """The paper's networks and others of MONAI, by name."""
 
+import contextlib
 import copy
 
 import torch
 from torch import nn
+
+PROBE = 96  # voxels a side, a multiple of most networks' strides
 
 
 def build_network(name="unet", *, in_channels=2, out_channels=2, **architecture):
@@ -30,6 +33,58 @@ def build_network(name="unet", *, in_channels=2, out_channels=2, **architecture)
         case "swinunetr":
             return nets.SwinUNETR(**channels, **architecture)
     raise ValueError(f"unknown network {name!r}: choose one of unet, dynunet, swinunetr")
+
+
+def named_layer(model, layer=""):
+    """Name, in `model.named_modules()`, of the layer whose feature maps Grad-CAM++ weights.
+
+    layer: name of a module, as the network itself has it also where an `Adapter` is around it. Empty: the end of the decoder
+    one level below the output, of the networks of `build_network`, also wrapped: "model.1.submodule.2.conv" of UNet, its
+    transposed convolution; the block that ends that level of DynUNet ("upsamples.1" of four levels) and of SwinUNETR
+    ("decoder2").  Raises ValueError, with a module that may do, if there is none of that name, or of such a network.
+    """
+    if not layer:
+        return _decoder_layer(model)
+    found = {name.removeprefix("network."): name for name, _ in model.named_modules() if name}
+    if layer not in found and layer not in found.values():
+        raise ValueError(f"the network has no layer {layer!r}: {_advice(model)}")
+    return layer if layer in found.values() else found[layer]
+
+
+def _decoder_layer(model):
+    from monai.networks import nets  # importing it takes seconds
+
+    found = []
+    for name, network in model.named_modules():
+        match network:
+            case nets.UNet():
+                found.append(f"{name}.model.1.submodule.2.conv")
+            case nets.DynUNet():
+                found.append(f"{name}.upsamples.{len(network.upsamples) - 2}")
+            case nets.SwinUNETR():
+                found.append(f"{name}.decoder2")
+    if len(found) != 1:
+        kind = type(getattr(model, "network", model)).__name__
+        raise ValueError(f"which layer of {kind} Grad-CAM++ takes is not known: {_advice(model)}")
+    return found[0].removeprefix(".")
+
+
+def _advice(model):
+    """How to name a layer, with the module that is the last to return feature maps of half the resolution that matter."""
+    network, seen = copy.deepcopy(model).to("meta").eval(), []
+    for name, module in network.named_modules():
+        module.register_forward_hook(lambda *called, name=name: seen.append((name.removeprefix("network."), called[2])))
+    half, shape = [], (PROBE // 2,) * 3
+    with contextlib.suppress(Exception):  # whatever a stranger's network raises on shapes alone
+        logits = network(torch.empty(1, 2, *(PROBE,) * 3, device="meta", requires_grad=True))
+        maps = [
+            (name, values) for name, values in seen if isinstance(values, torch.Tensor) and values.shape[2:] == shape
+        ]
+        used = torch.autograd.grad(logits[:, 1].sum(), [values for _, values in maps], allow_unused=True)
+        half = [name for (name, _), gradient in zip(maps, used, strict=True) if gradient is not None]
+    once = [name for name in half if [other for other, _ in seen].count(name) == 1]
+    such = f', such as SET="layer={once[-1]}", the last at half the resolution' if once else ""
+    return f"name one of its modules (layer){such}"
 
 
 @torch.no_grad()

@@ -1,6 +1,7 @@
 """Saving and loading weights with the JSON that describes them, also weights of other tools.
 
-python -m lib.network.weights data=... weights=<file> 02_training.initial=<file> ...   # are those that are named usable?
+python -m lib.network.weights weights=<file> initial=<file> layer=<name>   # are those that are named usable?
+python -m lib.network.weights digest=<file>                                # of the network, printed
 """
 
 import json
@@ -10,10 +11,10 @@ from pathlib import Path
 from safetensors.torch import save_model
 
 from lib.exact import check_network
-from lib.network.architectures import build_network, check_side
+from lib.network.architectures import build_network, check_side, named_layer
 from lib.network.checkpoints import load_checkpoint
 from lib.network.published import NORMALISATION, OUTPUTS, RANGE, Adapter, adapted, load_published
-from lib.provenance import ROOT, digest, write_atomically
+from lib.provenance import ROOT, description_file, digest, write_atomically
 from lib.scans import SEQUENCES
 
 ALIASES = {"flair": "FLAIR", "mprage": "MPRAGE", "t1w": "MPRAGE", "t1": "MPRAGE"}
@@ -45,8 +46,9 @@ def _write_description(path, description):
 def recorded_threshold(description, path):
     """Threshold that came with weights. Raises ValueError if none was recorded."""
     if description.get("threshold") is None:
-        file = Path(path).with_suffix(".json")
-        raise ValueError(f"{file} has no threshold: evaluate the weights on validation scans first")
+        raise ValueError(
+            f"{description_file(Path(path))} has no threshold: evaluate the weights on validation scans first"
+        )
     return float(description["threshold"])
 
 
@@ -83,7 +85,7 @@ def load_weights(path, device="cpu"):
     Raises ValueError if a file is missing or not usable, if the JSON asks for what is not done here, if the weights are
     not those of its architecture or not finite, or if the network is none for these scans (`check_network`).
     """
-    path, beside = Path(path), Path(path).with_suffix(".json")
+    path, beside = Path(path), description_file(Path(path))
     if published := load_published(path):
         model, description = published[0], _read_description(beside, published[1])
     else:
@@ -95,7 +97,7 @@ def load_weights(path, device="cpu"):
         window = description.get("window") or 96
         check_network(model, (window,) * 3 if isinstance(window, int) else tuple(window))
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise ValueError(f"{path}: {error} (what it takes and gives is said in {beside.name} beside it)") from None
     if hasattr(model, "explained"):
         description = description | {"explained": model.explained}
     return model.requires_grad_(False).to(device), description
@@ -207,11 +209,18 @@ def _rules(description, published):
 def main(settings):
     """Load the files of "weights=<file>" and "initial=<file>", which a run does before its first notebook.
 
-    Raises ValueError as `load_weights`, and if weights that are to predict have no threshold."""
-    for name, _, file in (text.partition("=") for text in settings):
-        _, description = load_weights(ROOT / file)
+    Raises ValueError as `load_weights`, if weights that are to predict have no threshold, and if Grad-CAM++ has no such
+    "layer=<name>" of them (`named_layer`)."""
+    given = [text.partition("=")[::2] for text in settings]
+    for name, file in given:
+        if name != "layer":
+            model, description = load_weights(ROOT / file)
+        if name == "digest":
+            print(description["digest"])
         if name == "weights":
             recorded_threshold(description, file)
+            for layer in (value for key, value in given if key == "layer"):
+                named_layer(model, layer)
 
 
 if __name__ == "__main__":

@@ -34,9 +34,12 @@ def one_at_a_time(folder):
 
 
 def check_weights(resolved):
-    """Try the weights among resolved parameters, before anything runs. Raises CalledProcessError if they cannot be used."""
+    """Try the weights among resolved parameters, and whether they have the layer, before anything runs.
+
+    Raises CalledProcessError if they cannot be used."""
     names = ("weights", "initial")
     given = {f"{name}={values[name]}" for values in resolved.values() for name in names if values.get(name)}
+    given |= {f"layer={values['layer']}" for values in resolved.values() if values.get("weights") and "layer" in values}
     if given:
         subprocess.run([sys.executable, "-m", "lib.network.weights", *sorted(given)], cwd=ROOT, check=True)
 

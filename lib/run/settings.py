@@ -5,10 +5,13 @@ import json
 import os
 import re
 import shlex
+import subprocess
+import sys
 from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
 
-from lib.provenance import ROOT, digest, versions, weight_files, write_atomically
+from lib.provenance import ROOT, digest, names_function, versions, weight_files, write_atomically
 from lib.run.parameters import resolve, with_changes
 from lib.run.runner import NOTEBOOKS
 from lib.scans import FILES, find_scans, split_source
@@ -106,7 +109,17 @@ def inputs_of(parameters):
             }
         else:
             found[name] = [digest(file) for file in weight_files(path)]
+            if names_function(path):
+                found[name].append(_digest_of_function(path))
     return found
+
+
+@cache
+def _digest_of_function(path):
+    """Of the network that a function returns, wherever its weights lie.  Raises CalledProcessError, after saying why."""
+    command = [sys.executable, "-m", "lib.network.weights", f"digest={path}"]  # which is above this room
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
+    return done.stdout.split()[-1]
 
 
 def _elsewhere(text):

@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from lib.exact import at_voxels, find_window, frozen, like_model, pad_far, receptive_field, usable
+from lib.network import named_layer
 from lib.saliency.gradients import check_lesion
 from lib.saliency.scores import class_logit
 
@@ -19,8 +20,8 @@ def grad_cam(model, volume, lesion, *, layer="", score=class_logit, activations=
     times the score has the same map, and S grows with the volume, also with air: values have no unit and are not
     compared between scans or networks. `hires_cam` keeps the gradient.
 
-    volume: (1, 2, X, Y, Z).  lesion: (X, Y, Z) bool.  layer: name of the module whose feature maps are weighted; empty:
-    `decoder_layer`.
+    volume: (1, 2, X, Y, Z).  lesion: (X, Y, Z) bool.  layer: name of the module whose feature maps are weighted, of
+    `network.named_layer`.
     Activations, and their sums S that enter the weights, are those of the whole volume; gradients are taken on the
     lesion's window. Position i of a layer of stride r lies at input voxel r * i (the centre of a stride-r convolution
     of odd kernel) and the map is interpolated linearly between these positions, constant beyond the last.
@@ -60,7 +61,7 @@ def _position_map(weigh, model, volume, lesion, layer, score, activations):
     """Map (X, Y, Z) of what `weigh` gives at each position of a layer, (1, 1, x, y, z), from the gradients of the summed
     score, the activations there, both (1, K, x, y, z), and the activations' sums over the volume, (1, K, 1, 1, 1)."""
     voxels, volume = check_lesion(model, volume, lesion), like_model(model, volume).detach()
-    shape, layer = volume.shape[2:], layer or decoder_layer(model)
+    shape, layer = volume.shape[2:], named_layer(model, layer)
     window = find_window(model, lesion, shape)
     whole = window.field.shape
     if activations is None:
@@ -93,34 +94,11 @@ def _position_map(weigh, model, volume, lesion, layer, score, activations):
 def layer_activations(model, volume, layer):
     """Feature maps (1, K, X/r, Y/r, Z/r) of a named module of a whole volume (1, 2, X, Y, Z), padded if the network
     does not accept its size.  Raises ValueError as `grad_cam`."""
-    volume, layer = like_model(model, volume), layer or decoder_layer(model)
+    volume, layer = like_model(model, volume), named_layer(model, layer)
     padded = pad_far(volume, receptive_field(model, volume.shape[2:]).shape)
     with frozen(model), _kept(model, layer) as kept:
         model(padded.clone())
     return _only(kept, layer)
-
-
-def decoder_layer(model):
-    """Name of the layer at the end of the decoder one level below the output, of the networks of `build_network`.
-
-    UNet: "model.1.submodule.2.conv", its transposed convolution; DynUNet: "upsamples.1" of four levels, and SwinUNETR:
-    "decoder2", the block that ends that level. Also of one that is wrapped.  Raises ValueError for any other network.
-    """
-    from monai.networks import nets  # importing it takes seconds
-
-    found = []
-    for name, network in model.named_modules():
-        match network:
-            case nets.UNet():
-                found.append(f"{name}.model.1.submodule.2.conv")
-            case nets.DynUNet():
-                found.append(f"{name}.upsamples.{len(network.upsamples) - 2}")
-            case nets.SwinUNETR():
-                found.append(f"{name}.decoder2")
-    if len(found) != 1:
-        kind = type(getattr(model, "network", model)).__name__
-        raise ValueError(f"which layer of {kind} Grad-CAM++ takes is not known: name one of its modules (layer)")
-    return found[0].removeprefix(".")
 
 
 def _only(kept, layer):
@@ -134,15 +112,13 @@ def _only(kept, layer):
 @contextmanager
 def _kept(model, layer):
     """List that collects what the layer returns, each a start of gradients."""
-    modules, kept = dict(model.named_modules()), []
-    if layer not in modules:
-        raise ValueError(f"the network has no layer {layer!r}: name one of model.named_modules()")
+    kept = []
 
     def keep(module, inputs, output):
         kept.append(output.detach().clone().requires_grad_(torch.is_grad_enabled()))
         return kept[-1].clone()
 
-    hook = modules[layer].register_forward_hook(keep)
+    hook = model.get_submodule(layer).register_forward_hook(keep)
     try:
         yield kept
     finally:

@@ -4,6 +4,8 @@ Adebayo et al. 2018, "Sanity checks for saliency maps", NeurIPS.
 """
 
 import copy
+import re
+from itertools import zip_longest
 
 import numpy as np
 import pandas as pd
@@ -38,7 +40,8 @@ def layers_from_output(model, volume):
     """Names of the modules of each layer, the layer that is computed last first: [["model.2.conv"], ...].
 
     A layer is a module with a matrix or kernel that can be drawn anew (`reset_parameters`), with the normalisation and
-    activation that follow it.  volume: (1, 2, X, Y, Z) that the network accepts.
+    activation that follow it; of networks that are averaged, those as far from the output are one layer.
+    volume: (1, 2, X, Y, Z) that the network accepts.
     """
     called, hooks = [], []
     for name, module in model.named_modules():
@@ -55,7 +58,10 @@ def layers_from_output(model, volume):
         if not layers or any(weight.ndim > 1 for weight in model.get_submodule(name).parameters(recurse=False)):
             layers.append([])
         layers[-1].append(name)
-    return layers[::-1]
+    of_networks = {}
+    for names in layers[::-1]:
+        of_networks.setdefault(re.match(r"((network\.)?networks\.\d+\.)?", names[0])[0], []).append(names)
+    return [sum(together, []) for together in zip_longest(*of_networks.values(), fillvalue=[])]
 
 
 def draw_layers(network, layers, seed):

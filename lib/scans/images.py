@@ -14,8 +14,9 @@ SEQUENCES = ("FLAIR", "MPRAGE")  # the channels of an image, in their order
 
 @dataclass(frozen=True, eq=False)  # a scan equals only itself, so that it can be the key of a cache
 class Scan:
-    """One scan in RAS. image: (2, X, Y, Z) float32, FLAIR and MPRAGE, z-scored or as stored; brain, lesions: (X, Y, Z)
-    bool, the latter without a voxel where nobody has annotated the scan."""
+    """One scan in RAS. image: (2, X, Y, Z) float32, FLAIR and MPRAGE, z-scored, as stored, or as a network wants it; brain,
+    lesions: (X, Y, Z) bool, the latter without a voxel where nobody has annotated the scan.  levels: what air, the mean
+    of the brain and a z-score are in such an image (`network.published.Levels`); None of one that is z-scored."""
 
     id: str
     image: np.ndarray
@@ -23,6 +24,7 @@ class Scan:
     lesions: np.ndarray
     affine: np.ndarray
     annotated: bool = True
+    levels: tuple | None = None
 
     @property
     def spacing_mm(self):

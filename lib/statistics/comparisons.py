@@ -60,7 +60,8 @@ def clustered_tests(table, value, group, groups, *, covariates=(), n_resamples=2
     covariates (columns) held: adjusted, adjusted_low, adjusted_high, adjusted_p. Standard errors after Mancl and
     DeRouen 2001, and Student's t with as many degrees of freedom as patients less coefficients, for few patients. NaN
     where a group is empty, there are fewer patients than coefficients + 2, or a covariate tells nothing beside the
-    others; interval and p are NaN where the groups and covariates leave no residual.
+    others; interval and p are NaN where the groups and covariates leave no residual, or one patient alone decides a
+    coefficient, such as that of a group which no other has.
     """
     rows = []
     for a, b in combinations(groups, 2):
@@ -99,10 +100,12 @@ def _gee(table, value, is_a, covariates):
     if np.allclose(x @ least_squares, y, rtol=0, atol=1e-9 * np.abs(y).max()):
         return [float(least_squares[1])] + [np.nan] * 3
     clusters = {"groups": table["subject"], "cov_struct": Exchangeable()}
+    subjects = table["subject"].to_numpy()
+    alone = any(np.linalg.matrix_rank(x[subjects != one]) < len(columns) for one in np.unique(subjects))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # few patients: said in the docstring
-        fit = GEE(y, x, **clusters).fit(cov_type="bias_reduced")
-        coefficient, error = float(fit.params[1]), float(fit.bse[1])
+        fit = GEE(y, x, **clusters).fit(cov_type="naive" if alone else "bias_reduced")  # whose inverse there is not
+        coefficient, error = float(fit.params[1]), np.nan if alone else float(fit.bse[1])
     if not error > 0:
         return [coefficient] + [np.nan] * 3
     margin = student_t.ppf(0.975, free) * error

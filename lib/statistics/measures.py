@@ -34,6 +34,8 @@ def sign_around_the_border(read):
     ring = ring.set_index("quantity")
     if ring.empty:
         return []
+    if "FLAIR" in _unseen(read):
+        return [_not_applicable(name, ring["lesions"].max()) for name in ("mean inside", "mean up to 3 mm outside")]
     middle = f"its middle at {ring.loc['ring_mm', 'value']:g} mm" if np.isfinite(ring.loc["ring", "value"]) else ""
     return [
         _of_true(kinds.loc["mean_inside"], "mean inside"),
@@ -49,7 +51,7 @@ def flair_against_mprage(read):
         return []
     name = "absolute peak, FLAIR - MPRAGE"
     peaks = true.pivot(index=["scan", "label"], columns="sequence", values="peak").abs()
-    if not peaks.any().all():
+    if _unseen(read):
         return [_not_applicable(name, len(peaks))]
     larger = f"larger in FLAIR in {(peaks['FLAIR'] > peaks['MPRAGE']).sum()} of {len(peaks)} lesions"
     judged = _of_true(read("04_kinds").set_index(["measure", "kind"]).loc[name], name, larger)
@@ -82,6 +84,9 @@ def order_of_kinds(read):
             test = f"{BOOTSTRAP}; Mann-Whitney, Holm p = {p_holm[larger, smaller]:.2g}"
             patients = min(pair.loc[pair["kind"] == kind, "subject"].nunique() for kind in (larger, smaller))
             name = f"{larger} over {smaller}{over}"
+            if "FLAIR" in _unseen(read):
+                measures.append(_not_applicable(name, len(pair)))
+                continue
             measures.append(measure(name, found, len(pair), patients, test=test))
     return measures
 
@@ -99,14 +104,16 @@ def synthetic_lesions(read):
         _of("share still found, FLAIR removed - MPRAGE removed", read): ("FLAIR removed - MPRAGE removed", changed),
         _of("share still found, moved to grey matter - unchanged", read): ("moved to grey matter - none", changed),
     }
-    peaks = read("04_saliency").query("method == 'smoothgrad_max'").groupby("sequence")["peak"]
-    measures, one_sequence = [], not peaks.apply(lambda values: (values != 0).any()).all()
+    measures, unseen = [], _unseen(read)
     for row in halves.itertuples():
         between = f"between {row.bracket_low:g} and {row.bracket_high:g}" if row.bracket_low < row.bracket_high else ""
         name = f"{row.sequences} contrast that finds half of {size:g} mm lesions"
+        if row.sequences in unseen:
+            measures.append(_not_applicable(name, row.lesions))
+            continue
         measures.append(_of_row(row, name, unit="z-scores", effect=between))
     for name, (effect, kind) in shares.items():
-        if one_sequence and "FLAIR" in name:
+        if unseen and "FLAIR" in name:
             measures.append(_not_applicable(name, effects.loc[(effect, kind), "lesions"]))
             continue
         beside = effects["value"].reindex([(effect, other) for other in ("FN", "TN") if kind == changed]).dropna()
@@ -168,8 +175,14 @@ def _of(name, read):
     return name if annotated(read) else f"{name} (predicted)"
 
 
+def _unseen(read):
+    """The sequences that the network does not take, whose maps are 0 everywhere."""
+    peaks = read("04_saliency").query("method == 'smoothgrad_max'")
+    return {sequence for sequence, values in peaks.groupby("sequence")["peak"] if not values.any()}
+
+
 def _not_applicable(name, lesions):
-    """Of a comparison of sequences, for a network that takes one of them alone: the map of the other is 0 everywhere."""
+    """Of a sequence, or a comparison of both, for a network that takes one alone."""
     return measure(name, [np.nan] * 3, lesions, 0, effect=f"{NOT_APPLICABLE}: the network takes one sequence")
 
 

@@ -18,15 +18,18 @@ RESPONSES = ["detected", "score", "peak_flair", "peak_mprage"]
 SURROUNDINGS_MM = 5.0  # healthy white matter up to here is what a lesion's contrast is measured against
 
 
-def insertion_response(model, image, sites, *, diameters_mm, contrasts, spacing_mm, threshold, patch=0):
+def insertion_response(
+    model, image, sites, *, diameters_mm, contrasts, spacing_mm, threshold, z_score=(1.0, 1.0), patch=0
+):
     """Insert a lesion of every diameter, contrast and choice of sequences at every site, and predict it.
 
-    image: (2, X, Y, Z) z-scored. sites: (n, 3) voxels. contrasts: z-scores, added in FLAIR, less in MPRAGE, or both.
+    image: (2, X, Y, Z). sites: (n, 3) voxels. contrasts: z-scores, added in FLAIR, less in MPRAGE, or both.
+    z_score: what one is in FLAIR and MPRAGE of the image, 1 where that is z-scored.
     patch: side of the part of the scan around the lesion that the network is given (`patch_around`); 0: all of it.
     Returns rows site, diameter_mm, contrast, sequences, detected (any voxel of the lesion reaches the threshold), score
     (mean probability over its voxels).
     """
-    brain, conditions, rows = (image != 0).any(axis=0), _conditions(contrasts), []
+    brain, conditions, rows = (image != 0).any(axis=0), _conditions(contrasts, z_score), []
     for (number, site), diameter in itertools.product(enumerate(sites), diameters_mm):
         *_, mask = soft_ball(brain, site, diameter, spacing_mm)
         window = patch_around(mask, patch)
@@ -41,9 +44,9 @@ def insertion_response(model, image, sites, *, diameters_mm, contrasts, spacing_
     return pd.DataFrame(rows, columns=[*CONDITION, "detected", "score"])
 
 
-def insertion_saliency(image, sites, *, diameters_mm, contrasts, spacing_mm, saliency):
+def insertion_saliency(image, sites, *, diameters_mm, contrasts, spacing_mm, saliency, z_score=(1.0, 1.0)):
     """Saliency of the lesions of `insertion_response`: the same rows with the dict that saliency(image, mask) gives."""
-    brain, conditions, rows = (image != 0).any(axis=0), _conditions(contrasts), []
+    brain, conditions, rows = (image != 0).any(axis=0), _conditions(contrasts, z_score), []
     for (number, site), diameter in itertools.product(enumerate(sites), diameters_mm):
         share, box, mask = soft_ball(brain, site, diameter, spacing_mm)
         found = {change: saliency(add_contrast(image, share, box, change), mask) for change in set(conditions.values())}
@@ -113,9 +116,10 @@ def contrast_to_white_matter(image, lesion, white, spacing_mm):
     return np.array([channel[lesion].mean() - channel[around].mean() for channel in image])
 
 
-def _conditions(contrasts):
+def _conditions(contrasts, z_score):
     """What (FLAIR, MPRAGE) gain in each condition: every (contrast, sequences)."""
-    return {(c, name): tuple(c * sign for sign in signs) for name, signs in SIGNS.items() for c in contrasts}
+    gains = {name: np.multiply(signs, z_score).tolist() for name, signs in SIGNS.items()}
+    return {(c, name): tuple(c * gain for gain in each) for name, each in gains.items() for c in contrasts}
 
 
 def _responses(model, images, mask, threshold, patch):

@@ -3,6 +3,9 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from lib.context.fills import BLUR_MM, air_level, blurred_tissue, check_names, fill_images
+from lib.network import own_scan
+from lib.network.published.normalisation import BOX, HEAD, RANGE
+from lib.scans import Scan
 
 SHAPE = (40, 36, 30)
 ISOTROPIC = (1.0, 1.0, 1.0)
@@ -35,14 +38,31 @@ def test_air_of_a_scan_stored_without_its_mean_is_the_darkest_of_the_brain():
 
 def test_fills_replace_the_brain_alone():
     image, raw, brain = stored()
-    made = fill_images(["mean", "air", "blurred"], image, raw, np.zeros_like(brain), ISOTROPIC)
-    assert list(made) == ["mean", "air", "blurred"] and made["mean"] == 0
+    scan = Scan("a", image, brain, np.zeros_like(brain), np.eye(4))
+    made = fill_images(["mean", "air", "blurred"], scan, raw, scan.lesions)
+    assert list(made) == ["mean", "air", "blurred"] and (made["mean"] == 0).all()
     for name in ("air", "blurred"):
         assert made[name].shape == image.shape and made[name].dtype == image.dtype
         assert (made[name][:, ~brain] == 0).all()
     np.testing.assert_allclose(
         made["air"][:, brain], np.repeat(air_level(image, raw)[:, None], brain.sum(), 1), rtol=1e-6
     )
+
+
+@pytest.mark.parametrize("normalisation", [HEAD, BOX, RANGE])
+def test_fills_of_an_image_as_a_network_wants_it_are_those_of_the_stored_scan(normalisation):
+    """Its mean and its air become what any voxel of that intensity becomes."""
+    _, raw, brain = stored()
+    brain[:2] = False  # the box of the brain is larger than it
+    raw = np.where(brain, raw, 0).astype(np.float32)
+    raw[:, 20, 20, 20] = [values[brain].mean() for values in raw]
+    scan = own_scan(Scan("a", raw, brain, np.zeros_like(brain), np.eye(4)), {"normalisation": normalisation})
+    raw[:, 0, 0, 0] = 0
+    made = fill_images(["mean", "air"], scan, raw, scan.lesions)
+    np.testing.assert_allclose(made["mean"][:, 20, 20, 20], scan.image[:, 20, 20, 20], atol=1e-3)
+    slope, start = np.polyfit(raw[1][brain], scan.image[1][brain], 1)
+    np.testing.assert_allclose(made["air"][1][brain], 0 if normalisation == RANGE else start, atol=1e-3)
+    assert scan.levels.z_score[1] == pytest.approx(slope * raw[1][brain].std(), rel=0.02)
 
 
 def test_blur_is_the_normalised_convolution_of_the_healthy_brain():

@@ -167,6 +167,12 @@ def test_the_weights_of_a_run_are_tried(saved, name, taken_out, said):
         main([f"{name}={described(saved[1], **{taken_out: None})}"])
 
 
+@pytest.mark.parametrize(("layer", "has"), [("", True), ("model.2.conv", True), ("decoder", False)])
+def test_the_layer_of_grad_cam_is_tried_with_the_weights_of_a_run(saved, layer, has):
+    with nullcontext() if has else pytest.raises(ValueError, match="no layer 'decoder': name one of its modules"):
+        main([f"layer={layer}", f"weights={described(saved[1])}"])
+
+
 @pytest.mark.parametrize("words", [["paper"], ["sweep", "SWEEP=notebooks/sweeps/noise.yml"]])
 def test_weights_that_cannot_be_used_end_a_run_before_its_first_notebook(words, tmp_path):
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}

@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
@@ -136,6 +137,21 @@ def test_a_scan_that_is_corrected_in_place_or_other_weights_run_what_reads_them_
     weights.with_suffix(".json").write_text('{"threshold": 0.5}')
     of_network = {name for name, parameters in resolved.items() if parameters.get("weights")}
     assert changed() == of_network >= {"03_evaluation", "04_gradient_distributions"}
+
+
+def test_a_function_is_tried_for_what_its_network_is_now(monkeypatch, tmp_path):
+    """Its weights may lie anywhere."""
+    parameters, called = {"weights": str(tmp_path / "net:trained")}, []
+
+    def run(command, **_):
+        called.append(command[-1])
+        return SimpleNamespace(stdout=f"loaded\nabc{len(called)}\n")
+
+    monkeypatch.setattr(settings.subprocess, "run", run)
+    assert [inputs_of(parameters)["weights"] for _ in range(2)] == [["abc1"]] * 2
+    assert called == [f"digest={tmp_path / 'net:trained'}"]  # once a command
+    settings._digest_of_function.cache_clear()  # as in the next
+    assert inputs_of(parameters)["weights"] == ["abc2"]
 
 
 def test_another_version_of_a_package_runs_everything_again(monkeypatch):

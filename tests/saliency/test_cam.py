@@ -14,10 +14,10 @@ from literal import (
 from torch import nn
 
 from lib.exact.windows import find_window, whole_logits
-from lib.network.architectures import build_network
+from lib.network.architectures import build_network, named_layer
 from lib.network.published import Adapter
 from lib.network.published.adapter import MeanLogits
-from lib.saliency.cam import decoder_layer, grad_cam, hires_cam, layer_activations
+from lib.saliency.cam import grad_cam, hires_cam, layer_activations
 from lib.saliency.gradients import smoothgrad
 
 LAYER = "model.1.submodule.2.conv"
@@ -159,9 +159,9 @@ def test_each_of_the_paper_s_networks_is_explained_with_a_layer_of_its_own(name)
             module.register_forward_hook(lambda *given, conv=conv: halved.append((conv, given[2].shape[2:])))
     activations = layer_activations(model, volume, "")
     last = [conv for conv, size in halved if size == (32, 16, 16)][-1]
-    assert last.startswith(decoder_layer(model))  # where half the resolution ends
+    assert last.startswith(named_layer(model))  # where half the resolution ends
     cam = grad_cam(model, volume, lesion, activations=activations)
-    assert torch.equal(cam, grad_cam(model, volume, lesion, layer=decoder_layer(model)))
+    assert torch.equal(cam, grad_cam(model, volume, lesion, layer=named_layer(model)))
     assert cam.isfinite().all() and cam.max() > 0
     saliency = smoothgrad(model, volume, lesion, n_samples=1, generator=torch.Generator().manual_seed(0))
     assert saliency.isfinite().all() and (saliency != 0).flatten(1).any(1).all()
@@ -169,10 +169,31 @@ def test_each_of_the_paper_s_networks_is_explained_with_a_layer_of_its_own(name)
 
 def test_the_layer_of_a_wrapped_network_is_found_and_that_of_another_has_to_be_named():
     models = [build_network("unet", **ARCHITECTURES["unet"]) for _ in range(2)]
-    assert decoder_layer(Adapter(models[0])) == f"network.{LAYER}"
-    for other in (MeanLogits(models), Adapter(nn.Conv3d(2, 2, 1))):
-        with pytest.raises(ValueError, match="which layer of (MeanLogits|Conv3d) Grad-CAM"):
-            decoder_layer(other)
+    wrapped = Adapter(models[0])
+    assert named_layer(wrapped) == named_layer(wrapped, LAYER) == named_layer(wrapped, f"network.{LAYER}")
+    assert named_layer(models[0], LAYER) == LAYER
+    for other, kind in ((MeanLogits(models), "MeanLogits"), (Adapter(nn.Conv3d(2, 2, 1)), "Conv3d")):
+        with pytest.raises(ValueError, match=f"which layer of {kind} Grad-CAM"):
+            named_layer(other)
+
+
+class WithHead(Skips):
+    """With a coarser head, as for deep supervision."""
+
+    def __init__(self):
+        super().__init__(nn.Sequential(nn.MaxPool3d(2), nn.Conv3d(3, 3, 3, 1, 1)))
+        self.head = nn.Conv3d(2, 2, 1, 2)
+
+    def forward(self, x):
+        return [super().forward(x), self.head(x)]
+
+
+def test_a_layer_that_may_do_is_told_where_none_is_named_or_known():
+    model = Adapter(WithHead())
+    for layer, said in (("", "which layer of WithHead"), ("middle", "no layer 'middle'")):
+        with pytest.raises(ValueError, match=f'{said}.* such as SET="layer=down", the last at half the resolution'):
+            named_layer(model, layer)
+    assert named_layer(model, "down") == "network.down"
 
 
 def test_a_layer_without_one_set_of_feature_maps_is_refused():

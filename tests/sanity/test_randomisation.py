@@ -4,6 +4,7 @@ from literal import SHAPE, block, random_unet, scan
 from torch import nn
 
 from lib.exact.windows import find_window
+from lib.network.published.adapter import MeanLogits
 from lib.sanity.checks import regions
 from lib.sanity.randomisation import draw_layers, layers_from_output, weight_randomisation
 
@@ -17,6 +18,13 @@ def test_layers_are_in_reverse_order_of_the_forward_pass_with_what_follows_them(
     inside = [f"{inner}.{name}" for name in ("2.conv", "1.submodule.conv", "0.conv")]
     assert [names[0] for names in layers] == ["model.2.conv", *inside, "model.0.conv"]
     assert layers[-1] == ["model.0.conv", "model.0.adn.N", "model.0.adn.A"]
+
+
+def test_of_networks_that_are_averaged_layers_as_far_from_the_output_are_drawn_together():
+    one, volume = random_unet(), torch.zeros(1, 2, 16, 16, 16)
+    alone, both = layers_from_output(one, volume), layers_from_output(MeanLogits([one, random_unet()]), volume)
+    for names, together in zip(alone, both, strict=True):
+        assert sorted(together) == sorted(f"networks.{number}.{name}" for number in (0, 1) for name in names)
 
 
 def test_a_layer_is_drawn_as_at_initialisation_and_the_others_keep_their_weights():

@@ -196,11 +196,19 @@ def test_a_network_of_one_sequence_has_nothing_to_compare_between_sequences():
     rows = ledger(tables(**{"04_saliency": alone}).__getitem__)
     assert (rows.loc[rows["claim"] == "C4", "verdict"] == "not applicable").all()
     found = rows.set_index("measure")
-    for name in ("inserted in FLAIR only - MPRAGE only", "FLAIR removed - MPRAGE removed"):
+    of_mprage = next(name for name in found.index if name.startswith("MPRAGE contrast"))
+    for name in ("inserted in FLAIR only - MPRAGE only", "FLAIR removed - MPRAGE removed", of_mprage):
         (row,) = found[found.index.str.endswith(name)].itertuples()
         assert np.isnan(row.value)
         assert "not applicable: the network takes one sequence" in row.text
     assert set(rows.loc[rows["claim"] == "C6", "verdict"]) == {"reproduced"}
+
+
+def test_claims_about_flair_do_not_apply_to_a_network_that_does_not_take_it():
+    given = tables()["04_saliency"]
+    alone = given.assign(peak=given["peak"].where(given["sequence"] == "MPRAGE", 0.0))
+    found = verdicts(tables(**{"04_saliency": alone}))
+    assert [found[claim] for claim in ("C3", "C4", "C5")] == ["not applicable"] * 3
 
 
 def test_half_levels_beyond_the_range_are_said_not_to_be_reached():

@@ -126,6 +126,15 @@ def test_clustered_tests_find_a_difference_and_see_through_a_proxy(correlated_le
     assert row["adjusted_low"] < 0 < row["adjusted_high"] and 1.5 < row["difference_low"] < row["difference"]
 
 
+def test_a_group_of_one_patient_alone_has_a_difference_without_interval(correlated_lesions):
+    """What is left of that patient has no variance to be told from: its correction would divide by 0."""
+    generator = np.random.default_rng(0)
+    table = correlated_lesions(generator, patients=6, lesions=4)
+    table["kind"] = np.where((table["subject"] == 2) & (np.arange(len(table)) % 4 > 1), "b", "a")
+    (row,) = clustered_tests(table, "x", "kind", ["a", "b"], n_resamples=50, generator=generator).to_dict("records")
+    assert np.isfinite(row["difference"]) and np.isnan([row[name] for name in ("difference_low", "p", "p_holm")]).all()
+
+
 def test_clustered_tests_without_patients_or_rows_are_nan():
     table = pd.DataFrame({"subject": ["1"] * 4, "x": [1.0, 2.0, 3.0, 4.0], "kind": list("aabb")})
     tests = clustered_tests(table, "x", "kind", ["a", "b", "c"], n_resamples=5, generator=np.random.default_rng(0))

@@ -60,6 +60,19 @@ def test_insertion_scores_follow_the_contrast_in_each_sequence(model, image):
     assert table.loc[("MPRAGE", 2.0), "detected"]
 
 
+def test_contrasts_are_z_scores_whatever_the_unit_of_the_image(model, image):
+    options = {"diameters_mm": [9.0], "contrasts": [0.5], "spacing_mm": (1.0, 1.0, 1.0)}
+    table = insertion_response(model, image, [(12, 12, 12)], **options, threshold=0.5, z_score=(3.0, 0.2))
+    added = {"FLAIR": (1.5, 0), "MPRAGE": (0, -0.1), "both": (1.5, -0.1)}
+    for row in table.itertuples():
+        changed, mask = insert_lesion(image, (12, 12, 12), 9.0, added[row.sequences], options["spacing_mm"])
+        assert row.score == pytest.approx(sigmoid(changed[0] - 2 * changed[1] - 1)[mask].mean(), rel=1e-5)
+    inserted = []
+    options |= {"saliency": lambda changed, _: inserted.append(changed[:, 12, 12, 12] - image[:, 12, 12, 12]) or {}}
+    insertion_saliency(image, [(12, 12, 12)], **options, z_score=(3.0, 0.2))
+    np.testing.assert_allclose(sorted(map(tuple, inserted)), [(0, -0.1), (1.5, -0.1), (1.5, 0)], atol=0.01)
+
+
 def test_insertions_are_predicted_as_in_the_whole_scan():
     torch.manual_seed(0)
     convolution = torch.nn.Conv3d(2, 2, 5, padding=2).eval()

@@ -7,7 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "adapter": ["Adapter", "OUTPUTS", "adapted"],
         "named": ["load_published"],
-        "normalisation": ["NORMALISATION", "RANGE", "own_image"],
+        "normalisation": ["NORMALISATION", "RANGE", "own_image", "own_levels"],
         "tiles": ["predict_centre", "predict_tiles"],
     },
 )

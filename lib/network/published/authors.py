@@ -12,6 +12,7 @@ from pathlib import Path
 from lib.network.architectures import build_network
 from lib.network.checkpoints import checkpoint_tensors, load_checkpoint
 from lib.network.published.normalisation import NORMALISATION
+from lib.provenance import description_file
 
 PARALLEL = "module."
 THRESHOLDS = {"unet": 0.3, "dynunet": 0.4, "swinunetr": 0.4}  # of the paper
@@ -21,7 +22,7 @@ WINDOW = 96  # voxels, of the paper
 def is_authors(path):
     if path.name.endswith(".tar.xz"):
         return True
-    if not path.is_file() or path.with_suffix(".json").exists():
+    if not path.is_file() or description_file(path).exists():
         return False
     return all(name.startswith(PARALLEL) for name, _ in checkpoint_tensors(path))
 

@@ -3,12 +3,14 @@
 import importlib
 import os
 import sys
+from hashlib import sha256
 
+import torch
 from torch import nn
 
 from lib.network.published import authors, bundle, lst_ai, nnunet
 from lib.network.published.normalisation import NORMALISATION
-from lib.provenance import digest, weight_files
+from lib.provenance import digest, names_function, weight_files
 
 TOOLS = (
     (nnunet.is_nnunet, nnunet.load_nnunet),
@@ -26,7 +28,7 @@ def load_published(path):
     yet to be adapted.  Raises ValueError that names the file and what to do if it is not complete or asks for what is
     not done here.
     """
-    if not path.exists() and ":" in path.name:
+    if names_function(path):
         return _of_function(path)
     for is_of_tool, load in TOOLS:
         if is_of_tool(path):
@@ -54,7 +56,7 @@ def _of_function(path):
     if not isinstance(found, nn.Module):
         raise ValueError(f"{path.name} returns a {type(found).__name__}: let it return a torch.nn.Module")
     values = [
-        [name, str(value.dtype), digest(value.double().flatten().tolist())]
+        [name, str(value.dtype), sha256(value.cpu().flatten().view(torch.uint8).numpy()).hexdigest()]
         for name, value in found.state_dict().items()
     ]
     description = {"architecture": {"name": path.name}, "normalisation": NORMALISATION, "threshold": 0.5, "window": 96}

@@ -139,7 +139,9 @@ def _build(architecture, in_channels, classes, path):
     try:
         from dynamic_network_architectures.architectures import unet
     except ImportError as error:
-        raise ValueError(f"{path} needs the networks of nnU-Net ({error}): pip install {NEEDED}") from None
+        raise ValueError(
+            f"{path} needs the networks of nnU-Net ({error}): .venv/bin/pip install --no-deps {NEEDED}"
+        ) from None
     with torch.random.fork_rng():
         network = getattr(unet, name.rpartition(".")[2])
         return network(input_channels=in_channels, num_classes=classes, **arguments | {"deep_supervision": False})

@@ -21,3 +21,13 @@ def test_intensities_are_normalised_as_each_tool_does():
     low, high = np.percentile(values, (0.5, 99.5))
     np.testing.assert_allclose(found[stored[0] != 0], np.clip((values - low) / (high - low), 0, 1), atol=1e-6)
     assert found[5, 5, 5] == 0
+
+
+def test_the_head_is_that_of_the_channels_that_the_network_takes():
+    """As nnU-Net, which sees no other."""
+    stored = np.random.default_rng(0).gamma(4, 50, (2, 8, 8, 8)).astype(np.float32)
+    stored[0, :3] = stored[:, 0] = stored[:, -1] = 0
+    for name in (HEAD, BOX):
+        flair = own_image(stored, name, [0])[0]
+        np.testing.assert_allclose(flair, own_image(stored[:1].repeat(2, 0), name)[0])
+        assert (flair != own_image(stored, name)[0]).any()
