@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from lib.network.architectures import build_network
-from lib.network.loaded import loaded_network, loaded_scan
+from lib.network.loaded import loaded_network, loaded_scan, own_scan
 from lib.network.weights import record_thresholds, save_weights
 from lib.scans.images import load_scan
 from lib.scans.table import FILES
@@ -32,6 +32,15 @@ def test_a_scan_is_kept_until_another_is_wanted_or_a_file_changes(rows):
     again = loaded_scan(rows[0])
     os.utime(rows[0]["lesions"])
     assert loaded_scan(rows[0]) is not again
+
+
+def test_voxels_of_another_size_than_the_network_s_are_refused(rows):
+    description = {"spacing_mm": [1.0, 1.0, 0.7]}
+    with pytest.raises(ValueError, match="scan a: its voxels are 1.00 x 1.00 x 1.00 mm, those of the network"):
+        loaded_scan(rows[0], description)
+    with pytest.raises(ValueError, match="resample the scan"):
+        own_scan(load_scan(rows[0], normalised=False), description)  # as the explorer opens it
+    assert loaded_scan(rows[0], {"spacing_mm": [1.0] * 3}) is not loaded_scan(rows[0])
 
 
 def test_what_is_derived_from_a_kept_scan_can_be_kept_too(rows):
