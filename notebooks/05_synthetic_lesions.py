@@ -136,7 +136,9 @@ contrast[["flair", "mprage"]].astype(float).describe().round(2)
 
 # %%
 if not any(len(found[DEEP]) for found in places.values()):
-    raise ValueError(f"no scan has {margin_mm} mm of white matter around any voxel: choose a smaller margin_mm")
+    raise ValueError(
+        f"no scan has {margin_mm} mm of healthy white matter around any voxel: choose a smaller margin_mm, or see in notebook 3 how much was predicted"
+    )
 pd.DataFrame(places).map(len)
 
 # %% [markdown]
