@@ -71,7 +71,7 @@ def test_lib_files_follows_imports_through_lib(tmp_path):
 
 def test_lib_files_follows_names_that_a_room_hands_out_of_a_room_in_it(tmp_path):
     script = tmp_path / "notebook.py"
-    script.write_text("from lib.network import own_image\n")
+    script.write_text("from lib.network import NORMALISATION\n")
     assert "lib/network/published/normalisation.py" in {str(file.relative_to(ROOT)) for file in lib_files(script)}
 
 

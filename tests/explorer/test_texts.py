@@ -46,7 +46,10 @@ def test_a_place_is_described_in_world_millimetres_with_units():
     affine = np.diag([2.0, 2.0, 2.0, 1.0])
     affine[0, 3] = -10
     opened = SimpleNamespace(
-        scan=SimpleNamespace(affine=affine), volume=np.zeros((1, 2, 2, 2, 2)), probability=np.full((2, 2, 2), 0.75)
+        scan=SimpleNamespace(affine=affine),
+        volume=np.zeros((1, 2, 2, 2, 2)),
+        probability=np.full((2, 2, 2), 0.75),
+        unit="logit per z-score",
     )
     opened.volume[0, 1, 1, 0, 1] = -1.5
     text = place_html(opened, explained(), (1, 0, 1))
