@@ -102,11 +102,9 @@ def lib_files(source):
 def _defining_file(module, name):
     """The file of ``lib`` that a name imported from a module or a room stands in."""
     path = ROOT.joinpath(*module.split("."))
-    return (
-        path.with_suffix(".py")
-        if not path.is_dir()
-        else _defining_file(f"{module}.{_room(path).get(name, name)}", name)
-    )
+    if path.is_dir():
+        return _defining_file(f"{module}.{_room(path).get(name, name)}", name)
+    return path.with_suffix(".py")
 
 
 @cache
