@@ -116,4 +116,4 @@ save_weights(
 # lesions, at the thresholds that are best for Dice, and learning rate. The dashed line marks the weights that were kept.
 
 # %%
-run.save_figure(plot_training(losses, validation), "training")
+run.save_figure(plot_training(losses, validation, len(rows["validation"])), "training")

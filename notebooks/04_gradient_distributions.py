@@ -220,7 +220,7 @@ run.save_figure(plot_peaks(saliency, tests, unit), "peaks")
 # it gets brighter, below 0 in MPRAGE if it gets darker. Bears on C5.
 
 # %%
-run.save_figure(plot_orders(clustered), "orders")
+run.save_figure(plot_orders(saliency, clustered), "orders")
 
 # %% [markdown]
 # Which orders depend on that scaling: "open" where the interval of Cliff's delta covers 0. Pairs and measures that are not listed have the same

@@ -25,9 +25,10 @@ from functools import lru_cache
 import numpy as np
 from tqdm import tqdm
 
+from lib.context import mean_image
 from lib.figures import plot_leakage, plot_sanity
 from lib.lesions import cut_labels, detected_lesions, select_lesions, signed_distance
-from lib.network import NORMALISATION, explained_unit, load_weights, loaded_scan
+from lib.network import explained_unit, load_weights, loaded_scan
 from lib.run import Run
 from lib.saliency import lesion_generator, seconds_a_voxel
 from lib.sanity import (
@@ -82,11 +83,10 @@ predicted = lru_cache(1)(lambda name: load_map(run.map(name, "desc-pred_dseg")))
 cut = lru_cache(1)(lambda name, label: cut_labels(load(name).image, predicted(name), label, patch))
 noise = {"n_samples": n_samples, "noise_fraction": noise_fraction, "statistics": statistics}
 intervals = {"n_resamples": n_resamples, "generator": np.random.default_rng(seed)}
+baseline = lru_cache(1)(lambda name, label: cut_labels(mean_image(load(name)), predicted(name), label, patch)[0])
 unit = explained_unit(description)
 if unit != "logit":
     print(f"explained: {description['explained']}, which is meant where a text says logit")
-if description["normalisation"] != NORMALISATION:
-    print(f"input: {description['normalisation']}; its 0 is meant where a text says 0, the mean of a z-scored scan")
 
 # %%
 found = detected_lesions(run.table("03_lesions"))  # of scans without annotation, all that are predicted
@@ -116,7 +116,8 @@ cases = []
 for row in tqdm(selected.itertuples(), desc="maps", total=len(selected), mininterval=2):
     (image, labels), spacing_mm = cut(row.scan, row.label), load(row.scan).spacing_mm
     names = {"layer": layer, "seed": [seed, row.scan, row.label]}
-    case = explain_lesion(model, image, labels == row.label, spacing_mm, **noise, **names)
+    given = model, image, labels == row.label, baseline(row.scan, row.label), spacing_mm
+    case = explain_lesion(*given, **noise, **names)
     facts = {"subject": row.subject, "scan": row.scan, "label": row.label}
     cases.append(case | {"facts": facts, "spacing_mm": spacing_mm})
 
@@ -180,7 +181,7 @@ shown.pivot(index=["region", "maps"], columns="of", values="value").astype(float
 
 # %% [markdown]
 # ## Does the score follow the voxels that a map marks?
-# The voxels of the window's tissue are set to 0, the mean of the z-scored scan, in both sequences (deletion), or are revealed on zeros (insertion): in
+# The voxels of the window's tissue take the mean of the brain in both sequences (deletion), or are revealed in a brain of that mean (insertion): in
 # the order of a map's magnitude summed over sequences, from the middle of the lesion outwards, or at random (mean of several orders). A good order
 # has a small area under the deletion curve and a large one under the insertion curve; areas are over the logarithm of the fraction.
 
@@ -195,7 +196,7 @@ for case in tqdm(cases, desc="deletion, insertion", mininterval=2):
         "distance": [-signed_distance(case["lesion"], case["spacing_mm"])],
         "random": random.random((n_random, *case["lesion"].shape)),
     }
-    curve = perturbation_curves(model, case["volume"], case["lesion"], rankings, fractions)
+    curve = perturbation_curves(model, case["volume"], case["lesion"], case["baseline"], rankings, fractions)
     curves.append(curve.assign(**case["facts"], of=curve["of"].replace("logit", unit)))
 
 # %%
@@ -254,7 +255,7 @@ run.save_figure(plot_sanity(drawn, stable, unfaithful, curves, explained), "sani
 
 # %% [markdown]
 # ## Does a map act on other lesions?
-# The voxels of the window's tissue where a map's magnitude, summed over sequences, is largest, in the lesion or not, are set to 0 in both sequences, as
+# The voxels of the window's tissue where a map's magnitude, summed over sequences, is largest, in the lesion or not, take the mean of the brain in both sequences, as
 # in deletion: as many as the lesion has, or all where the map is not 0 if these are fewer. The mean logit of each predicted lesion of the scan is
 # computed again. The off-target share is the sum of the magnitudes of the changes of all other lesions, over this sum and the
 # magnitude of the lesion's own change: 0 if it alone answers, near 1 if it hardly does. *Lesion mask*: its own voxels are replaced, which says how much
@@ -269,7 +270,7 @@ for case in tqdm(cases, desc="leakage", mininterval=2):
         "Grad-CAM++": case["cam"][0],
         "lesion mask": case["lesion"].astype(np.float32),
     }
-    table = leakage(model, *cut(name, label), label, maps)
+    table = leakage(model, *cut(name, label), label, baseline(name, label), maps)
     leaked.append(table.assign(**case["facts"]))
 intervals["generator"] = np.random.default_rng(seed)
 leaked = run.save_table(add_means(leaked, ["map", "of"], **intervals), "leakage")

@@ -30,11 +30,11 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
-from lib.context import FILLS, SHARES, fill_images, mean_shares, share_score
+from lib.context import FILLS, SHARES, fill_images, mean_image, mean_shares, share_score
 from lib.exact import find_window
 from lib.figures import plot_convergence, plot_methods, plot_shares
 from lib.lesions import cut_labels, detected_lesions, select_lesions, signed_distance
-from lib.network import NORMALISATION, explained_unit, load_weights, loaded_scan
+from lib.network import explained_unit, load_weights, loaded_scan
 from lib.run import Run
 from lib.saliency import (
     compare_methods,
@@ -63,7 +63,7 @@ patch = 0  # voxels a side, of the part of a scan around a lesion that the netwo
 n_samples = 8  # noisy copies; the paper's: 50
 statistics = "exact"  # of instance normalisation; or an error, such as 1e-3 of a map's peak, which is faster
 n_steps = 16  # of integrated gradients
-occluded_voxels = 8  # edge and step of the cube that occlusion sets to 0,
+occluded_voxels = 8  # edge and step of the cube that occlusion replaces by the mean of the brain,
 most_cubes = 1000  # or larger: a deep network sees so far that more of them would take hours
 layer = ""  # of Grad-CAM++ and HiResCAM; empty: the decoder one level below the output
 largest_n_samples = 50  # of the convergence curve
@@ -78,11 +78,10 @@ scans = run.scans().set_index("scan", drop=False)
 load = lru_cache(1)(lambda name: loaded_scan(scans.loc[name], description))
 predicted = lru_cache(1)(lambda name: load_map(run.map(name, "desc-pred_dseg")))
 cut = lru_cache(1)(lambda name, label: cut_labels(load(name).image, predicted(name), label, patch))
+baseline = lru_cache(1)(lambda name, label: cut_labels(mean_image(load(name)), predicted(name), label, patch)[0])
 unit = explained_unit(description)
 if unit != "logit":
     print(f"explained: {description['explained']}, which is meant where a text says logit")
-if description["normalisation"] != NORMALISATION:
-    print(f"input: {description['normalisation']}; its 0 is meant where a text says 0, the mean of a z-scored scan")
 
 # %%
 found = detected_lesions(run.table("03_lesions"))  # of scans without annotation, all that are predicted
@@ -94,8 +93,8 @@ selected[["scan", "label", "voxels", "volume_mm3", "mean_probability"]]
 
 # %% [markdown]
 # ## Methods
-# SmoothGrad and Grad-CAM++ as in notebook 4. Integrated gradients, DeepLift and occlusion share out the score above the baseline 0, the mean
-# of a z-scored scan: their unit is the logit, that of SmoothGrad the logit per z-score. HiResCAM (Draelos and Carin 2020) is the gradient times the activation at each position
+# SmoothGrad and Grad-CAM++ as in notebook 4. Integrated gradients, DeepLift and occlusion share out the score above that of the
+# baseline, a brain of the scan's mean everywhere: their unit is the logit, that of SmoothGrad the logit per z-score. HiResCAM (Draelos and Carin 2020) is the gradient times the activation at each position
 # of the layer of Grad-CAM++, signed and in logits; Grad-CAM++ loses the size of the gradient and has no unit. Guided backpropagation is defined for ReLU: with
 # the PReLU of the paper's U-Net it would be the plain gradient, and is left out, as is DeepLift where it has no rule (`dynunet`, `swinunetr`). All see the lesion's exact
 # window, the whole scan for a network without one, or the `patch`, which then takes the place of the scan.
@@ -113,8 +112,9 @@ explained = []
 for row in tqdm(selected.itertuples(), desc="methods", total=len(selected), mininterval=2):
     image, labels = cut(row.scan, row.label)
     volume, mask, spacing_mm = torch.as_tensor(image)[None], labels == row.label, load(row.scan).spacing_mm
+    rest = torch.as_tensor(baseline(row.scan, row.label))[None]
     by_method = compare_methods(
-        model, volume, mask, n_samples=n_samples, n_steps=n_steps, occluded_voxels=occluded_voxels,
+        model, volume, mask, rest, n_samples=n_samples, n_steps=n_steps, occluded_voxels=occluded_voxels,
         most_cubes=most_cubes, layer=layer, statistics=statistics, seed=[seed, row.scan, row.label],
     )  # fmt: skip
     explained.append({"scan": row.scan, "label": row.label, "maps": by_method, "mask": mask, "spacing_mm": spacing_mm})

@@ -1,10 +1,12 @@
 """What is put in place of the tissue that a context experiment hides, as images (2, X, Y, Z) like that of the scan.
 
-Only the brain is replaced: the background stays 0, as in every scan.
+Only tissue is replaced: air stays what it is, 0 in a z-scored scan.
 """
 
 import numpy as np
 from scipy import ndimage
+
+from lib.lesions import bounding_box
 
 FILLS = ("mean", "air", "blurred")
 BLUR_MM = 8.0  # standard deviation of the blur: no lesion of a few millimetres and no gyrus is left
@@ -22,22 +24,21 @@ def fill_images(names, scan, stored, lesions_any):
 
     names: of FILLS.  scan: z-scored, or as a network wants it.  stored: its image, as stored.  lesions_any: (X, Y, Z) bool.
     """
-    image = scan.image
     made = {
         "mean": lambda: mean_image(scan),
-        "air": lambda: _level_image(image, scan.levels.air if scan.levels else air_level(image, stored)),
-        "blurred": lambda: blurred_tissue(image, lesions_any, scan.spacing_mm),
+        "air": lambda: _level_image(scan, scan.levels.air if scan.levels else air_level(scan.image, stored)),
+        "blurred": lambda: blurred_tissue(scan, lesions_any),
     }
     return {name: made[name]() for name in names}
 
 
 def mean_image(scan):
     """The mean of the brain in its place, (2, X, Y, Z): 0 of a scan that is z-scored."""
-    return _level_image(scan.image, scan.levels.mean if scan.levels else np.zeros(2))
+    return _level_image(scan, scan.levels.mean if scan.levels else np.zeros(2))
 
 
-def _level_image(image, levels):
-    return np.where(image != 0, np.reshape(levels, (2, 1, 1, 1)), 0).astype(image.dtype)
+def _level_image(scan, levels):
+    return np.where(scan.tissue, np.reshape(levels, (2, 1, 1, 1)), scan.image).astype(scan.image.dtype)
 
 
 def air_level(image, stored):
@@ -54,17 +55,17 @@ def air_level(image, stored):
     return np.array(levels)
 
 
-def blurred_tissue(image, lesions_any, spacing_mm):
+def blurred_tissue(scan, lesions_any):
     """The scan without anything small: its healthy tissue, without lesions_any (X, Y, Z) bool, blurred by BLUR_MM
-    (normalised convolution over the brain): (2, X, Y, Z), 0 in the background."""
-    result = np.zeros_like(image)
-    for values, blurred in zip(image, result, strict=True):
-        box = ndimage.find_objects((values != 0).astype(np.uint8))[0]
-        values, inside = values[box], values[box] != 0
+    (normalised convolution over the brain): (2, X, Y, Z)."""
+    result = scan.image.copy()
+    for blurred, tissue in zip(result, scan.tissue, strict=True):
+        box = bounding_box(tissue)
+        values, inside = blurred[box], tissue[box]
         healthy = inside & ~lesions_any[box]
         sums, weights = (
-            ndimage.gaussian_filter(part, BLUR_MM / np.asarray(spacing_mm), mode="constant", truncate=3)
+            ndimage.gaussian_filter(part, BLUR_MM / np.asarray(scan.spacing_mm), mode="constant", truncate=3)
             for part in (np.where(healthy, values, 0), healthy.astype(values.dtype))
         )
-        blurred[box] = np.where(inside, sums / np.maximum(weights, 1e-3), 0)
+        blurred[box] = np.where(inside, sums / np.maximum(weights, 1e-3), values)
     return result

@@ -54,8 +54,8 @@ def plot_split(scans, lesions, frequency, affine, brain=None):
 
 
 @styled
-def plot_training(loss, validation):
-    """Loss, validation scores with the best step, and learning rate.  Tables 02_loss and 02_validation."""
+def plot_training(loss, validation, n_scans):
+    """Loss, scores of n validation scans with the best step, and learning rate.  Tables 02_loss and 02_validation."""
     fig, (left, middle, right) = new_panels(64, 1, 3, width_ratios=(3, 3, 2))
     window = max(len(loss) // 50, 1)
     smooth = loss["loss"].rolling(window, center=True, min_periods=1).mean()
@@ -64,7 +64,7 @@ def plot_training(loss, validation):
     left.set(xlabel="training step", ylabel="training loss")
     best = validation.loc[validation["dice"].idxmax()]
     _draw_scores(middle, validation, "step", best["step"], f"best: step {best['step']:.0f}, Dice {best['dice']:.2f}")
-    middle.set(xlabel="training step", ylabel="validation score", ylim=(0, 1))
+    middle.set(xlabel="training step", ylabel=f"score of {counted(n_scans, 'validation scan')}", ylim=(0, 1))
     right.plot(loss["step"], 1000 * loss["learning_rate"], color="black")
     right.set(xlabel="training step", ylabel="learning rate (10⁻³)", ylim=(0, None))
     left.legend(loc="upper right")

@@ -154,8 +154,11 @@ def _draw_profiles(ax, rows):
 
 
 @styled
-def plot_orders(clustered):
-    """Cliff's delta of every pair of kinds in every measure of the signed-maximum map, raw and scaled.  Table 04_clustered."""
+def plot_orders(saliency, clustered):
+    """Cliff's delta of every pair of kinds in every measure of the signed-maximum map, raw and scaled.
+
+    saliency, clustered: tables 04_saliency and 04_clustered.
+    """
     rows = rows_of(clustered, method="smoothgrad_max")
     panel = rows["sequence"] + "\n" + rows["measure"].map(MEASURES)
     rows = rows.assign(pair=rows["a"] + " over " + rows["b"], panel=panel)
@@ -173,7 +176,11 @@ def plot_orders(clustered):
     label_panels(fig.axes[:: len(MEASURES)])
     said = style.with_interval(rows["delta_low"], "95 % patient-bootstrap interval")
     fig.supxlabel(f"Cliff's delta, {said}", fontsize=7)
-    move_legend(fig, loc="outside upper center", ncols=2)
+    lesions = rows_of(saliency, method="smoothgrad_max", sequence="FLAIR")
+    counts = lesions["kind"].value_counts().reindex(kinds_of(lesions), fill_value=0)
+    n = ", ".join(f"{number} {kind}" for kind, number in counts.items())
+    title = f"n = {n} of {counted(lesions['subject'].nunique(), 'patient')}"
+    move_legend(fig, loc="outside upper center", ncols=2, title=title)
     return fig
 
 

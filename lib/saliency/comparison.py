@@ -9,6 +9,7 @@ import pandas as pd
 from captum.attr import DeepLift, IntegratedGradients, Occlusion
 from scipy import stats
 
+from lib.exact import like_model
 from lib.lesions import signed_distance
 from lib.saliency.attribution import LesionScore
 from lib.saliency.cam import grad_cam, hires_cam, layer_activations
@@ -18,22 +19,23 @@ from lib.saliency.measures import PERILESIONAL_MM
 
 
 def compare_methods(
-    model, volume, lesion, *, n_samples, n_steps, occluded_voxels, most_cubes, layer, seed, statistics="exact"
+    model, volume, lesion, baseline, *, n_samples, n_steps, occluded_voxels, most_cubes, layer, seed, statistics="exact"
 ):
     """Maps of one lesion by method, each (C, X, Y, Z) numpy: C = 2 sequences, 1 for Grad-CAM++ and HiResCAM.
 
-    volume: (1, 2, X, Y, Z).  n_samples: noisy copies.  n_steps: of integrated gradients.  occluded_voxels: edge of the
-    cube that occlusion sets to 0 in one sequence, and its step; larger where the window has more than `most_cubes` of
+    volume: (1, 2, X, Y, Z).  baseline: as volume, with the mean of the brain in its place: that of integrated gradients,
+    DeepLift and occlusion.  n_samples: noisy copies.  n_steps: of integrated gradients.  occluded_voxels: edge of the
+    cube that occlusion replaces in one sequence, and its step; larger where the window has more than `most_cubes` of
     them, each of which is a pass of the network.  seed: JSON-like items that name the noise.
     statistics: of `smoothgrad`.
-    The baseline of integrated gradients, DeepLift and occlusion is 0, the mean of a z-scored scan. Guided
-    backpropagation is not among them: it has no rule for the network's PReLU. DeepLift is left out, with a warning, where
+    Guided backpropagation is not among them: it has no rule for the network's PReLU. DeepLift is left out, with a warning, where
     it has none, as for DynUNet and Swin UNETR, which use a module of their activations twice.
     """
     target, found = LesionScore(model, lesion, volume.shape[2:]), {}
     for name in ("max", "mean"):
         noise = {"n_samples": n_samples, "generator": lesion_generator(*seed), "statistics": statistics}
         found[f"SmoothGrad {name}"] = smoothgrad(model, volume, lesion, aggregate=name, **noise)
+    baselines = target.window.crop(like_model(model, baseline))
     cube = _cube(target.window.shape, occluded_voxels, most_cubes)
     occlusion = {"sliding_window_shapes": cube, "strides": cube, "perturbations_per_eval": 4}
     for name, method, options in (
@@ -42,7 +44,7 @@ def compare_methods(
         ("Occlusion", Occlusion, occlusion),
     ):
         try:
-            found[name] = target.attribute(method(target), volume, **options)
+            found[name] = target.attribute(method(target), volume, baselines=baselines, **options)
         except ValueError as error:
             warnings.warn(f"{name} is left out: {error}", stacklevel=2)
     activations = layer_activations(model, volume, layer)

@@ -21,13 +21,15 @@ from lib.statistics import bootstrap_mean
 LESION = ["subject", "scan", "label"]  # columns that name a lesion
 
 
-def explain_lesion(model, image, lesion, spacing_mm, *, n_samples, noise_fraction, layer, seed, statistics="exact"):
+def explain_lesion(
+    model, image, lesion, baseline, spacing_mm, *, n_samples, noise_fraction, layer, seed, statistics="exact"
+):
     """What the checks of one lesion take, on the part of its window that lies inside the scan: a dict.
 
-    image: (2, X, Y, Z) z-scored.  lesion: (X, Y, Z) bool.  layer: of Grad-CAM++.  statistics: of `smoothgrad`.
+    image, baseline: (2, X, Y, Z).  lesion: (X, Y, Z) bool.  layer: of Grad-CAM++.  statistics: of `smoothgrad`.
     seed: JSON-like items; the first is a number, and that number plus one names the second noise.
-    volume (1, 2, *window), lesion and where (regions) *window, sigma (2,) of SmoothGrad's noise, first and second (maps
-    of N and of 2N copies under two seeds, each (2, *window)), cam (1, *window).
+    volume and baseline (1, 2, *window), lesion and where (regions) *window, sigma (2,) of SmoothGrad's noise, first and
+    second (maps of N and of 2N copies under two seeds, each (2, *window)), cam (1, *window).
     """
     volume, copies = torch.as_tensor(image)[None], (n_samples, 2 * n_samples)
     box = find_window(model, lesion, lesion.shape).within(lesion.shape)
@@ -37,7 +39,8 @@ def explain_lesion(model, image, lesion, spacing_mm, *, n_samples, noise_fractio
         for generator in (lesion_generator(seed[0] + step, *seed[1:]) for step in (0, 1))
     )
     cam = grad_cam(model, volume, lesion, layer=layer).cpu().numpy()[None, *box]
-    found = {"volume": volume[..., *box], "lesion": lesion[box], "where": regions(lesion[box], spacing_mm)}
+    found = {"volume": volume[..., *box], "baseline": torch.as_tensor(baseline)[None, ..., *box]}
+    found |= {"lesion": lesion[box], "where": regions(lesion[box], spacing_mm)}
     return found | {"sigma": noise_sigma(volume, noise_fraction), "first": first, "second": second, "cam": cam}
 
 
@@ -81,35 +84,36 @@ def correlate_maps(a, b, where):
     return pd.DataFrame(rows, columns=["region", "of", "value"])
 
 
-def perturbation_curves(model, volume, lesion, rankings, fractions):
+def perturbation_curves(model, volume, lesion, baseline, rankings, fractions):
     """Score of a lesion while the voxels of its window are deleted or inserted in an order.
 
-    volume: (1, 2, X, Y, Z), the lesion's window.  lesion: (X, Y, Z) bool.  rankings: {order: [(X, Y, Z), ...]}, largest
-    first; the mean over its rankings is one curve.  fractions: of the window's tissue, the voxels that are not 0, the
-    mean of a z-scored scan.  A deleted voxel is set to 0 in both sequences; insertion starts from zeros.
+    volume: (1, 2, X, Y, Z), the lesion's window.  lesion: (X, Y, Z) bool.  baseline: as volume, with the mean of the
+    brain in its place.  rankings: {order: [(X, Y, Z), ...]}, largest first; the mean over its rankings is one curve.
+    fractions: of the window's tissue, the voxels where volume and baseline differ.  A deleted voxel takes the values of
+    the baseline in both sequences; insertion starts from the baseline.
     Returns order, mode ("deletion", "insertion"), of ("probability", "logit": means over the lesion), fraction, value.
     """
-    image = like_model(model, volume)[0].flatten(1)
-    tissue = (image != 0).any(0).cpu().numpy()
+    image, baseline = (like_model(model, values)[0].flatten(1) for values in (volume, baseline))
+    tissue = (image != baseline).any(0).cpu().numpy()
     counts = np.rint(np.asarray(fractions) * tissue.sum()).astype(int)
     tables = []
     for order, values in rankings.items():
         for mode in ("deletion", "insertion"):
-            curves = (_changed(image, tissue, ranking, counts, mode, volume.shape[2:]) for ranking in values)
-            mean = np.mean([lesion_scores(model, changed, lesion) for changed in curves], 0)
+            ends = (image, baseline) if mode == "deletion" else (baseline, image)
+            curves = (_changed(*ends, ranked_voxels(ranking, tissue), counts) for ranking in values)
+            scores = [lesion_scores(model, (c.unflatten(1, lesion.shape) for c in curve), lesion) for curve in curves]
+            mean = np.mean(scores, 0)
             table = pd.DataFrame(mean, columns=["probability", "logit"]).assign(fraction=fractions)
             tables.append(table.melt("fraction", var_name="of").assign(order=order, mode=mode))
     return pd.concat(tables)[["order", "mode", "of", "fraction", "value"]]
 
 
-def _changed(image, tissue, ranking, counts, mode, shape):
-    """Yield the volumes (2, X, Y, Z) of one curve; image: (2, voxels)."""
-    ranked = ranked_voxels(ranking, tissue)
-    start, end = (image, 0 * image) if mode == "deletion" else (0 * image, image)
+def _changed(start, end, ranked, counts):
+    """Yield the volumes (2, voxels) of one curve, with the first voxels of `ranked` taken from the end."""
     for count in counts:
         changed = start.clone()
         changed[:, ranked[:count]] = end[:, ranked[:count]]
-        yield changed.unflatten(1, shape)
+        yield changed
 
 
 def ranked_voxels(ranking, tissue):

@@ -27,6 +27,11 @@ class Scan:
     levels: tuple | None = None
 
     @property
+    def tissue(self):
+        """Where each channel holds tissue, (2, X, Y, Z) bool. Elsewhere is air, which is 0 of a z-scored image alone."""
+        return self.image != 0 if self.levels is None else np.broadcast_to(self.brain, self.image.shape)
+
+    @property
     def spacing_mm(self):
         return tuple(float(size) for size in nib.affines.voxel_sizes(self.affine))
 

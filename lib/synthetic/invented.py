@@ -28,10 +28,10 @@ def noise_sd(image, white):
     return np.array(deviations) / np.sqrt(2)
 
 
-def add_noise(image, sd, generator):
-    """Image (2, X, Y, Z), float32, with white Gaussian noise of standard deviations (2,); the background stays 0."""
+def add_noise(image, tissue, sd, generator):
+    """Image (2, X, Y, Z), float32, with white Gaussian noise of standard deviations (2,) where tissue (2, X, Y, Z) is."""
     noise = generator.standard_normal(image.shape, dtype=np.float32)
-    return np.where(image != 0, image + np.asarray(sd, np.float32)[:, None, None, None] * noise, 0)
+    return np.where(tissue, image + np.asarray(sd, np.float32)[:, None, None, None] * noise, image)
 
 
 def count_invented(first, second, voxel_mm3, edges_mm3):

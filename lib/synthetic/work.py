@@ -136,7 +136,8 @@ def predict_twice(row, *, path, weights, device, threshold, outline, instances, 
     label = partial(label_instances, **instances, affine=scan.affine)
     labels = []
     for _ in range(2):
-        probability = predict(model, add_noise(scan.image, sd, generator), **prediction_settings(description))
+        noisy = add_noise(scan.image, scan.tissue, sd, generator)
+        probability = predict(model, noisy, **prediction_settings(description))
         labels.append(label(segment(probability, threshold, outline, label)))
     names = {"subject": row["subject"], "scan": row["scan"], "flair_noise": sd[0], "mprage_noise": sd[1]}
     return _named(count_invented(*labels, voxel_mm3(scan.affine), edges_mm3), names)

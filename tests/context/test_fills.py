@@ -8,7 +8,6 @@ from lib.network.published.normalisation import BOX, HEAD, RANGE
 from lib.scans import Scan
 
 SHAPE = (40, 36, 30)
-ISOTROPIC = (1.0, 1.0, 1.0)
 
 
 def stored(mean=(100.0, 400.0), sd=(20.0, 60.0), seed=0):
@@ -53,12 +52,15 @@ def test_fills_replace_the_brain_alone():
 def test_fills_of_an_image_as_a_network_wants_it_are_those_of_the_stored_scan(normalisation):
     """Its mean and its air become what any voxel of that intensity becomes."""
     _, raw, brain = stored()
-    brain[:2] = False  # the box of the brain is larger than it
+    brain[:, :9, :9] = False  # the box of the brain holds air
     raw = np.where(brain, raw, 0).astype(np.float32)
     raw[:, 20, 20, 20] = [values[brain].mean() for values in raw]
     scan = own_scan(Scan("a", raw, brain, np.zeros_like(brain), np.eye(4)), {"normalisation": normalisation})
-    raw[:, 0, 0, 0] = 0
-    made = fill_images(["mean", "air"], scan, raw, scan.lesions)
+    made = fill_images(["mean", "air", "blurred"], scan, raw, scan.lesions)
+    for name, image in made.items():  # air stays what it is, which is not 0 in a box that is z-scored
+        np.testing.assert_array_equal(image[:, ~brain], scan.image[:, ~brain], err_msg=name)
+        assert (np.ptp(image[:, brain], axis=1) < 1e-3).all() == (name != "blurred")
+    np.testing.assert_allclose(made["blurred"][:, brain].mean(1), scan.levels.mean, atol=0.05)
     np.testing.assert_allclose(made["mean"][:, 20, 20, 20], scan.image[:, 20, 20, 20], atol=1e-3)
     slope, start = np.polyfit(raw[1][brain], scan.image[1][brain], 1)
     np.testing.assert_allclose(made["air"][1][brain], 0 if normalisation == RANGE else start, atol=1e-3)
@@ -69,7 +71,8 @@ def test_blur_is_the_normalised_convolution_of_the_healthy_brain():
     image, _, brain = stored()
     lesions = np.zeros_like(brain)
     lesions[12:15, 12:15, 12:15] = True
-    found, healthy = blurred_tissue(image, lesions, (1.0, 2.0, 1.0)), brain & ~lesions
+    scan = Scan("a", image, brain, lesions, np.diag([1.0, 2.0, 1.0, 1.0]))
+    found, healthy = blurred_tissue(scan, lesions), brain & ~lesions
     sd = BLUR_MM / np.array([1.0, 2.0, 1.0])
     sums = gaussian_filter(np.where(healthy, image[1], 0).astype(float), sd, mode="constant", truncate=5)
     weights = gaussian_filter(healthy.astype(float), sd, mode="constant", truncate=5)
@@ -82,9 +85,10 @@ def test_blur_keeps_a_flat_brain_and_loses_a_lesion():
     lesion = np.zeros_like(brain)
     lesion[18:21, 16:19, 14:17] = True
     flat[0, lesion] += 3
-    marked = blurred_tissue(flat, lesion, ISOTROPIC)
+    scan = Scan("a", flat, brain, lesion, np.eye(4))
+    marked = blurred_tissue(scan, lesion)
     np.testing.assert_allclose(marked[:, brain], 0.7, rtol=1e-4)
-    assert blurred_tissue(flat, lesion & False, ISOTROPIC)[0][brain].max() < 0.75
+    assert blurred_tissue(scan, lesion & False)[0][brain].max() < 0.75
 
 
 def test_unknown_fill_is_refused():

@@ -50,7 +50,7 @@ def detection():
 
 FIGURES = {
     "cohort": lambda: plot_split(*cohort()),
-    "training": lambda: plot_training(*training()),
+    "training": lambda: plot_training(*training(), 4),
     "detection": lambda: plot_detection(*detection()),
 }
 
@@ -129,6 +129,7 @@ def test_training_marks_the_best_dice_and_smooths_by_the_stated_window(figures):
     assert np.array_equal(lines(left)["each step"][:, 1], loss["loss"])
     smooth = lines(left)["mean of 4 steps"][:, 1]
     assert smooth[10] == pytest.approx(loss["loss"][8:12].mean())
+    assert middle.get_ylabel() == "score of 4 validation scans"
     assert lines(middle)["best: step 150, Dice 0.50"][:, 0].tolist() == [150, 150]
     assert right.get_lines()[0].get_ydata() == pytest.approx(1.0)  # learning rate in 10⁻³
 

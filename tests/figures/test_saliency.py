@@ -87,7 +87,7 @@ def peaks(panels=PANELS, **counts):
 FIGURES = {
     "peaks": lambda: peaks(**COUNTS),
     "profile": lambda: plot_profiles(profile()),
-    "orders": lambda: plot_orders(clustered()),
+    "orders": lambda: plot_orders(saliency(COUNTS), clustered()),
     "proxy": lambda: plot_proxy(saliency(COUNTS), clustered(), matched()),
 }
 
@@ -223,6 +223,8 @@ def test_orders_show_every_delta_with_its_interval_raw_and_scaled(figures):
             ends = np.array([bar[:, 0] for bar in bars[place::2]])
             np.testing.assert_allclose(ends, one[["delta_low", "delta_high"]])
     assert [label.get_text() for label in axes[0].get_yticklabels()][:2] == ["TP over FP", "TP over FN"]
+    (legend,) = figures["orders"].legends
+    assert legend.get_title().get_text() == "n = 6 TP, 5 FP, 4 FN, 6 TN, 3 TN grey of 3 patients"
 
 
 def test_proxy_shows_flair_peaks_and_each_estimate_of_the_difference(figures):

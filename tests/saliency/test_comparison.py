@@ -11,20 +11,33 @@ from lib.saliency.cam import grad_cam, hires_cam
 from lib.saliency.comparison import compare_methods, correlate_methods, measure_concentration
 from lib.saliency.gradients import smoothgrad
 from lib.saliency.maps import lesion_generator
+from lib.sanity.checks import lesion_scores
 
 LESION = block(SHAPE, (10, 11, 12))
+BASELINE = torch.full((1, 2, *SHAPE), 0.4)  # of images that are not z-scored
 
 
 def test_every_method_explains_the_lesion_with_the_settings_given():
     model, layer = random_unet(), "model.1.submodule.2.conv"
     maps = compare_methods(
-        model, scan(), LESION, n_samples=2, n_steps=60, occluded_voxels=9, most_cubes=1000, layer=layer, seed=[0, "a"]
+        model,
+        scan(),
+        LESION,
+        BASELINE,
+        n_samples=2,
+        n_steps=60,
+        occluded_voxels=9,
+        most_cubes=1000,
+        layer=layer,
+        seed=[0, "a"],
     )
     options = {"n_samples": 2, "generator": lesion_generator(0, "a")}
     np.testing.assert_allclose(maps["SmoothGrad max"], smoothgrad(model, scan(), LESION, **options).numpy())
     np.testing.assert_allclose(maps["Grad-CAM++"][0], grad_cam(model, scan(), LESION, layer=layer).numpy())
     np.testing.assert_allclose(maps["HiResCAM"][0], hires_cam(model, scan(), LESION, layer=layer).numpy())
-    # integrated gradients and DeepLift share out the same score
+    # integrated gradients and DeepLift share out the score above that of the baseline
+    above = [lesion_scores(model, volume, LESION)[0, 1] for volume in (scan(), BASELINE)]
+    assert maps["Integrated gradients"].sum() == pytest.approx(above[0] - above[1], rel=0.02)
     assert maps["DeepLift"].sum() == pytest.approx(maps["Integrated gradients"].sum(), rel=0.02)
     assert {name: len(values) for name, values in maps.items()} == dict.fromkeys(maps, 2) | {
         "Grad-CAM++": 1,
@@ -40,7 +53,7 @@ def test_occlusion_takes_larger_cubes_rather_than_more_of_them():
     given = {"n_samples": 1, "n_steps": 2, "occluded_voxels": 4, "layer": layer, "seed": [0]}
     window = find_window(model, LESION, SHAPE)
     for most in (1000, 60):
-        occlusion = compare_methods(model, scan(), LESION, most_cubes=most, **given)["Occlusion"][0]
+        occlusion = compare_methods(model, scan(), LESION, BASELINE, most_cubes=most, **given)["Occlusion"][0]
         edge = next(edge for edge in range(4, 99) if 2 * math.prod(-(-side // edge) for side in window.shape) <= most)
         start = [slice(at, at + edge) for at in window.start]
         assert np.ptp(occlusion[tuple(start)]) == 0
@@ -53,7 +66,7 @@ def test_deep_lift_is_left_out_where_it_has_no_rule_and_says_so():
     model = build_network("dynunet", channels=(4, 6, 8), strides=(1, 2, 2)).eval()
     given = {"n_samples": 1, "n_steps": 2, "occluded_voxels": 8, "most_cubes": 16, "layer": "", "seed": [0]}
     with pytest.warns(UserWarning) as said:
-        maps = compare_methods(model, scan(shape), block(shape, (6, 7, 8), (1, 2, 1)), **given)
+        maps = compare_methods(model, scan(shape), block(shape, (6, 7, 8), (1, 2, 1)), 0 * scan(shape), **given)
     assert any("DeepLift is left out: DeepLift has no rule for" in str(one.message) for one in said)
     assert list(maps) == [
         "SmoothGrad max", "SmoothGrad mean", "Integrated gradients", "Occlusion", "Grad-CAM++", "HiResCAM"

@@ -58,10 +58,12 @@ def test_a_lesion_is_explained_on_its_window_under_two_seeds():
     model, layer = random_unet(), "model.1.submodule.2.conv"
     corner = block(SHAPE, (40, 36, 33), (3, 3, 3))  # where the window is padded beyond the scan
     case = explain_lesion(
-        model, scan()[0].numpy(), corner, (1.0, 1.0, 1.0), n_samples=2, noise_fraction=0.1, layer=layer, seed=[4, "a"]
-    )
+        model, scan()[0].numpy(), corner, 2 + scan()[0].numpy(), (1.0, 1.0, 1.0),
+        n_samples=2, noise_fraction=0.1, layer=layer, seed=[4, "a"],
+    )  # fmt: skip
     box = (..., *find_window(model, corner, SHAPE).within(SHAPE))
     np.testing.assert_array_equal(case["volume"], scan()[box])
+    np.testing.assert_array_equal(case["baseline"], 2 + scan()[box])
     np.testing.assert_array_equal(case["lesion"], corner[box])
     np.testing.assert_array_equal(case["cam"][0], grad_cam(model, scan(), corner, layer=layer)[box])
     options = {"noise_fraction": 0.1, "n_samples": 2}
@@ -84,18 +86,19 @@ def test_rank_correlations_are_of_signed_values_and_of_magnitudes():
 
 
 def test_the_curve_of_a_linear_network_is_the_cumulative_sum(linear):
-    volume = scan(SMALL)
-    volume[..., :3, :, :] = 0  # background, which is never counted
-    share = (mean_gradient(linear, volume, SPOT) * volume[0].numpy()).sum(0)
-    tissue = (volume[0] != 0).any(0).numpy()
+    volume, baseline = scan(SMALL), torch.full((1, 2, *SMALL), 0.3)  # the mean of images that are not z-scored
+    volume[..., :3, :, :] = baseline[..., :3, :, :] = -1  # air, which is never counted
+    share = (mean_gradient(linear, volume, SPOT) * (volume - baseline)[0].numpy()).sum(0)
+    tissue = (volume[0] != -1).any(0).numpy()
     n, fractions = tissue.sum(), np.array([0.0, 0.01, 0.1, 0.5, 1.0])
-    curves = perturbation_curves(linear, volume, SPOT, {"share": [share]}, fractions)
+    curves = perturbation_curves(linear, volume, SPOT, baseline, {"share": [share]}, fractions)
     curves = curves[curves["of"] == "logit"].set_index("mode")["value"]
     highest = np.sort(share[tissue])[::-1]
     revealed = np.array([highest[: round(f * n)].sum() for f in fractions])
-    bias = linear.bias[1].item()
-    np.testing.assert_allclose(curves["insertion"], bias + revealed, atol=1e-5)
-    np.testing.assert_allclose(curves["deletion"], bias + share.sum() - revealed, atol=1e-5)
+    with torch.no_grad():
+        start = linear(baseline)[0, 1][torch.as_tensor(SPOT)].mean().item()
+    np.testing.assert_allclose(curves["insertion"], start + revealed, atol=1e-5)
+    np.testing.assert_allclose(curves["deletion"], start + share.sum() - revealed, atol=1e-5)
 
 
 def test_a_curve_is_the_mean_over_its_rankings_of_literally_changed_volumes():
@@ -103,7 +106,7 @@ def test_a_curve_is_the_mean_over_its_rankings_of_literally_changed_volumes():
     box = find_window(model, LESION, SHAPE).within(SHAPE)
     volume, lesion = scan()[..., *box], LESION[box]
     rankings = random.random((2, *lesion.shape))
-    found = perturbation_curves(model, volume, lesion, {"random": rankings}, [0.2])
+    found = perturbation_curves(model, volume, lesion, 0 * volume, {"random": rankings}, [0.2])
     expected = []
     for ranking in rankings:
         deleted = scan().clone()
@@ -248,7 +251,8 @@ def test_a_network_trained_on_masks_that_lie_elsewhere_has_maps_that_do_not_poin
         (saliency,) = window_maps(model, image, mask.numpy(), [4], generator=generator())
         box = find_window(model, mask, mask.shape).within(mask.shape)
         lesion, rankings = mask.numpy()[box], {"map": [np.abs(saliency).sum(0)]}
-        curves = perturbation_curves(model, image[..., *box], lesion, rankings, np.geomspace(0.01, 1, 7))
+        window, fractions = image[..., *box], np.geomspace(0.01, 1, 7)
+        curves = perturbation_curves(model, window, lesion, 0 * window, rankings, fractions)
         area = curve_areas(curves).set_index(["mode", "of"])["value"]
         found[moved] = saliency[0][lesion].mean(), area["insertion", "probability"]
     assert found[False][0] > 1 > 5 * abs(found[True][0])  # logit per z-score of the bright channel

@@ -31,7 +31,7 @@ def test_a_pointwise_network_leaks_exactly_nothing():
     model, labels = nn.Conv3d(2, 2, 1), instances((8, 8, 8), (11, 8, 8), (8, 10, 8))  # they touch the first
     image, window = scan()[0].numpy(), window_of(model, labels, 1)
     maps = {"lesion mask": (labels == 1)[window].astype(float), "nowhere": np.zeros(labels[window].shape)}
-    found = leakage(model, image, labels, 1, maps)
+    found = leakage(model, image, labels, 1, 0 * image, maps)
     change = -(model.weight[1, :, 0, 0, 0].detach().numpy() @ image[:, labels == 1]).mean()
     assert values(found, "lesion mask") == pytest.approx(
         {"own": change, "others": 0, "share": 0, "reached": 0}, rel=1e-5
@@ -50,7 +50,7 @@ def test_two_voxels_in_one_kernel_share_the_change_as_its_weights():
     image, window = scan(labels.shape)[0].numpy(), window_of(model, labels, 1)
     mask = (labels == 1)[window].astype(float)
     beside = np.roll(mask, 1, 0)  # strongest next to the lesion: replaced although it is not in it
-    found = leakage(model, image, labels, 1, {"lesion mask": mask, "beside": beside})
+    found = leakage(model, image, labels, 1, 0 * image, {"lesion mask": mask, "beside": beside})
     at, near = image[0, 5, 5, 5], values(found, "lesion mask")
     assert near == pytest.approx({"own": -3 * at, "others": abs(at), "share": 0.25, "reached": 1}, rel=1e-5)
     assert values(found, "beside") == pytest.approx({"own": 0, "others": 0, "share": np.nan, "reached": 1}, nan_ok=True)
@@ -62,7 +62,9 @@ def test_lesions_in_one_receptive_field_leak_what_a_literal_computation_says(nor
     image, random = scan()[0], np.random.default_rng(0)
     window, lesion = window_of(model, labels, 1), labels == 1
     maps = {"random": random.random(labels[window].shape), "lesion mask": lesion[window].astype(float)}
-    found = leakage(model, image.numpy(), labels, 1, maps)
+    baseline = torch.full_like(image, 2.0)  # of images that are not z-scored
+    baseline[..., :3] = image[..., :3] = -1  # air
+    found = leakage(model, image.numpy(), labels, 1, baseline.numpy(), maps)
 
     def means(volume):
         with torch.no_grad():
@@ -70,8 +72,9 @@ def test_lesions_in_one_receptive_field_leak_what_a_literal_computation_says(nor
         return np.array([logits[labels == number].mean() for number in (1, 2, 3, 4)])
 
     for name, ranking in maps.items():
-        deleted, least = image.clone(), np.sort(ranking.ravel())[-lesion.sum()]
-        deleted[:, *window][:, torch.as_tensor(ranking >= least)] = 0
+        deleted, tissue = image.clone(), (image[0] != -1).numpy()[window]
+        least = np.sort(ranking[tissue])[-lesion.sum()]
+        deleted[:, *window][:, torch.as_tensor(tissue & (ranking >= least))] = 2.0
         own, *others = means(deleted) - means(image)
         others = np.abs(others).sum()
         expected = {
