@@ -12,10 +12,11 @@ ONLY    ?=
 REAL    ?=
 AGAINST ?=
 SWEEP   ?=
+DATASET ?=
 JOBS    ?= 2
 
 # What is given reaches the commands as it was written, whatever characters are in it (lib/run/settings.py).
-GIVEN := PROFILE DATA TRAIN WEIGHTS OUT DEVICE SCHEDULER SET ONLY REAL SWEEP JOBS AGAINST
+GIVEN := PROFILE DATA TRAIN WEIGHTS OUT DEVICE SCHEDULER SET ONLY REAL SWEEP JOBS AGAINST DATASET
 $(foreach name,$(GIVEN),$(eval export RUN_$(name) := $$(value $(name))))
 unexport $(GIVEN)
 
@@ -38,7 +39,7 @@ STAMP  := .venv/.complete
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: help env lock prepare paper chain verify sweep report lesions book pretrain test lint bench lab clean
+.PHONY: help env lock fetch prepare paper chain verify sweep report lesions book pretrain test lint bench lab clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 10
@@ -62,6 +63,9 @@ lock: $(STAMP) ## pin every package anew, for all platforms, after a change of p
 	$(PYTHON) -m pip install --quiet uv
 	$(PYTHON) -m uv pip compile --quiet --universal --fork-strategy fewest --python-version 3.11 --extra dev --no-annotate --upgrade \
 	  --custom-compile-command 'make lock' --output-file requirements.lock pyproject.toml
+
+fetch: $(STAMP) ## download the scans of a public data set, DATASET=ljubljana, into build/, each file held against its checksum
+	@$(PYTHON) -m lib.scans.fetch
 
 prepare: $(STAMP) ## raw FLAIR and T1w (DATA=<table, BIDS folder or public data set>) to stripped 1 mm scans, each with a page to check, in build/
 	@$(PYTHON) -m lib.prepare.work
