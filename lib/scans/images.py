@@ -29,7 +29,7 @@ class Scan:
     @property
     def tissue(self):
         """Where each channel holds tissue, (2, X, Y, Z) bool. Elsewhere is air, which is 0 of a z-scored image alone."""
-        return self.image != 0 if self.levels is None else np.broadcast_to(self.brain, self.image.shape)
+        return self.image != 0 if self.levels is None else self.levels.tissue
 
     @property
     def spacing_mm(self):

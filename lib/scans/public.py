@@ -50,7 +50,7 @@ LJUBLJANA = DataSet(
     masks="consensus of three raters",
     licence="CC BY",
     cite="Lesjak et al., Neuroinformatics 2018;16:51-63, doi 10.1007/s12021-017-9348-7",
-    get="https://github.com/muschellij2/open_ms_data (git clone)",
+    get="https://github.com/muschellij2/open_ms_data (git clone, or make fetch DATASET=ljubljana)",
 )
 
 # train/ tried on P18; test/, without session folders, is as three public converters read it.

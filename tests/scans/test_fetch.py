@@ -3,14 +3,12 @@
 import threading
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
 
 from lib.scans.fetch import fetch_files, git_blob, known_files
 from lib.scans.public import public_scans
 
-SHARED = Path(__file__).parents[3] / "shared" / "data" / "open_ms_data"
 CONTENT = {"a/flair.nii.gz": b"flair", "a/t1w.nii.gz": b"t1w"}
 FILES = {path: git_blob(content) for path, content in CONTENT.items()}
 
@@ -75,10 +73,7 @@ def test_the_files_of_ljubljana_are_thirty_scans_as_they_are_read(tmp_path):
     assert len(public_scans("ljubljana", tmp_path)) == 30
 
 
-def test_checksums_are_those_of_real_files():
-    if not SHARED.is_dir():
-        pytest.skip(f"no real scans at {SHARED}")
-    there = {path: SHARED / path for path in known_files("ljubljana") if (SHARED / path).exists()}
-    assert there and {path: git_blob(file.read_bytes()) for path, file in there.items()} == {
-        path: known_files("ljubljana")[path] for path in there
-    }
+def test_checksums_are_those_of_real_files(real_scans):
+    files = {real_scans / "open_ms_data" / path: checksum for path, checksum in known_files("ljubljana").items()}
+    there = {file: checksum for file, checksum in files.items() if file.exists()}
+    assert there and {file: git_blob(file.read_bytes()) for file in there} == there

@@ -14,11 +14,13 @@ RANGE = "0 to 1 between the percentiles 0.5 and 99.5 of the non-zero voxels of e
 
 
 class Levels(NamedTuple):
-    """Of each channel of an image as a network wants it, (2,): air, stored as 0; mean and standard deviation of the brain."""
+    """Of each channel of an image as a network wants it, (2,): air, stored as 0; mean and standard deviation of the brain;
+    and where it is not air, (2, X, Y, Z) bool."""
 
     air: np.ndarray
     mean: np.ndarray
     z_score: np.ndarray
+    tissue: np.ndarray
 
 
 def own_image(stored, normalisation, used=(0, 1)):
@@ -44,7 +46,7 @@ def own_levels(stored, normalisation, used=(0, 1)):
         brain = values[values != 0]
         found.append(((0 - start) / size, (brain.mean() - start) / size, brain.std() / size))
     air, mean, z_score = np.array(found).T
-    return Levels(air.clip(0) if normalisation == RANGE else air, mean, z_score)
+    return Levels(air.clip(0) if normalisation == RANGE else air, mean, z_score, stored != 0)
 
 
 def nonzero_box(image):
