@@ -10,6 +10,7 @@ import torch
 
 from lib.exact.graph import frozen, like_model, n_channels
 from lib.exact.local_convolution import Convolution, cover, grid_box, inside
+from lib.exact.local_function import LocalFunction
 from lib.exact.normalisation import Normalisation
 from lib.exact.receptive_field import multiples, receptive_field
 from lib.exact.steps import build_steps
@@ -33,7 +34,8 @@ class AdjointGradients:
         self.last, self.sizes = len(steps) - 1, []
         for step in steps:
             size = self.sizes[step.inputs[0]] if step.inputs else np.array(shape)
-            self.sizes.append(step.operation.size(size) if isinstance(step.operation, Convolution) else size)
+            local = isinstance(step.operation, Convolution | LocalFunction)
+            self.sizes.append(step.operation.size(size) if local else size)
         self.boxes, self.kept = (
             self._needed(self.box),
             {},
@@ -54,7 +56,8 @@ class AdjointGradients:
         """Gradients of sum(seeds * logits) at one voxel, seeds (B, 2, n), each with its index in (B, 2, x, y, z)."""
         found = seeds[:, :, number, None, None, None].clone(), self.voxels[number] + np.array([[0], [1]])
         for copies, gradient, box in self._walk_back({self.last: found}):
-            yield gradient, (copies, *inside(box, self.copies_box))
+            part = np.clip(box, *self.copies_box)  # strides may begin before the copies do
+            yield gradient[inside(part, box)], (copies, *inside(part, self.copies_box))
 
     def _needed(self, box):
         """Where logits on a box need each step, {step: box}."""
@@ -68,6 +71,8 @@ class AdjointGradients:
     def _input_box(self, number, box):
         """Where a step needs its inputs for a box of its result; at least one position."""
         operation, (i, *_) = self.steps[number].operation, self.steps[number].inputs
+        if isinstance(operation, LocalFunction):
+            return operation.input_box(box, self.sizes[i].tolist())
         if not isinstance(operation, Convolution):
             return box
         low, high = np.clip(operation.input_box(box), 0, self.sizes[i])
@@ -90,6 +95,10 @@ class AdjointGradients:
                 value = cover(*given[0], box)
                 slopes = torch.where(value > 0, 1, operation.to(value))
                 values[number], self.kept[number] = value * slopes, self._kept_slopes(value, slopes)
+            elif isinstance(operation, LocalFunction):
+                input_box = self._input_box(number, box)
+                self.kept[number] = [cover(*one, input_box) for one in given]
+                values[number] = operation.forward(self.kept[number], input_box, box)
             else:
                 given = [cover(*one, box) for one in given]
                 self.kept[number] = [value.shape[1] for value in given]
@@ -128,6 +137,11 @@ class AdjointGradients:
             elif isinstance(step.operation, torch.Tensor):
                 kept = self.kept[number][first : first + len(gradient)][inside(box, self.boxes[number])]
                 parts = [self._sloped(number, gradient, kept)]
+            elif isinstance(step.operation, LocalFunction):
+                input_box, kept_box = (self._input_box(number, one) for one in (box, self.boxes[number]))
+                part = (slice(first, first + len(gradient)), *inside(input_box, kept_box))
+                parts = step.operation.adjoint(gradient, [one[part] for one in self.kept[number]], input_box, box)
+                box = input_box
             elif step.operation == "cat":
                 parts = gradient.split(self.kept[number], 1)
             else:
@@ -185,8 +199,8 @@ def _error(model, steps, shape, seed, gradients):
         try:
             logits = model(x.clone())[(..., *voxels.T)]
             (expected,) = torch.autograd.grad(logits, x, seeds)
-        except RuntimeError:  # the network is not differentiated, or not on so small a volume
+            adjoint = gradients(steps, shape, probe, voxels, grid_box(shape))
+            pairs = (adjoint.of_sum(seeds), expected), (adjoint.logits, logits.detach())
+        except RuntimeError:  # the network is not differentiated, or does not take another size of the volume
             return np.nan
-    adjoint = gradients(steps, shape, probe, voxels, grid_box(shape))
-    pairs = (adjoint.of_sum(seeds), expected), (adjoint.logits, logits.detach())
     return np.max([float((one - other).abs().max() / other.abs().max()) for one, other in pairs])

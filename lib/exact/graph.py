@@ -4,6 +4,7 @@ The network is called with a tensor that has a shape and no values (torch's meta
 as it runs, those of functions and hooks too. Nothing is kept between calls, so nothing known of a network goes stale.
 """
 
+from collections.abc import Callable
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,13 +21,14 @@ class Node:
     """One result of an operation. name: of aten, "input" for the volume, "" if unknown.
 
     given: arguments by name, with Nodes for what depends on the volume.  shape: of the result.  pointwise: whether each
-    value of the result depends on the values at its own position alone.
+    value of the result depends on the values at its own position alone.  function: of aten, that computes it.
     """
 
     name: str
     given: dict
     shape: tuple[int, ...]
     pointwise: bool = False
+    function: Callable | None = None
 
     @cached_property
     def inputs(self):
@@ -151,7 +153,7 @@ class _Recorder(TorchDispatchMode):
             if name == "view" and _layout(tensor) == _layout(args[0]):
                 self._remember(tensor, given["self"])
             elif isinstance(tensor, torch.Tensor):
-                self.note(tensor, Node(name, given | {"output": number}, tuple(tensor.shape), pointwise))
+                self.note(tensor, Node(name, given | {"output": number}, tuple(tensor.shape), pointwise, function))
         for tensor in written:
             shared = self._tensors.get(_memory(tensor), {})
             if all(_layout(one) == _layout(tensor) for one in shared.values()):
@@ -165,15 +167,15 @@ class _Recorder(TorchDispatchMode):
         if name in SHAPE_STAYS:  # several times faster
             result = args[0] if name.endswith("_") else torch.empty_like(args[0])
             return (result, *(result.new_empty(0),) * 2) if name == "native_batch_norm" else result
-        kwargs = dict(zip(kwargs, each(_to_meta, kwargs.values()), strict=True))
-        return function(*each(_to_meta, args), **kwargs | ({"device": "meta"} if "device" in kwargs else {}))
+        kwargs = dict(zip(kwargs, each(to_meta, kwargs.values()), strict=True))
+        return function(*each(to_meta, args), **kwargs | ({"device": "meta"} if "device" in kwargs else {}))
 
 
 def _is_meta(value):
     return isinstance(value, torch.Tensor) and value.is_meta
 
 
-def _to_meta(value):
+def to_meta(value):
     return value.to("meta") if isinstance(value, torch.Tensor) else value
 
 

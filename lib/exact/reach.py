@@ -16,7 +16,7 @@ from lib.exact.graph import leaves
 ONE_GRID = {"_prelu_kernel", "clone", "detach", "alias", "_to_copy", "repeat", "expand", "zeros_like"}
 CHANNELS = {  # along the channels, given as dim or dims
     "cat", "flip", "index_select", "slice", "split", "split_with_sizes", "mean", "sum", "amax", "max", "var", "_softmax",
-    "logsumexp",
+    "_log_softmax", "logsumexp",
 }  # fmt: skip
 PADDINGS = {"constant_pad_nd": "pad", "replication_pad3d": "padding", "reflection_pad3d": "padding"}
 
@@ -47,20 +47,32 @@ class Axis:
 def reach(node, known):
     """Axes of a node's result from those of the nodes before it, {node: axes}; None if it depends on everything."""
     if node.name == "input":
-        return tuple(Axis(np.arange(size), np.arange(size), Fraction(1), size) for size in node.shape[2:])
+        return whole_axes(node.shape[2:])
     values = [given for given in node.inputs if not (node.name == "index" and given.name == "")]  # a list of channels
     inputs = [known.get(given) for given in values]
     if len(node.shape) != 5 or node.shape[0] != 1 or 0 in node.shape or not inputs or None in inputs:
         return None
     if _on_one_grid(node):
         return _hull(inputs)
-    rule = _rule(node) if len(inputs) == 1 else None
+    return within(node, inputs[0], node.shape[2:]) if len(inputs) == 1 else None
+
+
+def whole_axes(shape):
+    """Axes of a volume (X, Y, Z) itself."""
+    return tuple(Axis(np.arange(size), np.arange(size), Fraction(1), size) for size in shape)
+
+
+def within(node, axes, shape):
+    """Axes of a node's result on a grid (x, y, z) from those of what it takes; None if it depends on everything."""
+    if _on_one_grid(node):
+        return axes
+    rule = _rule(node)
     if rule is None:
         return None
     take, options = rule
-    options = zip(inputs[0], map(np.arange, node.shape[2:]), options, strict=True)
-    axes = [take(axis, here, *one) for axis, here, one in options]
-    return None if None in axes else tuple(axis.placed() for axis in axes)
+    options = zip(axes, map(np.arange, shape), options, strict=True)
+    taken = [take(axis, here, *one) for axis, here, one in options]
+    return None if None in taken else tuple(axis.placed() for axis in taken)
 
 
 def _rule(node):

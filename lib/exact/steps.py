@@ -1,7 +1,8 @@
 """A segmentation network as a list of steps whose forward pass and adjoint can be computed on parts of the grid.
 
-Convolutions (with the batch normalisation that follows them folded in), average pooling, piecewise linear activations,
-concatenations of channels and sums are steps: the U-Net family, with or without residual units, however it is written.
+Convolutions (with the batch normalisation that follows them folded in), average pooling, normalisation, concatenations of
+channels, sums and other local functions are steps: the U-Net family, with or without residual units, however it is
+written.
 """
 
 from collections import Counter
@@ -12,6 +13,7 @@ import torch
 
 from lib.exact.graph import leaves
 from lib.exact.local_convolution import Convolution
+from lib.exact.local_function import LocalFunction
 from lib.exact.normalisation import Normalisation
 
 
@@ -21,7 +23,8 @@ class _Unsupported(ValueError):
 
 @dataclass
 class Step:
-    """operation: a Convolution, a Normalisation, the slope of an activation below zero (tensor), "cat", "sum" or "input".
+    """operation: a Convolution, a Normalisation, the slope of an activation below zero (tensor), "cat", "sum", "input", or a
+    LocalFunction for any other.
 
     inputs: numbers of the steps whose results it takes.
     """
@@ -47,10 +50,10 @@ def _steps(nodes):
     like = next(filter(torch.is_floating_point, kept), torch.empty(0))
     for node in nodes:
         inputs = tuple(map(numbers.get, node.inputs))
-        if node.name == "native_batch_norm":
-            given = steps[inputs[0]]
-            if not isinstance(given.operation, Convolution) or users[node.inputs[0]] > 1:
-                raise _Unsupported("batch normalisation that does not follow a convolution alone has no adjoint")
+        if None in inputs:
+            raise _Unsupported(f"{node.name} of what is not known has no adjoint")
+        given = steps[inputs[0]] if inputs else None
+        if node.name == "native_batch_norm" and isinstance(given.operation, Convolution) and users[node.inputs[0]] == 1:
             names = ("weight", "bias", "running_mean", "running_var", "eps")
             given.operation = given.operation.normalised(*(node.given[name] for name in names))
             numbers[node] = inputs[0]
@@ -70,9 +73,9 @@ def _operation(node, like):
     match node.name.removesuffix("_"), len(node.inputs):
         case "input", 0:
             return "input"
-        case (("convolution" | "_convolution"), 1):
+        case (("convolution" | "_convolution"), 1) if _is_dense(given):
             return _convolution(given)
-        case "avg_pool3d", 1:
+        case "avg_pool3d", 1 if _divides_alike(given):
             return _average(given, node.shape[1], like)
         case "relu", 1:
             return torch.zeros(1, 1, 1, 1, 1)
@@ -86,7 +89,9 @@ def _operation(node, like):
             return "cat"
         case "add", 2 if alike and given["alpha"] == 1:
             return "sum"
-    raise _Unsupported(f"{node.name} has no adjoint")
+        case "slice", 1 if given["dim"] not in (1, -4):  # it may end at a position of the whole grid
+            raise _Unsupported("a part that is cut out of the grid has no adjoint")
+    return LocalFunction(node)
 
 
 def _normalisation(given):
@@ -94,25 +99,31 @@ def _normalisation(given):
     return Normalisation(weight, bias, given["groups"], given["eps"])
 
 
+def _is_dense(given):
+    """Whether a convolution reaches all positions between its first and last, and groups none that it transposes."""
+    if given["transposed"]:
+        kernel = np.array(given["weight"].shape[2:])
+        return given["groups"] == 1 and max(given["dilation"]) == 1 and (kernel >= given["stride"]).all()
+    return max(given["dilation"]) == 1
+
+
 def _convolution(given):
     weight, transposed = given["weight"].detach(), given["transposed"]
-    stride, padding, dilation, extra = (
-        np.array(given[name]) for name in ("stride", "padding", "dilation", "output_padding")
-    )
-    if (transposed and given["groups"] > 1) or (dilation > 1).any():
-        raise _Unsupported("a convolution with dilation, or a transposed one with groups, has no adjoint")
-    if transposed and (weight.shape[2:] < stride).any():
-        raise _Unsupported("a transposed convolution that leaves gaps has no adjoint")
+    stride, padding, extra = (np.array(given[name]) for name in ("stride", "padding", "output_padding"))
     bias = given["bias"]
     bias = weight.new_zeros(weight.shape[1 if transposed else 0]) if bias is None else bias.detach()
     return Convolution(weight, bias, stride, padding, extra, transposed, groups=given["groups"])
+
+
+def _divides_alike(given):
+    """Whether average pooling divides by one number, at the borders too."""
+    padded = np.any(given["padding"]) and not given["count_include_pad"]
+    return not (given["ceil_mode"] or given["divisor_override"] or padded)
 
 
 def _average(given, channels, like):
     """Average pooling, as a convolution of each channel by itself."""
     sizes = given["kernel_size"], given["stride"] or given["kernel_size"], given["padding"]
     kernel, stride, padding = (np.broadcast_to(size, 3) for size in sizes)
-    if given["ceil_mode"] or given["divisor_override"] or (padding.any() and not given["count_include_pad"]):
-        raise _Unsupported("average pooling that divides by another number at the borders has no adjoint")
     weight = like.new_full((channels, 1, *kernel), 1 / kernel.prod())
     return Convolution(weight, like.new_zeros(channels), stride, padding, np.zeros(3, int), False, groups=channels)

@@ -45,6 +45,23 @@ class Averaged(Residual):
         return self.last(torch.cat([self.norms[2](self.up(deep.relu())), skip], 1))
 
 
+class Smooth(Residual):
+    """A network that is interpolated, has no piecewise linear activation, and gives the log-odds of a mean of two."""
+
+    def __init__(self, groups):
+        super().__init__(groups)
+        self.last = nn.Conv3d(8, 4, 1)
+
+    def forward(self, x):
+        skip = nn.functional.elu(self.norms[0](self.first(x)))
+        deep = self.norms[1](nn.functional.silu(self.second(skip)))
+        up = nn.functional.interpolate(deep, scale_factor=2, mode="trilinear")
+        logits = self.last(torch.cat([self.norms[2](up), skip], 1))
+        logarithms = torch.cat([logits[:, :2].log_softmax(1), logits[:, 2:].log_softmax(1)], 1)
+        background, lesion = (logarithms[:, kind::2].logsumexp(1, keepdim=True) for kind in range(2))
+        return torch.cat([torch.zeros_like(lesion), lesion - background], 1)
+
+
 NETWORKS = {
     "DynUNet, residual": lambda: build_network("dynunet", channels=(4, 6, 8)),
     "UNet, not affine": lambda: UNet(3, 2, 2, (4, 6, 8), (2, 2), num_res_units=1, norm="instance"),
@@ -55,6 +72,7 @@ NETWORKS = {
         3, 2, 2, (3, 4, 4), (2, 2), kernel_size=7, up_kernel_size=7, norm="instance"
     ),
     "averaged skip": lambda: Averaged(4),
+    "smooth": lambda: Smooth(2),
     "batch, untracked": lambda: nn.Sequential(
         nn.Conv3d(2, 3, 3, padding=1), nn.BatchNorm3d(3, track_running_stats=False), nn.PReLU(), nn.Conv3d(3, 2, 3, padding=1)
     ),

@@ -137,17 +137,17 @@ NETWORKS = {  # name: (network, how it is explained[, multiples to which it asks
     "unet of stride 5": (lambda: unet(strides=(5,), kernel_size=5, up_kernel_size=5), "adjoint", 5),
     "unet of instance normalisation": (lambda: unet(norm="instance"), "whole", 2),
     "unet of group normalisation": (lambda: unet(norm=("group", {"num_groups": 2})), "whole", 2),
-    "BasicUNet": (lambda: BasicUNet(3, 2, 2, (2,) * 6, norm="batch"), "window", 1, (115, 17, 16)),
+    "BasicUNet": (lambda: BasicUNet(3, 2, 2, (2,) * 6, norm="batch"), "adjoint", 1, (115, 17, 16)),
     "BasicUNet of instance normalisation": (lambda: BasicUNet(3, 2, 2, (2,) * 6), "whole", 1, (32, 32, 33)),
     "attention gate": (
-        lambda: Net(gated, down=conv(stride=2), up=up(2, 2, 0), gate=conv(1)), "window", 2
+        lambda: Net(gated, down=conv(stride=2), up=up(2, 2, 0), gate=conv(1)), "adjoint", 2
     ),
-    "dilated": (lambda: Net(lambda net, x: net.deep(x), deep=conv(padding=4, dilation=4)), "window"),
+    "dilated": (lambda: Net(lambda net, x: net.deep(x), deep=conv(padding=4, dilation=4)), "adjoint"),
     "grouped": (lambda: Net(lambda net, x: net.deep(x), deep=conv(groups=2)), "adjoint"),
-    "even kernel, same size": (lambda: Net(lambda net, x: net.deep(x), deep=conv(kernel=4, padding="same")), "window"),
-    "asymmetric padding": (lambda: Net(lambda net, x: net.deep(F.pad(x, (2, 0) * 3)), deep=conv(padding=0)), "window"),
-    "reflection": (lambda: Net(lambda net, x: net.deep(x), deep=conv(padding_mode="reflect")), "window"),
-    "replication": (lambda: Net(lambda net, x: net.deep(x), deep=conv(padding_mode="replicate")), "window"),
+    "even kernel, same size": (lambda: Net(lambda net, x: net.deep(x), deep=conv(kernel=4, padding="same")), "adjoint"),
+    "asymmetric padding": (lambda: Net(lambda net, x: net.deep(F.pad(x, (2, 0) * 3)), deep=conv(padding=0)), "adjoint"),
+    "reflection": (lambda: Net(lambda net, x: net.deep(x), deep=conv(padding_mode="reflect")), "adjoint"),
+    "replication": (lambda: Net(lambda net, x: net.deep(x), deep=conv(padding_mode="replicate")), "adjoint"),
     "circular": (lambda: Net(lambda net, x: net.deep(x), deep=conv(padding_mode="circular")), "whole"),
     "odd transposed kernel": (
         lambda: Net(lambda n, x: n.up(n.down(x)), down=conv(stride=2), up=up(3, 2, 1, 1)), "adjoint", 2
@@ -156,66 +156,66 @@ NETWORKS = {  # name: (network, how it is explained[, multiples to which it asks
         lambda: Net(lambda n, x: n.up(n.down(x)), down=conv(kernel=5, stride=3), up=up(5, 3, 1)), "adjoint", 3
     ),
     "transposed with gaps": (
-        lambda: Net(lambda n, x: n.up(n.down(x)), down=conv(stride=3), up=up(1, 3, 0, 2)), "window", 3
+        lambda: Net(lambda n, x: n.up(n.down(x)), down=conv(stride=3), up=up(1, 3, 0, 2)), "adjoint", 3
     ),
     "cropped transposed": (
         lambda: Net(lambda n, x: n.up(n.down(x))[..., :-1, :-1, :-1], down=conv(stride=2), up=up(3, 2, 0)), "window", 2
     ),
     "maximum, size rounded up": (
-        lambda: Net(lambda n, x: n.up(F.max_pool3d(x, 2, ceil_mode=True)), up=up(2, 2, 0)), "window", 2
+        lambda: Net(lambda n, x: n.up(F.max_pool3d(x, 2, ceil_mode=True)), up=up(2, 2, 0)), "adjoint", 2
     ),
-    "overlapping maximum": (lambda: Net(lambda n, x: n.up(F.max_pool3d(x, 3, 2, 1)), up=up(2, 2, 0)), "window", 2),
+    "overlapping maximum": (lambda: Net(lambda n, x: n.up(F.max_pool3d(x, 3, 2, 1)), up=up(2, 2, 0)), "adjoint", 2),
     "average": (lambda: Net(lambda n, x: n.up(F.avg_pool3d(x, 3, 2, 1)), up=up(2, 2, 0)), "adjoint", 2),
     "average of less at borders": (
-        lambda: Net(lambda n, x: n.up(F.avg_pool3d(x, 3, 2, 1, count_include_pad=False)), up=up(2, 2, 0)), "window", 2
+        lambda: Net(lambda n, x: n.up(F.avg_pool3d(x, 3, 2, 1, count_include_pad=False)), up=up(2, 2, 0)), "adjoint", 2
     ),
     "average, nearest by 3": (
-        lambda: Net(lambda net, x: F.interpolate(F.avg_pool3d(x, 3), scale_factor=3)), "window", 3
+        lambda: Net(lambda net, x: F.interpolate(F.avg_pool3d(x, 3), scale_factor=3)), "adjoint", 3
     ),
-    "nearest to the skip": (lambda: resized("nearest"), "window", 1, (34, 20, 18)),
+    "nearest to the skip": (lambda: resized("nearest"), "adjoint", 1, (34, 20, 18)),
     "nearest to an odd skip": (lambda: resized("nearest"), "whole", 1, (33, 20, 18)),
-    "trilinear to the skip": (lambda: resized("trilinear"), "window", 1, (34, 20, 18)),
+    "trilinear to the skip": (lambda: resized("trilinear"), "adjoint", 1, (34, 20, 18)),
     "trilinear to an odd skip": (lambda: resized("trilinear"), "whole", 1, (33, 21, 18)),
-    "trilinear by 2": (lambda: resized("trilinear", to=2), "window", 2),
+    "trilinear by 2": (lambda: resized("trilinear", to=2), "adjoint", 2),
     "trilinear with corners": (lambda: resized("trilinear", align_corners=True), "whole"),
     "resized down": (
         lambda: Net(lambda net, x: net.up(F.interpolate(x, scale_factor=0.5, mode="trilinear")), up=up(2, 2, 0)),
-        "window", 2,
+        "adjoint", 2,
     ),
-    "padded to the skip": (lambda: Net(padded_to_skip, channels=8, up=up(2, 2, 0)), "window", 1),
+    "padded to the skip": (lambda: Net(padded_to_skip, channels=8, up=up(2, 2, 0)), "adjoint", 1),
     "padded around to the skip": (lambda: Net(middle_of_skip, up=up(4, 4, 0)), "whole", 1, (35, 19, 18)),
     "no running statistics": (
         lambda: Net(lambda net, x: net.norm(x), norm=nn.BatchNorm3d(4, track_running_stats=False)), "whole"
     ),
     "always in training": (lambda: Net(lambda net, x: F.batch_norm(x, None, None, training=True)), "whole"),
-    "normalisation after an activation": (lambda: Net(lambda net, x: net.norm(x), norm=nn.BatchNorm3d(4)), "window"),
+    "normalisation after an activation": (lambda: Net(lambda net, x: net.norm(x), norm=nn.BatchNorm3d(4)), "adjoint"),
     "normalisation behind dropout with a skip": (
-        lambda: Net(normalised_with_skip, deep=conv(), drop=nn.Dropout(), norm=nn.BatchNorm3d(4)), "window"
+        lambda: Net(normalised_with_skip, deep=conv(), drop=nn.Dropout(), norm=nn.BatchNorm3d(4)), "adjoint"
     ),
     "same twice": (lambda: Net(lambda net, x: torch.cat([x, x], 1), channels=8), "adjoint"),
     "doubled": (lambda: Net(lambda net, x: x + x), "adjoint"),
-    "broadcast sum": (lambda: Net(lambda net, x: x + net.one(x), one=conv(1)), "window"),
+    "broadcast sum": (lambda: Net(lambda net, x: x + net.one(x), one=conv(1)), "adjoint"),
     "shared layer": (lambda: Net(lambda net, x: net.deep(net.deep(x).relu()), deep=conv()), "adjoint"),
     "unused layer": (lambda: Net(lambda net, x: (net.deep(x), x)[1], deep=conv(kernel=5)), "adjoint"),
     "channels exchanged": (lambda: Net(lambda net, x: net.deep(x)[:, [3, 0, 1, 2]].flip(1), deep=conv()), "window"),
-    "gelu": (lambda: Net(lambda net, x: F.gelu(net.deep(x)), deep=conv()), "window"),
+    "gelu": (lambda: Net(lambda net, x: F.gelu(net.deep(x)), deep=conv()), "adjoint"),
     "squeeze and excitation": (lambda: Net(lambda net, x: net.squeeze(x), squeeze=Squeeze()), "whole"),
-    "classes joined": (lambda: Net(lambda net, x: torch.cat([x[:, :3], x.logsumexp(1, keepdim=True)], 1)), "window"),
-    "attention over channels": (lambda: Net(lambda net, x: x * x.softmax(1).amax(1, keepdim=True)), "window"),
+    "classes joined": (lambda: Net(lambda net, x: torch.cat([x[:, :3], x.logsumexp(1, keepdim=True)], 1)), "adjoint"),
+    "attention over channels": (lambda: Net(lambda net, x: x * x.softmax(1).amax(1, keepdim=True)), "adjoint"),
     "attention over voxels": (lambda: Net(lambda net, x: x * x.flatten(2).softmax(2).view_as(x)), "whole"),
     "global pooling": (lambda: Net(lambda net, x: x - F.adaptive_avg_pool3d(x, 1)), "whole"),
     "coordinates": (lambda: Net(with_coordinates), "whole"),
     "condition on the size": (lambda: Net(large_only, deep=conv()), "whole"),
     "condition on a value": (lambda: Net(by_value, deep=conv()), "whole"),
     "far end": (lambda: Net(at_far_end, deep=conv()), "window"),
-    "in place": (lambda: Net(in_place, deep=conv()), "window"),
+    "in place": (lambda: Net(in_place, deep=conv()), "adjoint"),
     "written into": (lambda: Net(written_into, deep=conv()), "whole"),
     "weight normalisation": (
         lambda: Net(lambda net, x: net.deep(x), deep=nn.utils.parametrizations.weight_norm(conv())), "adjoint"
     ),
-    "part without gradient": (lambda: Net(without_gradient, deep=conv()), "window"),
+    "part without gradient": (lambda: Net(without_gradient, deep=conv()), "adjoint"),
     "gradient of its own": (lambda: Net(lambda net, x: Straight.apply(net.deep(x)), deep=conv()), "window"),
-    "tiny weights": (lambda: Net(lambda net, x: net.deep(x) * 1e-12, deep=conv(kernel=5)), "window"),
+    "tiny weights": (lambda: Net(lambda net, x: net.deep(x) * 1e-12, deep=conv(kernel=5)), "adjoint"),
     "scripted": (
         lambda: Net(lambda net, x: net.deep(x), deep=torch.jit.script(nn.Sequential(conv(), nn.ReLU()))), "adjoint"
     ),

@@ -102,9 +102,8 @@ class MeanProbability(nn.Module):
         self.networks = nn.ModuleList(networks)
 
     def forward(self, x):
-        background, lesion = (
-            torch.stack([network(x).log_softmax(1) for network in self.networks]).logsumexp(0).split(1, 1)
-        )
+        logarithms = torch.cat([network(x).log_softmax(1) for network in self.networks], 1)
+        background, lesion = (logarithms[:, kind::2].logsumexp(1, keepdim=True) for kind in range(2))
         return torch.cat([torch.zeros_like(lesion), lesion - background], 1)
 
 

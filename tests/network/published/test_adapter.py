@@ -169,6 +169,13 @@ def test_ensembles_are_the_mean_of_logits_or_of_probabilities(volume):
     mean = MeanProbability(networks).double()(volume.double())
     torch.testing.assert_close(mean.softmax(1), expected, rtol=1e-5, atol=1e-9)
     check_network(MeanProbability(networks), SHAPE)
+    assert unsupported_reason(MeanProbability(networks), SHAPE) == ""
+
+
+def test_networks_of_more_classes_and_of_probabilities_have_the_adjoint():
+    assert unsupported_reason(adapted(Ends(classes=4), lesion_class=2), SHAPE) == ""
+    halves = Ends(lambda y: 0.5 * y.softmax(1) + 0.25)
+    assert unsupported_reason(adapted(halves, output="softmax"), SHAPE) == ""
 
 
 def test_the_json_beside_weights_says_what_a_network_takes_and_gives(tmp_path, volume):
