@@ -7,6 +7,8 @@ patch stand for those of all voxels.
 
 from copy import copy
 from dataclasses import replace
+from math import inf
+from statistics import fmean
 
 import numpy as np
 import torch
@@ -16,8 +18,9 @@ from lib.exact.local_convolution import Convolution, cover, grid_box, inside
 
 BLOCK = 2**26  # numbers in the local gradients that are kept at once
 MEASURED = 3  # voxels, on one copy at least
+RECENT = 5  # of the measured voxels: the error for each unit of what is left out falls as directions are taken
 COARSE = 64  # positions of the input for one: on such grids statistics are not held if gradients reach the whole input
-MARGIN = 2  # between the largest error that these voxels show for their sensitivities, and that of all
+MARGIN = 4  # between their mean error for each unit, and the largest of all voxels
 
 
 class WholeGradients(AdjointGradients):
@@ -93,14 +96,13 @@ class NormalisedGradients:
     those before, until what is left of the sensitivities of all is expected to be within the tolerance.
 
     passes: `WholeGradients` of the copy, which lesions share.
-    tolerance: largest error, relative to the largest local gradient.  scale: error that is expected for each unit of
-    sensitivity that is left out, twice the largest that true gradients have shown; None: none was computed yet.
+    tolerance: largest error, relative to the largest local gradient.  measured: errors for each unit of sensitivity that
+    is left out, which true gradients have shown so far, on this copy or those before.
     error: expected of what is left out at the end, relative to the largest gradient; 0 if all gradients are true.
     """
 
-    def __init__(self, passes, voxels, tolerance, scale=None):
-        self.copies, self.tolerance, self.error = passes.copies, tolerance, 0.0
-        self.scale, self.to_measure = scale or 0.0, 0 if scale else MEASURED
+    def __init__(self, passes, voxels, tolerance, measured=()):
+        self.copies, self.tolerance, self.error, self.measured = passes.copies, tolerance, 0.0, list(measured)
         self.whole, self.held = passes.of_lesion(voxels), passes.of_lesion(voxels, held=True)
         self.logits, self.peak = self.whole.logits, 0.0
         self.directions, self.maps = [], []
@@ -116,8 +118,8 @@ class NormalisedGradients:
             along = float(left @ direction)
             total.add_(values, alpha=along)
             left = left - along * direction
-        error = self.scale * float(left.norm())
-        if self.to_measure > 0 or error > allowed:
+        error = self._expected(float(left.norm()))
+        if error > allowed:
             return self.whole.of_sum(seeds)
         self.error = max(self.error, error and error / allowed * self.tolerance)
         return total
@@ -150,16 +152,21 @@ class NormalisedGradients:
             left = self._project(left, direction)
         for _ in numbers:
             size, worst = (one.item() for one in left.norm(dim=1).max(0))
-            if size == 0 or self.to_measure <= 0 and self.scale * size <= self.tolerance * self.peak:
-                self.error = max(self.error, self.scale * size / self.peak if size else 0.0)
+            if (error := self._expected(size)) <= self.tolerance * self.peak:
+                self.error = max(self.error, error and error / self.peak)
                 return
             ((difference, _),) = self.whole.of_voxel(numbers[worst], seeds)
             difference -= self._gradient(worst)[0]
-            error = MARGIN * float(difference.abs().max())
-            self.scale, self.to_measure = max(self.scale, error / size), self.to_measure - 1
+            self.measured.append(float(difference.abs().max()) / size)
             self.directions.append(left[worst] / size)
             self.maps.append(difference / size)
             left = self._project(left, self.directions[-1])
+
+    def _expected(self, size):
+        """Largest error that is expected of voxels of which so much sensitivity, or less, is left out."""
+        if not size:
+            return 0.0
+        return MARGIN * fmean(self.measured[-RECENT:]) * size if len(self.measured) >= MEASURED else inf
 
     def _project(self, left, direction):
         along = left @ direction

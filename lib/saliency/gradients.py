@@ -115,7 +115,7 @@ class _Copies:
         self.window = find_window(model, together, shape)
         self.sigma = noise_sigma(self.volume, noise_fraction, noise_range)
         self.n_samples, self.generator, self.score, self.measured = n_samples, generator, score, measured
-        self.tolerance, self.scales = None, [None] * len(wanted)  # tolerance: where statistics are held
+        self.tolerance, self.shown = None, [()] * len(wanted)  # tolerance: where statistics are held
         if self.window.reason and statistics != "exact" and "max" in aggregates:
             field = find_window(model, together, shape, held=True).field
             steps, _ = checked_steps(model, field, WholeGradients)
@@ -148,16 +148,16 @@ class _Copies:
         """Yield for each lesion its number, its maps of some copies (B, 2, *window.shape), and their error."""
         gradients_of = self._passes(copies)
         for lesion, wanted in enumerate(self.wanted):
-            gradients = gradients_of(self.lesions[lesion], self.scales[lesion])
+            gradients = gradients_of(self.lesions[lesion], self.shown[lesion])
             maps = _aggregate(gradients, wanted, self.score, lambda: self.bar.update(len(copies)))
-            self.scales[lesion] = getattr(gradients, "scale", None)
+            self.shown[lesion] = getattr(gradients, "measured", ())
             yield lesion, maps, getattr(gradients, "error", 0.0)
 
     def _passes(self, copies):
         """Passes of the network that lesions share: function of a lesion's voxels that has their gradients."""
         if self.tolerance is not None:
             whole = WholeGradients.of_copy(self.steps, copies)
-            return lambda voxels, scale: NormalisedGradients(whole, voxels, self.tolerance, scale)
+            return lambda voxels, shown: NormalisedGradients(whole, voxels, self.tolerance, shown)
         if self.steps:
             shape, box = self.window.field.shape, self.window.box
             return lambda voxels, _: AdjointGradients(self.steps, shape, copies, voxels, box)
