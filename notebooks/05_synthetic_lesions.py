@@ -259,7 +259,7 @@ scan, cases = load(name), []
 shown = insertions.query("scan == @name and site == 0 and sequences == 'both' and contrast == @strongest")
 for row in shown[shown["diameter_mm"] == compared_diameter_mm].itertuples():
     at = places[name][row.surroundings][row.site]
-    image, mask = insert_lesion(scan.image, at, row.diameter_mm, (strongest, -strongest), scan.spacing_mm)
+    image, mask = insert_lesion(scan.image, scan.tissue, at, row.diameter_mm, (strongest, -strongest), scan.spacing_mm)
     cases.append(
         {"image": image, "mask": mask, "score": row.score, "spacing_mm": scan.spacing_mm, "title": row.surroundings}
     )

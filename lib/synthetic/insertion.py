@@ -1,6 +1,6 @@
 """Lesions inserted into a scan: balls of extra signal with soft borders.
 
-Images are (2, X, Y, Z): FLAIR and MPRAGE, z-scored, background exactly 0. Neither the input nor the background changes.
+Images are (2, X, Y, Z): FLAIR and MPRAGE. Neither the input nor what lies outside the tissue changes.
 """
 
 import numpy as np
@@ -10,14 +10,15 @@ EDGE_SD_MM = 0.7  # blur of a lesion's border, from FLAIR across the annotated b
 SUBSAMPLES = 8  # points per voxel and axis at which a ball is sampled; even: none on the surface of one about a voxel
 
 
-def insert_lesion(image, centre, diameter_mm, contrast, spacing_mm):
+def insert_lesion(image, tissue, centre, diameter_mm, contrast, spacing_mm):
     """A ball of extra signal, added to the scan so that its texture and noise stay.
 
-    contrast: z-scores added to (FLAIR, MPRAGE) in the middle of the ball; other arguments and errors as of `soft_ball`.
+    tissue: where each channel has some, (2, X, Y, Z) bool.  contrast: added to (FLAIR, MPRAGE) in the middle of the ball.
+    Other arguments and errors as of `soft_ball`, whose brain is where either has tissue.
     Returns the image and the mask (X, Y, Z) of the voxels at least half filled, before the blur.
     """
-    share, box, mask = soft_ball((image != 0).any(axis=0), centre, diameter_mm, spacing_mm)
-    return add_contrast(image, share, box, contrast), mask
+    share, box, mask = soft_ball(tissue.any(axis=0), centre, diameter_mm, spacing_mm)
+    return add_contrast(image, tissue, share, box, contrast), mask
 
 
 def soft_ball(brain, centre, diameter_mm, spacing_mm):
@@ -52,9 +53,8 @@ def soft_ball(brain, centre, diameter_mm, spacing_mm):
     return ndimage.gaussian_filter(filled, EDGE_SD_MM / spacing, mode="constant"), box, mask
 
 
-def add_contrast(image, share, box, contrast):
-    """Image (2, X, Y, Z) with contrast, z-scores of (FLAIR, MPRAGE), added in a box of it as `soft_ball` shares it."""
-    result = image.copy()
-    for values, added in zip(result, contrast, strict=True):
-        values[box] += np.where(values[box] != 0, added * share, 0)
+def add_contrast(image, tissue, share, box, contrast):
+    """Image (2, X, Y, Z) with contrast of (FLAIR, MPRAGE) added to the tissue in a box of it as `soft_ball` shares it."""
+    result, place = image.copy(), (slice(None), *box)
+    result[place] += np.where(tissue[place], np.multiply.outer(contrast, share), 0)
     return result

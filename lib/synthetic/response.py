@@ -19,37 +19,38 @@ SURROUNDINGS_MM = 5.0  # healthy white matter up to here is what a lesion's cont
 
 
 def insertion_response(
-    model, image, sites, *, diameters_mm, contrasts, spacing_mm, threshold, z_score=(1.0, 1.0), patch=0
+    model, image, tissue, sites, *, diameters_mm, contrasts, spacing_mm, threshold, z_score=(1.0, 1.0), patch=0
 ):
     """Insert a lesion of every diameter, contrast and choice of sequences at every site, and predict it.
 
-    image: (2, X, Y, Z). sites: (n, 3) voxels. contrasts: z-scores, added in FLAIR, less in MPRAGE, or both.
+    image: (2, X, Y, Z).  tissue: where each channel has some, likewise.  sites: (n, 3) voxels. contrasts: z-scores, added in FLAIR, less in MPRAGE, or both.
     z_score: what one is in FLAIR and MPRAGE of the image, 1 where that is z-scored.
     patch: side of the part of the scan around the lesion that the network is given (`patch_around`); 0: all of it.
     Returns rows site, diameter_mm, contrast, sequences, detected (any voxel of the lesion reaches the threshold), score
     (mean probability over its voxels).
     """
-    brain, conditions, rows = (image != 0).any(axis=0), _conditions(contrasts, z_score), []
+    brain, conditions, rows = tissue.any(axis=0), _conditions(contrasts, z_score), []
     for (number, site), diameter in itertools.product(enumerate(sites), diameters_mm):
         *_, mask = soft_ball(brain, site, diameter, spacing_mm)
         window = patch_around(mask, patch)
         if not patch:
             window = find_window(model, mask, mask.shape).within(mask.shape)  # the rest of the scan does not matter
-        part, site = image[(slice(None), *window)], np.subtract(site, [side.start for side in window])
+        site, place = np.subtract(site, [side.start for side in window]), (slice(None), *window)
         share, box, mask = soft_ball(brain[window], site, diameter, spacing_mm)
         changes = list(dict.fromkeys(conditions.values()))  # nothing inserted is the same in all sequences
-        images = (add_contrast(part, share, box, change) for change in changes)
+        images = (add_contrast(image[place], tissue[place], share, box, change) for change in changes)
         found = dict(zip(changes, _responses(model, images, mask, threshold, patch), strict=True))
         rows += [(number, diameter, *condition, *found[change]) for condition, change in conditions.items()]
     return pd.DataFrame(rows, columns=[*CONDITION, "detected", "score"])
 
 
-def insertion_saliency(image, sites, *, diameters_mm, contrasts, spacing_mm, saliency, z_score=(1.0, 1.0)):
+def insertion_saliency(image, tissue, sites, *, diameters_mm, contrasts, spacing_mm, saliency, z_score=(1.0, 1.0)):
     """Saliency of the lesions of `insertion_response`: the same rows with the dict that saliency(image, mask) gives."""
-    brain, conditions, rows = (image != 0).any(axis=0), _conditions(contrasts, z_score), []
+    brain, conditions, rows = tissue.any(axis=0), _conditions(contrasts, z_score), []
     for (number, site), diameter in itertools.product(enumerate(sites), diameters_mm):
         share, box, mask = soft_ball(brain, site, diameter, spacing_mm)
-        found = {change: saliency(add_contrast(image, share, box, change), mask) for change in set(conditions.values())}
+        changes = set(conditions.values())
+        found = {change: saliency(add_contrast(image, tissue, share, box, change), mask) for change in changes}
         for condition, change in conditions.items():
             rows.append(dict(zip(CONDITION, (number, diameter, *condition), strict=True)) | found[change])
     return pd.DataFrame(rows)

@@ -71,7 +71,7 @@ def predict_insertions(item, *, weights, device, threshold, diameters_mm, contra
     scan = loaded_scan(row, description)
     options = {"diameters_mm": diameters_mm[surroundings], "contrasts": contrasts, "spacing_mm": scan.spacing_mm}
     options |= {"z_score": scan.levels.z_score} if scan.levels else {}
-    found = response.insertion_response(model, scan.image, at, **options, threshold=threshold, patch=patch)
+    found = response.insertion_response(model, scan.image, scan.tissue, at, **options, threshold=threshold, patch=patch)
     return _named(found, {"scan": row["scan"], "surroundings": surroundings})
 
 
@@ -84,7 +84,7 @@ def explain_insertions(item, *, weights, device, diameters_mm, contrasts, noise,
     options = {"diameters_mm": diameters_mm, "contrasts": contrasts, "spacing_mm": scan.spacing_mm}
     options |= {"z_score": scan.levels.z_score} if scan.levels else {}
     saliency = _explained(model, noise, [seed, row["scan"]], patch)
-    found = response.insertion_saliency(scan.image, at, **options, saliency=saliency)
+    found = response.insertion_saliency(scan.image, scan.tissue, at, **options, saliency=saliency)
     return _named(found, {"scan": row["scan"], "surroundings": surroundings})
 
 

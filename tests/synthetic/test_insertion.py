@@ -14,7 +14,7 @@ CONTRAST = (2.5, -1.5)
 def test_added_signal_is_contrast_times_volume_of_ball(spacing, diameter, scan):
     image, _ = scan()
     image[image != 0] = 0.5
-    result, _ = insert_lesion(image, (20.3, 19.8, 20), diameter, CONTRAST, spacing)
+    result, _ = insert_lesion(image, image != 0, (20.3, 19.8, 20), diameter, CONTRAST, spacing)
     added = (result - image).sum(axis=(1, 2, 3)) * np.prod(spacing)
     np.testing.assert_allclose(added, np.array(CONTRAST) * np.pi * diameter**3 / 6, rtol=0.02)
 
@@ -31,7 +31,7 @@ def test_shares_do_not_depend_on_where_in_the_scan_the_ball_is():
 def test_alpha_is_ball_blurred_by_edge_and_voxel(size, scan):
     image, brain = scan()
     image[image != 0] = 1.0
-    result, _ = insert_lesion(image, (20, 20, 20), 10.0, (1.0, 0.0), (size, size, size))
+    result, _ = insert_lesion(image, image != 0, (20, 20, 20), 10.0, (1.0, 0.0), (size, size, size))
     distance = np.arange(1, 15) * size
     sd = np.sqrt(EDGE_SD_MM**2 + size**2 / 12)  # a voxel is a box of variance size^2 / 12
     near, far = (5 - distance) / (sd * np.sqrt(2)), (5 + distance) / (sd * np.sqrt(2))
@@ -43,34 +43,45 @@ def test_alpha_is_ball_blurred_by_edge_and_voxel(size, scan):
 def test_insertion_keeps_texture_and_everything_far(scan):
     image, _ = scan()
     original = image.copy()
-    result, mask = insert_lesion(image, (20, 20, 20), 6.0, CONTRAST, ISOTROPIC)
+    result, mask = insert_lesion(image, image != 0, (20, 20, 20), 6.0, CONTRAST, ISOTROPIC)
     np.testing.assert_array_equal(image, original)
     far = ~ball(image.shape[1:], (20, 20, 20), 3 + np.sqrt(3) * (4 * EDGE_SD_MM + 1))
     np.testing.assert_array_equal(result[:, far], image[:, far])
     flat = np.where(image != 0, np.float32(0.5), 0).astype(np.float32)
-    added = insert_lesion(flat, (20, 20, 20), 6.0, CONTRAST, ISOTROPIC)[0] - flat
+    added = insert_lesion(flat, flat != 0, (20, 20, 20), 6.0, CONTRAST, ISOTROPIC)[0] - flat
     np.testing.assert_allclose(result - image, added, atol=1e-6)
     assert mask[ball(mask.shape, (20, 20, 20), 2.5)].all() and not mask[~ball(mask.shape, (20, 20, 20), 3.5)].any()
 
 
 def test_insertion_in_one_sequence_leaves_other_bit_identical(scan):
     image, _ = scan()
-    result, _ = insert_lesion(image, (20, 20, 20), 6.0, (0, -1.0), ISOTROPIC)
+    result, _ = insert_lesion(image, image != 0, (20, 20, 20), 6.0, (0, -1.0), ISOTROPIC)
     np.testing.assert_array_equal(result[0], image[0])
     assert (result[1] < image[1]).any()
 
 
 def test_insertion_at_border_leaves_background_zero(scan):
     image, brain = scan()
-    result, mask = insert_lesion(image, (4, 20, 20), 8.0, CONTRAST, ISOTROPIC)
+    result, mask = insert_lesion(image, image != 0, (4, 20, 20), 8.0, CONTRAST, ISOTROPIC)
     assert (result[:, ~brain] == 0).all()
     assert mask.any() and not (mask & ~brain).any()
+
+
+def test_air_that_is_not_zero_stays_in_each_sequence_as_it_is(scan):
+    image, brain = scan()
+    tissue = np.stack([brain, brain])
+    tissue[1, :10] = False
+    image[~tissue] = -2.5
+    result, _ = insert_lesion(image, tissue, (10, 20, 20), 8.0, CONTRAST, ISOTROPIC)
+    assert (result[~tissue] == -2.5).all()
+    assert (result[0, 7:10, 20, 20] > image[0, 7:10, 20, 20]).all()
+    assert (result[1, 10:13, 20, 20] < image[1, 10:13, 20, 20]).all()
 
 
 def test_mask_has_volume_of_ball_with_anisotropic_spacing(scan):
     image, _ = scan()
     spacing = (0.8, 1.0, 2.5)
-    _, mask = insert_lesion(image, (20, 20, 20), 12.0, CONTRAST, spacing)
+    _, mask = insert_lesion(image, image != 0, (20, 20, 20), 12.0, CONTRAST, spacing)
     assert mask.sum() * np.prod(spacing) == pytest.approx(np.pi * 12**3 / 6, rel=0.05)
     extent = [np.ptp(i) + 1 for i in np.nonzero(mask)]
     np.testing.assert_allclose(extent * np.array(spacing), 12, atol=2.5)
@@ -79,17 +90,17 @@ def test_mask_has_volume_of_ball_with_anisotropic_spacing(scan):
 @pytest.mark.parametrize("centre", [(0, 20, 20), (-5, 20, 20), (20, 99, 20)])
 def test_insertion_outside_brain_is_refused(centre, scan):
     with pytest.raises(ValueError, match="not in the brain"):
-        insert_lesion(scan()[0], centre, 5.0, CONTRAST, ISOTROPIC)
+        insert_lesion(scan()[0], scan()[0] != 0, centre, 5.0, CONTRAST, ISOTROPIC)
 
 
 def test_insertion_below_voxel_size_is_refused(scan):
     with pytest.raises(ValueError, match="0.5 mm"):
-        insert_lesion(scan()[0], (20, 20, 20), 0.5, CONTRAST, ISOTROPIC)
+        insert_lesion(scan()[0], scan()[0] != 0, (20, 20, 20), 0.5, CONTRAST, ISOTROPIC)
 
 
 def test_insertion_of_contrast_0_changes_nothing(scan):
     image, _ = scan()
-    result, mask = insert_lesion(image, (20.4, 20, 19.7), 6.0, (0.0, 0.0), ISOTROPIC)
+    result, mask = insert_lesion(image, image != 0, (20.4, 20, 19.7), 6.0, (0.0, 0.0), ISOTROPIC)
     np.testing.assert_array_equal(result, image)
     assert mask.any()
 
@@ -113,7 +124,7 @@ def test_noise_inside_an_insertion_and_at_its_border_is_that_outside(scan):
     distance = np.sqrt(((np.indices((27, 27, 27)) - 13) ** 2).sum(0))
     for seed in range(10):
         image, _ = scan(seed=seed)
-        result, _ = insert_lesion(image, (20, 20, 20), 11.0, (3.0, -2.0), ISOTROPIC)
+        result, _ = insert_lesion(image, image != 0, (20, 20, 20), 11.0, (3.0, -2.0), ISOTROPIC)
         window = result[:, 7:34, 7:34, 7:34]
         for name, (near, far) in shells.items():
             shell = (distance >= near) & (distance < far)
@@ -125,7 +136,7 @@ def test_noise_inside_an_insertion_and_at_its_border_is_that_outside(scan):
 
 def test_border_of_an_insertion_is_no_steeper_than_the_blur_allows(scan):
     flat = np.where(scan()[1], np.float32(1), 0) * np.ones((2, 1, 1, 1), np.float32)
-    result, _ = insert_lesion(flat, (20, 20, 20), 10.0, (1.0, 0.0), ISOTROPIC)
+    result, _ = insert_lesion(flat, flat != 0, (20, 20, 20), 10.0, (1.0, 0.0), ISOTROPIC)
     steepest = max(np.abs(np.diff(result[0, 5:35, 5:35, 5:35], axis=axis)).max() for axis in range(3))
     sd = np.sqrt(EDGE_SD_MM**2 + 1 / 12)
     assert steepest < erf(0.5 / (sd * np.sqrt(2))) + 0.01  # a flat edge, blurred, across one voxel
@@ -134,7 +145,7 @@ def test_border_of_an_insertion_is_no_steeper_than_the_blur_allows(scan):
 def test_contrast_is_added_as_shared(scan):
     image, _ = scan()
     share = np.array([0.2, 1.0]).reshape(2, 1, 1)
-    result = add_contrast(image, share, (slice(10, 12), slice(15, 16), slice(20, 21)), (2.0, -1.0))
+    result = add_contrast(image, image != 0, share, (slice(10, 12), slice(15, 16), slice(20, 21)), (2.0, -1.0))
     change = result - image
     np.testing.assert_allclose(change[:, 10:12, 15, 20], [[0.4, 2.0], [-0.2, -1.0]], atol=1e-6)
     assert np.count_nonzero(change) == 4

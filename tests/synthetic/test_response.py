@@ -49,7 +49,7 @@ def image():
 
 def test_insertion_scores_follow_the_contrast_in_each_sequence(model, image):
     options = {"diameters_mm": [9.0], "contrasts": [0.0, 2.0], "spacing_mm": (1.0, 1.0, 1.0), "threshold": 0.5}
-    table = insertion_response(model, image, [(12, 12, 12)], **options)
+    table = insertion_response(model, image, image != 0, [(12, 12, 12)], **options)
     table = table.set_index(["sequences", "contrast"])
     unchanged = sigmoid(0.1 - 2 * 0.2 - 1)
     for sequences in ("FLAIR", "MPRAGE", "both"):
@@ -62,14 +62,14 @@ def test_insertion_scores_follow_the_contrast_in_each_sequence(model, image):
 
 def test_contrasts_are_z_scores_whatever_the_unit_of_the_image(model, image):
     options = {"diameters_mm": [9.0], "contrasts": [0.5], "spacing_mm": (1.0, 1.0, 1.0)}
-    table = insertion_response(model, image, [(12, 12, 12)], **options, threshold=0.5, z_score=(3.0, 0.2))
+    table = insertion_response(model, image, image != 0, [(12, 12, 12)], **options, threshold=0.5, z_score=(3.0, 0.2))
     added = {"FLAIR": (1.5, 0), "MPRAGE": (0, -0.1), "both": (1.5, -0.1)}
     for row in table.itertuples():
-        changed, mask = insert_lesion(image, (12, 12, 12), 9.0, added[row.sequences], options["spacing_mm"])
+        changed, mask = insert_lesion(image, image != 0, (12, 12, 12), 9.0, added[row.sequences], options["spacing_mm"])
         assert row.score == pytest.approx(sigmoid(changed[0] - 2 * changed[1] - 1)[mask].mean(), rel=1e-5)
     inserted = []
     options |= {"saliency": lambda changed, _: inserted.append(changed[:, 12, 12, 12] - image[:, 12, 12, 12]) or {}}
-    insertion_saliency(image, [(12, 12, 12)], **options, z_score=(3.0, 0.2))
+    insertion_saliency(image, image != 0, [(12, 12, 12)], **options, z_score=(3.0, 0.2))
     np.testing.assert_allclose(sorted(map(tuple, inserted)), [(0, -0.1), (1.5, -0.1), (1.5, 0)], atol=0.01)
 
 
@@ -78,10 +78,10 @@ def test_insertions_are_predicted_as_in_the_whole_scan():
     convolution = torch.nn.Conv3d(2, 2, 5, padding=2).eval()
     image = np.random.default_rng(0).normal(size=(2, *SHAPE)).astype(np.float32)
     options = {"diameters_mm": [4.1], "contrasts": [1.5], "spacing_mm": (1.0, 1.0, 1.0), "threshold": 0.5}
-    table = insertion_response(convolution, image, [(5, 17, 12)], **options)
+    table = insertion_response(convolution, image, image != 0, [(5, 17, 12)], **options)
     for row in table.itertuples():
         added = {"FLAIR": (1.5, 0), "MPRAGE": (0, -1.5), "both": (1.5, -1.5)}[row.sequences]
-        changed, mask = insert_lesion(image, (5, 17, 12), 4.1, added, (1.0, 1.0, 1.0))
+        changed, mask = insert_lesion(image, image != 0, (5, 17, 12), 4.1, added, (1.0, 1.0, 1.0))
         with torch.no_grad():
             probability = convolution(torch.as_tensor(changed)[None]).softmax(1)[0, 1].numpy()[mask]
         assert row.score == pytest.approx(probability.mean(), abs=1e-6)
@@ -94,7 +94,7 @@ def test_saliency_of_insertions_has_the_same_rows(image):
         assert mask[12, 12, 12]
         return {"flair": changed[0, 12, 12, 12], "mprage": changed[1, 12, 12, 12]}
 
-    table = insertion_saliency(image, [(12, 12, 12)], **options, saliency=centre)
+    table = insertion_saliency(image, image != 0, [(12, 12, 12)], **options, saliency=centre)
     assert len(table) == 6
     assert table[table["contrast"] == 0].groupby("contrast")[["flair", "mprage"]].nunique().eq(1).all(axis=None)
     both = table[(table["sequences"] == "both") & (table["contrast"] == 1)].iloc[0]
@@ -189,8 +189,8 @@ def test_with_a_patch_the_network_is_given_no_more(image):
             return torch.cat([0 * flair, flair], 1)
 
     ball = {"diameters_mm": [3.0], "contrasts": [2.0], "spacing_mm": (1.0, 1.0, 1.0), "threshold": 0.5}
-    table = insertion_response(LessMean().eval(), image, [[12, 12, 12]], **ball, patch=8)
-    inserted, mask = insert_lesion(image, [12, 12, 12], 3.0, (2.0, 0.0), (1.0, 1.0, 1.0))
+    table = insertion_response(LessMean().eval(), image, image != 0, [[12, 12, 12]], **ball, patch=8)
+    inserted, mask = insert_lesion(image, image != 0, [12, 12, 12], 3.0, (2.0, 0.0), (1.0, 1.0, 1.0))
     part = (slice(8, 16),) * 3
     expected = sigmoid(inserted[0][mask] - inserted[0][part].mean()).mean()
     assert table.set_index("sequences")["score"]["FLAIR"] == pytest.approx(expected, abs=1e-5)

@@ -46,7 +46,7 @@ def test_insertions_are_predicted_and_explained_as_they_are_inserted_one_by_one(
     for one in found.query("site == 0").itertuples():
         added = {"FLAIR": (1, 0), "MPRAGE": (0, -1), "both": (1, -1)}[one.sequences]
         contrast = [one.contrast * sign for sign in added]
-        image, mask = insert_lesion(scan.image, at[0], one.diameter_mm, contrast, scan.spacing_mm)
+        image, mask = insert_lesion(scan.image, scan.tissue, at[0], one.diameter_mm, contrast, scan.spacing_mm)
         assert one.score == pytest.approx(score(model, image, mask), rel=1e-5)
         peaks = peak_saliency(model, image, mask, **NOISE, seed=[0, row["scan"]])
         assert (one.peak_flair, one.peak_mprage) == pytest.approx(tuple(peaks.values()), rel=1e-4)
