@@ -18,15 +18,21 @@ class LocalFunction:
         self.node, self.known = node, {}
         given = [node.given[name] for name in ("kernel_size", "padding", "pad") if name in node.given]
         self.least = max([*leaves(given), 0])  # positions that there must be, on either side
-        self.ratios = [axis.ratio for axis in within(node, whole_axes(node.inputs[0].shape[2:]), node.shape[2:])]
+        given = whole_axes(node.inputs[0].shape[2:])
+        axes = within(node, given, node.shape[2:])
+        self.pointwise, self.ratios = axes is given, [axis.ratio for axis in axes]
 
     def size(self, size):
         """Size of the output for a size of the inputs."""
+        if self.pointwise:
+            return np.array(size)
         inputs = [torch.empty(1, one.shape[1], *size, device="meta") for one in self.node.inputs]
         return np.array(self._called(inputs).shape[2:])
 
     def input_box(self, box, size):
         """Where outputs on a box need inputs of a size, begun where the operation, begun there, does the same."""
+        if self.pointwise:
+            return box
         size = tuple(size)
         if size not in self.known:
             self.known[size] = within(self.node, whole_axes(size), self.size(size))
@@ -45,13 +51,18 @@ class LocalFunction:
 
     def adjoint(self, gradient, values, input_box, box):
         """Gradients at the values on an input box from the gradient at the outputs on a box."""
+        found = [torch.zeros_like(value) for value in values]
         with torch.enable_grad():
-            values = [value.detach().requires_grad_() for value in values]
+            values = [value.detach().requires_grad_(value.is_floating_point()) for value in values]
             result = self.forward(values, input_box, box)
-            if not result.requires_grad:  # comparisons, and what is detached
-                return [torch.zeros_like(value) for value in values]
-            found = torch.autograd.grad(result, values, gradient, allow_unused=True)
-        return [torch.zeros_like(value) if one is None else one for one, value in zip(found, values, strict=True)]
+            wanted = [number for number, value in enumerate(values) if value.requires_grad]
+            if result.requires_grad:  # not that of comparisons, and what is detached
+                given = [values[number] for number in wanted]
+                for number, one in zip(
+                    wanted, torch.autograd.grad(result, given, gradient, allow_unused=True), strict=True
+                ):
+                    found[number] += 0 if one is None else one
+        return found
 
     def _called(self, values):
         given, function, on_meta = dict(self.node.given), self.node.function, values[0].is_meta

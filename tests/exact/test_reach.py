@@ -198,6 +198,7 @@ NETWORKS = {  # name: (network, how it is explained[, multiples to which it asks
     "shared layer": (lambda: Net(lambda net, x: net.deep(net.deep(x).relu()), deep=conv()), "adjoint"),
     "unused layer": (lambda: Net(lambda net, x: (net.deep(x), x)[1], deep=conv(kernel=5)), "adjoint"),
     "channels exchanged": (lambda: Net(lambda net, x: net.deep(x)[:, [3, 0, 1, 2]].flip(1), deep=conv()), "window"),
+    "by sign": (lambda: Net(lambda net, x: torch.where(net.deep(x) > 0, net.deep(x), x.sum(1, True)), deep=conv()), "adjoint"),
     "gelu": (lambda: Net(lambda net, x: F.gelu(net.deep(x)), deep=conv()), "adjoint"),
     "squeeze and excitation": (lambda: Net(lambda net, x: net.squeeze(x), squeeze=Squeeze()), "whole"),
     "classes joined": (lambda: Net(lambda net, x: torch.cat([x[:, :3], x.logsumexp(1, keepdim=True)], 1)), "adjoint"),
