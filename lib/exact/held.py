@@ -8,7 +8,6 @@ patch stand for those of all voxels.
 from copy import copy
 from dataclasses import replace
 from math import inf
-from statistics import fmean
 
 import numpy as np
 import torch
@@ -17,10 +16,10 @@ from lib.exact.adjoint import AdjointGradients
 from lib.exact.local_convolution import Convolution, cover, grid_box, inside
 
 BLOCK = 2**26  # numbers in the local gradients that are kept at once
-MEASURED = 3  # voxels, on one copy at least
+MEASURED = 4  # voxels, on one copy at least
 RECENT = 5  # of the measured voxels: the error for each unit of what is left out falls as directions are taken
 COARSE = 64  # positions of the input for one: on such grids statistics are not held if gradients reach the whole input
-MARGIN = 4  # between their mean error for each unit, and the largest of all voxels
+MARGIN = 2.5  # between the largest that these show for each unit, and that of all voxels
 
 
 class WholeGradients(AdjointGradients):
@@ -166,7 +165,7 @@ class NormalisedGradients:
         """Largest error that is expected of voxels of which so much sensitivity, or less, is left out."""
         if not size:
             return 0.0
-        return MARGIN * fmean(self.measured[-RECENT:]) * size if len(self.measured) >= MEASURED else inf
+        return MARGIN * max(self.measured[-RECENT:]) * size if len(self.measured) >= MEASURED else inf
 
     def _project(self, left, direction):
         along = left @ direction
