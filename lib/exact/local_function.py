@@ -51,18 +51,15 @@ class LocalFunction:
 
     def adjoint(self, gradient, values, input_box, box):
         """Gradients at the values on an input box from the gradient at the outputs on a box."""
-        found = [torch.zeros_like(value) for value in values]
         with torch.enable_grad():
             values = [value.detach().requires_grad_(value.is_floating_point()) for value in values]
             result = self.forward(values, input_box, box)
-            wanted = [number for number, value in enumerate(values) if value.requires_grad]
-            if result.requires_grad:  # not that of comparisons, and what is detached
-                given = [values[number] for number in wanted]
-                for number, one in zip(
-                    wanted, torch.autograd.grad(result, given, gradient, allow_unused=True), strict=True
-                ):
-                    found[number] += 0 if one is None else one
-        return found
+            if not result.requires_grad:  # comparisons, and what is detached
+                return [torch.zeros_like(value) for value in values]
+            given = [value for value in values if value.requires_grad]
+            found = iter(torch.autograd.grad(result, given, gradient, allow_unused=True, materialize_grads=True))
+        # copies, which may be written into: channels of a sum have one gradient in memory
+        return [next(found).clone() if value.requires_grad else torch.zeros_like(value) for value in values]
 
     def _called(self, values):
         given, function, on_meta = dict(self.node.given), self.node.function, values[0].is_meta
