@@ -1,8 +1,7 @@
 """A segmentation network as a list of steps whose forward pass and adjoint can be computed on parts of the grid.
 
-Convolutions (with the batch normalisation that follows them folded in), average pooling, normalisation, concatenations of
-channels, sums and other local functions are steps: the U-Net family, with or without residual units, however it is
-written.
+Convolutions (with the batch normalisation that follows them folded in), normalisation, concatenations of channels, sums
+and other local functions are steps: the U-Net family, with or without residual units, however it is written.
 """
 
 from collections import Counter
@@ -11,7 +10,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from lib.exact.graph import leaves
 from lib.exact.local_convolution import Convolution
 from lib.exact.local_function import LocalFunction
 from lib.exact.normalisation import Normalisation
@@ -46,8 +44,6 @@ def build_steps(field):
 def _steps(nodes):
     steps, numbers = [], {}
     users = Counter(given for node in nodes for given in node.inputs)
-    kept = (given for node in nodes for given in leaves(node.given.values()) if isinstance(given, torch.Tensor))
-    like = next(filter(torch.is_floating_point, kept), torch.empty(0))
     for node in nodes:
         inputs = tuple(map(numbers.get, node.inputs))
         if None in inputs:
@@ -58,7 +54,7 @@ def _steps(nodes):
             given.operation = given.operation.normalised(*(node.given[name] for name in names))
             numbers[node] = inputs[0]
         else:
-            steps.append(Step(_operation(node, like), inputs))
+            steps.append(Step(_operation(node), inputs))
             numbers[node] = len(steps) - 1
     if numbers[nodes[-1]] != len(steps) - 1:
         raise _Unsupported("the last step is not the logits")
@@ -67,16 +63,14 @@ def _steps(nodes):
     return steps
 
 
-def _operation(node, like):
-    """What a node computes, as in Step.  like: a tensor of the network, for weights that it does not keep."""
+def _operation(node):
+    """What a node computes, as in Step."""
     given, alike = node.given, all(one.shape == node.shape for one in node.inputs)
     match node.name.removesuffix("_"), len(node.inputs):
         case "input", 0:
             return "input"
         case (("convolution" | "_convolution"), 1) if _is_dense(given):
             return _convolution(given)
-        case "avg_pool3d", 1 if _divides_alike(given):
-            return _average(given, node.shape[1], like)
         case "relu", 1:
             return torch.zeros(1, 1, 1, 1, 1)
         case "leaky_relu", 1:
@@ -113,17 +107,3 @@ def _convolution(given):
     bias = given["bias"]
     bias = weight.new_zeros(weight.shape[1 if transposed else 0]) if bias is None else bias.detach()
     return Convolution(weight, bias, stride, padding, extra, transposed, groups=given["groups"])
-
-
-def _divides_alike(given):
-    """Whether average pooling divides by one number, at the borders too."""
-    padded = np.any(given["padding"]) and not given["count_include_pad"]
-    return not (given["ceil_mode"] or given["divisor_override"] or padded)
-
-
-def _average(given, channels, like):
-    """Average pooling, as a convolution of each channel by itself."""
-    sizes = given["kernel_size"], given["stride"] or given["kernel_size"], given["padding"]
-    kernel, stride, padding = (np.broadcast_to(size, 3) for size in sizes)
-    weight = like.new_full((channels, 1, *kernel), 1 / kernel.prod())
-    return Convolution(weight, like.new_zeros(channels), stride, padding, np.zeros(3, int), False, groups=channels)
