@@ -30,7 +30,7 @@ def markdown(table, folder, architectures=None):
     if architectures is not None:
         verdict, text = same_of_all(architectures)
         leading = f"one training of each | {verdict} | " if over else ""
-        found = f"{leading}{text} | {_counts(architectures)} | {verdict} | `architectures.yml` {_link(JUDGED, folder)}"
+        found = f"{leading}{text} | {_counts_of_each(architectures)} | {verdict} | `architectures.yml` {_link(JUDGED, folder)}"
         lines["C8"] = f"| C8 {SAME} | {found} |"
     return _table(f"| claim | paper | {first}this run | n | verdict | notebook, file |", lines)
 
@@ -51,7 +51,7 @@ def summary(table, folder, architectures=None):
         lines[claim] = f"| {claim} {one['statement']} | {one['paper']} | {found} |"
     if architectures is not None:
         verdict, text = same_of_all(architectures)
-        found = f"{text} | **{verdict}** | {verdict} | {_counts(architectures)} | {_link(JUDGED, folder)}"
+        found = f"{text} | **{verdict}** | {verdict} | {_counts_of_each(architectures)} | {_link(JUDGED, folder)}"
         lines["C8"] = f"| C8 {SAME} | {found} |"
     return _table(f"| claim | paper | {title} (95 % interval) | verdict | this run alone | n | table |", lines)
 
@@ -99,6 +99,14 @@ def _link(file, folder):
 
 def _counts(rows):
     return f"{counted(rows['lesions'].max(), 'lesion')}, {counted(rows['patients'].max(), 'patient')}"
+
+
+def _counts_of_each(architectures):
+    """Of the measures that C8 rests on, the fewest and most."""
+    rows = architectures[architectures["claim"].isin(EXPLAINED) & architectures["expected_low"].notna()]
+    fewest = rows[["lesions", "patients"]].min()
+    most = _counts(rows).split(", ")
+    return ", ".join(f"{least:.0f} to {text}" for least, text in zip(fewest, most, strict=True))
 
 
 def _table(columns, lines):

@@ -23,7 +23,8 @@ def insertion_response(
 ):
     """Insert a lesion of every diameter, contrast and choice of sequences at every site, and predict it.
 
-    image: (2, X, Y, Z).  tissue: where each channel has some, likewise.  sites: (n, 3) voxels. contrasts: z-scores, added in FLAIR, less in MPRAGE, or both.
+    image: (2, X, Y, Z).  tissue: where each channel has some, likewise.  sites: (n, 3) voxels.  contrasts: z-scores, added
+    in FLAIR, less in MPRAGE, or both.
     z_score: what one is in FLAIR and MPRAGE of the image, 1 where that is z-scored.
     patch: side of the part of the scan around the lesion that the network is given (`patch_around`); 0: all of it.
     Returns rows site, diameter_mm, contrast, sequences, detected (any voxel of the lesion reaches the threshold), score
