@@ -1,15 +1,24 @@
-"""The scan and the network of one item of work, kept in memory for the next item that needs the same."""
+"""The scan and the network of one item of work, kept in memory for the next item, and tried before the first.
 
+python -m lib.network.loaded weights=<file> initial=<file> layer=<name> data=<scans> choose=<how> spacing_mm=<of the cohort>
+python -m lib.network.loaded digest=<file>    # of a network, printed
+"""
+
+import sys
+from collections import defaultdict
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
+from lib.network.architectures import named_layer
 from lib.network.published import NORMALISATION, own_image, own_levels
-from lib.network.weights import load_weights, scan_channels
-from lib.provenance import weight_files
-from lib.scans import FILES, SEQUENCES, load_scan
+from lib.network.weights import load_weights, recorded_threshold, scan_channels
+from lib.provenance import ROOT, weight_files
+from lib.scans import FILES, SEQUENCES, find_scans, load_scan, voxel_grid
+
+COHORT_VOXELS = 256  # at least along every axis of the synthetic cohort, whatever their size
 
 _network = lru_cache(1)(lambda path, device, changed: load_weights(path, device))
 
@@ -41,14 +50,22 @@ def _image_settings(description):
 
 
 def _own_scan(scan, normalisation, spacing_mm, used):
-    sizes = np.array(scan.brain.shape)
-    if spacing_mm and (np.round(sizes * scan.spacing_mm / spacing_mm) != sizes).any():
-        raise ValueError(
-            f"scan {scan.id}: its voxels are {_by(scan.spacing_mm)} mm, those of the network's training "
-            f"{_by(spacing_mm)} mm: resample the scan and its lesions to them"
-        )
+    if other := _other_voxels(f"scan {scan.id}", scan.brain.shape, scan.spacing_mm, spacing_mm):
+        raise ValueError(other)
     levels = None if normalisation == NORMALISATION else own_levels(scan.image, normalisation, used)
     return replace(scan, image=own_image(scan.image, normalisation, used), levels=levels)
+
+
+def _other_voxels(name, sizes, found_mm, spacing_mm):
+    """What is wrong with voxels of sides `found_mm` for a network of `spacing_mm` (empty: of any), or None.
+
+    They are of one size if the scan, resampled, would have as many voxels as it has."""
+    if spacing_mm and (np.round(np.multiply(sizes, found_mm) / spacing_mm) != sizes).any():
+        return (
+            f"{name}: its voxels are {_by(found_mm)} mm, those of the network's training {_by(spacing_mm)} mm: "
+            "resample the scan and its lesions to them"
+        )
+    return None
 
 
 def _by(sizes):
@@ -63,3 +80,55 @@ def loaded_network(path, device):
 def _changed(*files):
     """When files were changed, for a cache; None for one that is missing, which its reader tells better."""
     return tuple(Path(file).stat().st_mtime_ns if Path(file).exists() else None for file in files)
+
+
+def check_run(weights=(), initial=(), layer=(), data=(), choose=("",), spacing_mm=()):
+    """Load weights to predict with and weights to train from, and hold those to predict with against what they are for.
+
+    layer: of Grad-CAM++ in them.  data, choose: scans as `find_scans` takes them; headers of FLAIRs alone are read, and what
+    is wrong with a file is left to `check_scans`.  spacing_mm: of a cohort that is still to be drawn.
+    Raises ValueError as `load_weights`, if weights that are to predict have no threshold, if they have no such layer
+    (`named_layer`), and with all scans whose voxels are of another size than those that a network was trained on.
+    """
+    for file in initial:
+        load_weights(ROOT / file)
+    for file in weights:
+        model, description = load_weights(ROOT / file)
+        recorded_threshold(description, file)
+        for name in layer:
+            named_layer(model, name)
+        if wanted_mm := description.get("spacing_mm"):
+            grids = [grid for source in data for grid in _grids(find_scans(source, *choose))]
+            grids += [
+                ("the cohort (00_cohort.spacing_mm)", (COHORT_VOXELS,) * 3, (float(mm),) * 3) for mm in spacing_mm
+            ]
+            if others := [other for grid in grids if (other := _other_voxels(*grid, wanted_mm))]:
+                raise ValueError("\n".join(others))
+
+
+def _grids(table):
+    """(name, voxels, their sides in mm) of each scan of a scans table whose FLAIR can be read."""
+    for row in table.to_dict("records"):
+        try:
+            yield f"scan {row['scan']}", *voxel_grid(row["flair"])
+        except Exception:  # of many kinds; notebook 1 names the file, among all that have something
+            continue
+
+
+def main(given):
+    """`check_run` of arguments "name=value", or the digest of a network."""
+    named = defaultdict(list)
+    for text in given:
+        name, _, value = text.partition("=")
+        named[name].append(value)
+    if "digest" in named:
+        print(load_weights(ROOT / named["digest"][0])[1]["digest"])
+    else:
+        check_run(**named)
+
+
+if __name__ == "__main__":
+    try:
+        main(sys.argv[1:])
+    except (ValueError, OSError) as error:
+        sys.exit(str(error))

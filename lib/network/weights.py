@@ -1,20 +1,15 @@
-"""Saving and loading weights with the JSON that describes them, also weights of other tools.
-
-python -m lib.network.weights weights=<file> initial=<file> layer=<name>   # are those that are named usable?
-python -m lib.network.weights digest=<file>                                # of the network, printed
-"""
+"""Saving and loading weights with the JSON that describes them, also weights of other tools."""
 
 import json
-import sys
 from pathlib import Path
 
 from safetensors.torch import save_model
 
 from lib.exact import check_network
-from lib.network.architectures import build_network, check_side, named_layer
+from lib.network.architectures import build_network, check_side
 from lib.network.checkpoints import load_checkpoint
 from lib.network.published import NORMALISATION, OUTPUTS, RANGE, Adapter, adapted, load_published
-from lib.provenance import ROOT, description_file, digest, write_atomically
+from lib.provenance import description_file, digest, write_atomically
 from lib.scans import SEQUENCES
 
 ALIASES = {"flair": "FLAIR", "mprage": "MPRAGE", "t1w": "MPRAGE", "t1": "MPRAGE"}
@@ -204,27 +199,3 @@ def _rules(description, published):
         ),
         "mirrored": (own("mirrored") or type(description.get("mirrored", False)) is bool, "true or false"),
     }
-
-
-def main(settings):
-    """Load the files of "weights=<file>" and "initial=<file>", which a run does before its first notebook.
-
-    Raises ValueError as `load_weights`, if weights that are to predict have no threshold, and if Grad-CAM++ has no such
-    "layer=<name>" of them (`named_layer`)."""
-    given = [text.partition("=")[::2] for text in settings]
-    for name, file in given:
-        if name != "layer":
-            model, description = load_weights(ROOT / file)
-        if name == "digest":
-            print(description["digest"])
-        if name == "weights":
-            recorded_threshold(description, file)
-            for layer in (value for key, value in given if key == "layer"):
-                named_layer(model, layer)
-
-
-if __name__ == "__main__":
-    try:
-        main(sys.argv[1:])
-    except (ValueError, OSError) as error:
-        sys.exit(str(error))

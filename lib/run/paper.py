@@ -34,14 +34,17 @@ def one_at_a_time(folder):
 
 
 def check_weights(resolved):
-    """Try the weights among resolved parameters, and whether they have the layer, before anything runs.
+    """Try the weights among resolved parameters, whether they have the layer, and the voxels of the scans, before anything runs.
 
     Raises CalledProcessError if they cannot be used."""
     names = ("weights", "initial")
     given = {f"{name}={values[name]}" for values in resolved.values() for name in names if values.get(name)}
     given |= {f"layer={values['layer']}" for values in resolved.values() if values.get("weights") and "layer" in values}
     if given:
-        subprocess.run([sys.executable, "-m", "lib.network.weights", *sorted(given)], cwd=ROOT, check=True)
+        cohort, split = resolved["00_cohort"], resolved["01_data_split"]
+        scans = [f"{name}={split[name]}" for name in ("data", "choose") if split["data"]]
+        scans = scans or [f"spacing_mm={cohort['spacing_mm']}"]
+        subprocess.run([sys.executable, "-m", "lib.network.loaded", *sorted(given), *scans], cwd=ROOT, check=True)
 
 
 def main():

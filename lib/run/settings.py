@@ -117,7 +117,7 @@ def inputs_of(parameters):
 @cache
 def _digest_of_function(path):
     """Of the network that a function returns, wherever its weights lie.  Raises CalledProcessError, after saying why."""
-    command = [sys.executable, "-m", "lib.network.weights", f"digest={path}"]  # which is above this room
+    command = [sys.executable, "-m", "lib.network.loaded", f"digest={path}"]  # which is above this room
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     return done.stdout.split()[-1]
 

@@ -14,6 +14,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "load_masks",
             "load_scan",
             "normalise",
+            "voxel_grid",
             "with_digests",
         ],
         "maps": ["is_whole", "load_cut", "load_labels", "load_map", "save_cut", "save_map"],

@@ -49,6 +49,13 @@ def open_image(file):
     return nib.squeeze_image(image) if image.ndim > 3 else image
 
 
+def voxel_grid(file):
+    """Numbers of voxels along X, Y, Z of an image in RAS, and their sides in mm; of its header alone."""
+    image = open_image(file)
+    order = np.argsort(nib.io_orientation(image.affine)[:, 0])
+    return np.array(image.shape)[order], nib.affines.voxel_sizes(image.affine)[order]
+
+
 def load_scan(row, normalised=True):
     """Scan of one row of the scans table, in RAS, each channel z-scored over its own non-zero voxels (background stays 0),
     or as it is stored. Raises ValueError if a file is not the one of which the row has a digest (`with_digests`)."""

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-from contextlib import nullcontext
 
 import pytest
 import torch
@@ -11,7 +10,6 @@ import torch
 from lib.network.architectures import build_network
 from lib.network.weights import (
     load_weights,
-    main,
     record_thresholds,
     recorded_outline,
     recorded_threshold,
@@ -150,27 +148,6 @@ def test_a_network_whose_output_is_not_finite_is_refused(saved):
     save_weights(model, path, architecture=UNET)
     with pytest.raises(ValueError, match="unet.safetensors: the network gives NaN or infinite values"):
         load_weights(path)
-
-
-@pytest.mark.parametrize(
-    "name, taken_out, said",
-    [
-        ("weights", "threshold", "unet.json has no threshold"),
-        ("weights", "window", "unet.json: window is missing, but must be"),
-        ("initial", "channels", "channels is missing"),
-        ("initial", "threshold", None),
-        ("weights", "nothing", None),
-    ],
-)
-def test_the_weights_of_a_run_are_tried(saved, name, taken_out, said):
-    with pytest.raises(ValueError, match=said) if said else nullcontext():
-        main([f"{name}={described(saved[1], **{taken_out: None})}"])
-
-
-@pytest.mark.parametrize(("layer", "has"), [("", True), ("model.2.conv", True), ("decoder", False)])
-def test_the_layer_of_grad_cam_is_tried_with_the_weights_of_a_run(saved, layer, has):
-    with nullcontext() if has else pytest.raises(ValueError, match="no layer 'decoder': name one of its modules"):
-        main([f"layer={layer}", f"weights={described(saved[1])}"])
 
 
 @pytest.mark.parametrize("words", [["paper"], ["sweep", "SWEEP=notebooks/sweeps/noise.yml"]])
