@@ -145,8 +145,8 @@ if not reason:
 
 # %%
 detection, models, coefficients = (pd.DataFrame(columns=names) for names in (DETECTION, MODELS, COEFFICIENTS))
+fitted, tested = (lesions[lesions["split"] == name] for name in ("validation", "test"))
 if not reason:
-    fitted, tested = (lesions[lesions["split"] == name] for name in ("validation", "test"))
     scores, detection, models, coefficients = judge_predictors(
         fitted, tested, predictors, n_permutations=n_permutations, n_resamples=n_resamples, generator=generator
     )
@@ -171,4 +171,6 @@ detection[detection["measure"].str.startswith("AUC")].drop(columns="lesions").ro
 # **Figure.** (a) AUC by set of predictors, with 95 % intervals over patients. (b) F1 and PPV of the lesions of the test scans, with intervals. (c) Coefficients of the classifier of all predictors. Bears on claim C9.
 
 # %%
-run.save_figure(nothing_judged(reason) if reason else plot_errors(detection, coefficients), "errors")
+run.save_figure(
+    nothing_judged(reason) if reason else plot_errors(detection, coefficients, fitted[fitted["drawn"]]), "errors"
+)

@@ -47,7 +47,7 @@ def plot_sanity(randomisation, stability, infidelity, curves, explained):
     text = "no lesion was selected: nothing to check"
     if len(curves):
         said = with_interval(infidelity["low"], "95 % patient-bootstrap interval")
-        text = f"{_counts(curves)}: mean, {said}; grey dots: each lesion"
+        text = f"{_counts(rows_of(curves, scan='all'))}: mean, {said}; grey dots: each lesion"
     fig.supxlabel(text, fontsize=6)
     return fig
 
@@ -73,12 +73,14 @@ def plot_leakage(table, unit):
     share.set_ylabel("off-target share")
     change.set_ylabel(f"change of the mean {unit}")
     label_panels(axes)
-    fig.supxlabel(f"{_counts(table)}; filled: own change, open: others', magnitudes summed", fontsize=6)
+    fig.supxlabel(
+        f"{_counts(rows_of(table, scan='all'))}; filled: own change, open: others', magnitudes summed", fontsize=6
+    )
     return fig
 
 
-def _counts(table):
-    lesions, patients = table.loc[table["scan"] == "all", ["lesions", "patients"]].max()
+def _counts(rows):
+    lesions, patients = rows[["lesions", "patients"]].max()
     return f"{counted(lesions, 'lesion')}, {counted(patients, 'patient')}"
 
 
@@ -151,10 +153,10 @@ def _draw_dots(ax, rows, place, colour, face):
 
 
 @styled
-def plot_errors(detection, coefficients):
+def plot_errors(detection, coefficients, fitted):
     """AUC of each set of predictors (a), F1 and PPV before and after removing (b), coefficients of the last set (c).
 
-    detection, coefficients: tables 09_detection and 09_coefficients.
+    detection, coefficients: tables 09_detection and 09_coefficients.  fitted: rows of 09_lesions that classifiers saw.
     """
     fig, (a, b, c) = new_panels(72, 1, 3, width_ratios=(1, 1, 0.8))
     names = list(detection["predictors"].unique())
@@ -175,11 +177,12 @@ def plot_errors(detection, coefficients):
     c.xaxis.set_major_locator(MaxNLocator(3))
     if used.empty:
         c.text(0.5, 0.5, "the penalty leaves\nno predictor", transform=c.transAxes, ha="center", va="center")
+    n = f"{counted(len(fitted), 'lesion')}, {counted(fitted['subject'].nunique(), 'patient')}"
     of_all = f", {len(shown)} of {len(used)}" if len(used) > len(shown) else ""
     c.set(
         ylim=(SHOWN - 0.5, -0.5),
         xlabel="coefficient per SD\n(> 0: towards TP)",
-        title=names[-1].replace(" + ", "\n+ ") + of_all,
+        title=names[-1].replace(" + ", "\n+ ") + of_all + f"\nfitted on {n}",
     )
     return fig
 
@@ -203,9 +206,8 @@ def _draw_aucs(ax, detection, names):
         ax.plot(rows["shuffled"], y, marker, color=colour, mfc="white", ms=AROUND, label="_")
     ax.axvline(0.5, color="0.7", lw=0.6, zorder=0)
     ax.set(xlabel="AUC, TP against FP\nopen: kinds shuffled")
-    n = rows[["lesions", "patients"]].max()
     ax.legend(
-        title=f"n = {counted(n['lesions'], 'lesion')}, {counted(n['patients'], 'patient')}",
+        title=f"n = {_counts(rows)}",
         loc="lower left",
         bbox_to_anchor=(0.06, 1),
     )
@@ -222,6 +224,11 @@ def _draw_rates(ax, detection, names):
         ax.plot(before["value"], y, marker, color=colour, mfc="white", ms=AROUND, label=f"{rate} as predicted")
         ax.plot(after["value"], y, marker, color=colour, label=f"{rate} after removing", **ON_TOP)
     ax.set(xlabel="F1, PPV\nof the test scans' lesions")
-    n = after[["lesions", "patients"]].max()
-    title = f"n = {counted(n['lesions'], 'lesion')}, {counted(n['patients'], 'patient')}"
-    ax.legend(title=title, loc="lower left", bbox_to_anchor=(0.06, 1), ncols=2, columnspacing=0.8, handletextpad=0.3)
+    ax.legend(
+        title=f"n = {_counts(after)}",
+        loc="lower left",
+        bbox_to_anchor=(0.06, 1),
+        ncols=2,
+        columnspacing=0.8,
+        handletextpad=0.3,
+    )

@@ -29,7 +29,7 @@ from lib.figures.style import (
     rows_of,
     styled,
 )
-from lib.statistics import bootstrap_cliffs_delta, bootstrap_mean, kinds_of
+from lib.statistics import bootstrap_cliffs_delta, bootstrap_mean, counted, kinds_of
 
 NEEDED = {"x", "x_label", "y", "y_label"}
 KNOWN = NEEDED | {"hue", "panel", "compare", "x_scale"}
@@ -189,7 +189,7 @@ def plot_side_by_side(tables, by):
     shown = [(axes[0, 1], rows_of(differences, kind=kinds[0])), (axes[0, 2], shells), (axes[1, 1], near)]
     for ax, rows in [*shown, (axes[1, 2], near)]:
         ax.set_title(_counts(rows))
-    axes[1, 0].set_title(f"n = {deep['n'].min():.0f}")
+    axes[1, 0].set_title(f"n = {counted(deep['n'].min(), 'inserted lesion')}")
     title = "a: each lesion and the median; b to f: mean, 95 % intervals over patients"
     handles = [Line2D([], [], color=colours[value], marker="o", ms=3, label=f"{value}") for value in values]
     fig.legend(handles=handles, loc="outside lower center", ncols=6, title=title)

@@ -118,8 +118,11 @@ def of_all(n):
     return pd.DataFrame([(SETS[-1], f"x{i}", 0.1 * (i + 1)) for i in range(n)], columns=COEFFICIENTS)
 
 
+FITTED = pd.DataFrame({"subject": [*"aab", *"bbb"]})
+
+
 def test_every_set_has_its_auc_and_that_of_shuffled_kinds_and_its_rates(detection):
-    a, b, _ = plot_errors(detection, of_all(3)).axes
+    a, b, _ = plot_errors(detection, of_all(3), FITTED).axes
     shown = [line.get_xdata() for line in a.lines if len(line.get_xdata()) == 3]
     expected = [[0.8, 0.81, 0.82], [0.5] * 3, [0.7, 0.71, 0.72], [0.5] * 3]
     np.testing.assert_allclose(shown, expected)
@@ -130,9 +133,10 @@ def test_every_set_has_its_auc_and_that_of_shuffled_kinds_and_its_rates(detectio
 
 @pytest.mark.parametrize("n", [0, 3, SHOWN + 2])
 def test_the_largest_coefficients_of_the_last_set_are_shown(detection, n):
-    c = plot_errors(detection, of_all(n)).axes[2]
+    c = plot_errors(detection, of_all(n), FITTED).axes[2]
     assert [bar.get_width() for bar in c.patches] == pytest.approx([0.1 * (n - i) for i in range(min(n, SHOWN))])
     assert (f"{SHOWN} of {n}" in c.get_title()) == (n > SHOWN)
+    assert c.get_title().endswith("\nfitted on 6 lesions, 2 patients")
     assert [text.get_text() for text in c.texts] == ([] if n else ["the penalty leaves\nno predictor"])
 
 
