@@ -20,6 +20,9 @@ Normalisation (`norm`): networks whose instance normalisation takes statistics o
 voxels): one noisy copy whose error is measured, and a further one, whose error is expected, in turns with the literal
 loop on a few voxels. Processor time, and peak memory of each. Errors are those that `smoothgrad` hands out.
 
+Tools (`tools`): the networks of other tools in their true sizes, with random weights: a lesion of 20 voxels on a patch, one
+noisy copy, against the literal loop, timed on one voxel.
+
 Lesions (`lesions`): those of one scan together and one at a time, in turns, for the paper's DynUNet on 64 x 64 x 64.
 
 Errors: the largest difference to the literal loop in the middle, at a corner and in a volume of odd size, relative to
@@ -27,14 +30,15 @@ the largest value, of random and of trained weights (`--weights`).
 
     python benchmarks/bench_saliency.py                 the paper's and the demo network on 192 x 224 x 192
     python benchmarks/bench_saliency.py --network demo  one of them
-    python benchmarks/bench_saliency.py --part context  one of saliency, cam, context, errors, norm, lesions
+    python benchmarks/bench_saliency.py --part context  one of saliency, cam, context, errors, norm, lesions, tools
     python benchmarks/bench_saliency.py --part errors --weights weights/unet.safetensors
-    python benchmarks/bench_saliency.py --part norm lesions --tiny   on small patches, in a minute: do they run?
+    python benchmarks/bench_saliency.py --part norm lesions tools --tiny   on small patches, in a minute: do they run?
     python benchmarks/bench_saliency.py --scaling       cost against lesion size, scan size and lesions per scan
 """
 
 import argparse
 import ctypes
+import tempfile
 import time
 from pathlib import Path
 
@@ -47,7 +51,7 @@ from monai.networks import nets
 
 from lib.context import context_response
 from lib.exact import find_window, frozen, unsupported_reason, whole_logits
-from lib.network import build_network, load_weights, predict
+from lib.network import LstUNet, build_network, load_weights, predict
 from lib.saliency import (
     copy_maps,
     grad_cam,
@@ -61,8 +65,9 @@ from lib.saliency import (
 
 SHAPE = (192, 224, 192)
 NETWORKS = {"paper": ((32, 64, 128, 256, 512), (2, 2, 2, 2)), "demo": ((16, 32, 64, 128), (2, 2, 2))}
-PARTS = ("saliency", "cam", "context", "errors", "norm", "lesions")
+PARTS = ("saliency", "cam", "context", "errors", "norm", "lesions", "tools")
 LITERAL_VOXELS = 3
+TOOL_VOXELS = 20
 TO_LESIONS = 5e-3  # of `lesions`: above what held statistics miss with random weights on 64 x 64 x 64, 1.5e-3
 COPIES = {"paper": 4, "demo": 16}
 
@@ -299,6 +304,36 @@ def compare_lesions(n_lesions, n_voxels, n_samples, rounds, shape):
     )
 
 
+def lst_ai(**sizes):
+    """LST-AI's mean of three networks, with random weights, read from files in its layout."""
+    with tempfile.TemporaryDirectory() as folder:
+        for letter in "ABC":
+            torch.manual_seed(ord(letter))
+            kept = {"config": sizes, "state_dict": LstUNet(**sizes).state_dict()}
+            torch.save(kept, Path(folder, f"UNet3D_MS_final_mdl{letter}.pt"))
+        return load_weights(folder)[0]
+
+
+def compare_tools(tools, n_voxels):
+    """Seconds for the signed maximum of a lesion, one noisy copy, of the networks of other tools.
+
+    tools: {name: (model, side of the patch, `statistics`)}.  The literal loop is timed on one voxel.
+    """
+    for name, (model, side, statistics) in tools.items():
+        volume, lesion, found = scan((side,) * 3), ball((side,) * 3, n_voxels), []
+        options = {"n_samples": 1, "statistics": statistics, "measured": found.append}
+        options["generator"] = torch.Generator().manual_seed(2)
+        (ours, _), gb = peak_gb(
+            cost, lambda model=model, given=(volume, lesion), how=options: smoothgrad(model, *given, **how)
+        )
+        (_, forward, backward), _ = peak_gb(literal, model, volume, part(lesion, 1))
+        whole = forward[0] + n_voxels * backward[0]
+        print(
+            f"{name}, {side}^3, lesion of {n_voxels} voxels, statistics {statistics}: literal loop {whole:.1f} s, "
+            f"ours {ours:.1f} s ({whole / ours:.1f}x), error {found[0]:.0e}, {gb:.2f} GB"
+        )
+
+
 def errors(name, model, n_voxels=4):
     """Largest relative error of one map, two copies, against the literal loop."""
     print(f"{name}: largest relative error to the literal loop")
@@ -349,7 +384,7 @@ if __name__ == "__main__":
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--part", choices=PARTS, nargs="+", default=list(PARTS))
     parser.add_argument("--weights", type=Path, help="trained weights, for their errors")
-    parser.add_argument("--tiny", action="store_true", help="norm and lesions on small patches: do they run?")
+    parser.add_argument("--tiny", action="store_true", help="norm, lesions and tools on small patches: do they run?")
     parser.add_argument("--scaling", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -373,5 +408,13 @@ if __name__ == "__main__":
         compare_norm("nnU-Net, six levels", six, (large,) * 3, n, 1, {1e-3: 8})
     if "lesions" in options.part:
         compare_lesions(*((3, 8, 2, 1, (32,) * 3) if options.tiny else (10, 20, 8, 1, (64,) * 3)))
+    if "tools" in options.part:
+        small, large, wide = (32, 64, 4) if options.tiny else (96, 128, 32)
+        six = nnunet((4, 4, 8, 8, 8, 8)) if options.tiny else nnunet()
+        paper = {"U-Net": build("paper"), "DynUNet": build_network("dynunet").eval()}
+        tools = {f"the paper's {name}": (model, small, 1e-2) for name, model in paper.items()}
+        tools["nnU-Net's default"] = six, large, 1e-2
+        tools["LST-AI"] = lst_ai(n_filters=wide), small, 1e-2
+        compare_tools(tools, TOOL_VOXELS)
     if options.weights:
         errors(str(options.weights), load_weights(options.weights, "cpu")[0])

@@ -8,7 +8,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "adjoint": ["AdjointGradients", "checked_steps", "unsupported_reason"],
         "contract": ["check_network", "usable"],
         "graph": ["frozen", "like_model", "n_channels"],
-        "held": ["NormalisedGradients", "WholeGradients", "at_once"],
+        "held": ["NormalisedGradients", "WholeGradients"],
         "receptive_field": ["receptive_field"],
         "windows": [
             "at_voxels",

@@ -17,7 +17,8 @@ from lib.exact.steps import build_steps
 
 LARGE = 2**18  # numbers in the gradient of one copy; from there copies are walked one by one, as caches are small
 PROBE = 16  # voxels, or one stride: of the probe on which the adjoint is compared
-TOLERANCE = 1e-4  # in single precision
+TOLERANCE = 1e-4  # in single precision, if no activation lies within rounding of its kink; where some do:
+ROUGHLY, FEW, FLIPPED = 1e-3, 0.01, 0.05  # all but few positions within this, and those within that
 
 
 class AdjointGradients:
@@ -42,6 +43,11 @@ class AdjointGradients:
         )  # of each step: where it is computed, what the way back needs
         self.box_logits = self._forward()
         self.logits = self.box_logits[self.at_voxels]
+
+    @staticmethod
+    def arranged(steps):
+        """The steps as these gradients are computed fastest."""
+        return steps
 
     @torch.no_grad()
     def of_sum(self, seeds):
@@ -173,23 +179,24 @@ def checked_steps(model, field, gradients=AdjointGradients):
     """The steps of a network and "", or None and why its gradients are not computed by the adjoint.
 
     The adjoint is compared with automatic differentiation on a few voxels of noise: networks may define gradients of
-    their own. An activation within rounding of its kink may take either slope, so one of three tries has to agree.
-    field: `ReceptiveField` of the network.  gradients: the class that is compared.
+    their own. An activation within rounding of its kink may take either slope, so one of three tries has to agree; of tens
+    of millions some always do, hence `FEW`. field: `ReceptiveField` of the network.  gradients: the class that is compared.
     """
     steps, reason = build_steps(field)
     if reason:
         return None, reason
+    steps = gradients.arranged(steps)
     normalised = any(isinstance(step.operation, Normalisation) for step in steps)
     shape = multiples((PROBE,) * 3, np.array(field.strides) * (2 if normalised else 1))  # one value has no deviation
-    if any(_error(model, steps, shape, seed, gradients) <= TOLERANCE for seed in range(3)):
+    if any(_agrees(model, steps, shape, seed, gradients) for seed in range(3)):
         return steps, ""
     return None, "the adjoint differs from automatic differentiation"
 
 
 @torch.inference_mode(False)
 @torch.enable_grad()
-def _error(model, steps, shape, seed, gradients):
-    """Largest difference of the adjoint to automatic differentiation, relative to the largest value; NaN without."""
+def _agrees(model, steps, shape, seed, gradients):
+    """Whether the adjoint agrees with automatic differentiation; not without."""
     generator = torch.Generator().manual_seed(seed)
     sizes = (n_channels(model), *shape), (2, 3)
     probe, seeds = (like_model(model, torch.randn(1, *size, generator=generator)) for size in sizes)
@@ -200,7 +207,16 @@ def _error(model, steps, shape, seed, gradients):
             logits = model(x.clone())[(..., *voxels.T)]
             (expected,) = torch.autograd.grad(logits, x, seeds)
             adjoint = gradients(steps, shape, probe, voxels, grid_box(shape))
-            pairs = (adjoint.of_sum(seeds), expected), (adjoint.logits, logits.detach())
+            found = adjoint.of_sum(seeds)
         except RuntimeError:  # the network is not differentiated, or does not take another size of the volume
-            return np.nan
-    return np.max([float((one - other).abs().max() / other.abs().max()) for one, other in pairs])
+            return False
+    if not _relative(adjoint.logits, logits.detach()).max() <= TOLERANCE:
+        return False
+    difference = _relative(found, expected)
+    reached = difference[(found != 0) | (expected != 0)]
+    largest = difference.max()
+    return bool(largest <= TOLERANCE or (largest <= FLIPPED and (reached > ROUGHLY).double().mean() <= FEW))
+
+
+def _relative(one, other):
+    return (one - other).abs() / other.abs().max()

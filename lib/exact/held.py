@@ -36,6 +36,16 @@ class WholeGradients(AdjointGradients):
         self.statistics = {}
         super().__init__(steps, *given)
 
+    @staticmethod
+    def arranged(steps):
+        """The steps with `Convolution.at_once`."""
+        return [
+            replace(step, operation=replace(step.operation, at_once=True))
+            if isinstance(step.operation, Convolution)
+            else step
+            for step in steps
+        ]
+
     @classmethod
     def of_copy(cls, steps, copy):
         """The passes of one copy that all lesions of a scan share: `of_lesion` has their gradients."""
@@ -178,13 +188,3 @@ class NormalisedGradients:
         return torch.cat([
             found[number].flatten().double() / self.whole.kept[number][0, 0].numel() ** 0.5 for number in sorted(found)
         ])  # fmt: skip
-
-
-def at_once(steps):
-    """The steps with `Convolution.at_once`."""
-    return [
-        replace(step, operation=replace(step.operation, at_once=True))
-        if isinstance(step.operation, Convolution)
-        else step
-        for step in steps
-    ]

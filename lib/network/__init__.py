@@ -9,7 +9,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "distributed": ["build_batches", "fit", "starting_network"],
         "inference": ["blended_lesion", "lesion_patches", "patch_slices", "predict"],
         "loaded": ["loaded_network", "loaded_scan", "own_scan"],
-        "published": ["NORMALISATION"],
+        "published": ["NORMALISATION", "LstUNet"],
         "patches": ["PatchBatches", "ScanPatches", "SubjectPatches"],
         "training": ["train_network"],
         "weights": [

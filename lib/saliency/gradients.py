@@ -18,7 +18,6 @@ from lib.exact import (
     AdjointGradients,
     NormalisedGradients,
     WholeGradients,
-    at_once,
     at_voxels,
     checked_steps,
     find_window,
@@ -118,8 +117,8 @@ class _Copies:
         self.tolerance, self.shown = None, [()] * len(wanted)  # tolerance: where statistics are held
         if self.window.reason and statistics != "exact" and "max" in aggregates:
             field = find_window(model, together, shape, held=True).field
-            steps, _ = checked_steps(model, field, WholeGradients)
-            self.steps, self.tolerance = steps and at_once(steps), steps and statistics
+            self.steps, _ = checked_steps(model, field, WholeGradients)
+            self.tolerance = self.steps and statistics
         else:
             self.steps, _ = checked_steps(model, self.window.field)
 

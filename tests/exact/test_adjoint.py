@@ -9,7 +9,8 @@ from literal import block, random_unet, relative_error
 from monai.networks.nets import UNet
 from torch import nn
 
-from lib.exact.adjoint import unsupported_reason
+from lib.exact.adjoint import AdjointGradients, checked_steps, unsupported_reason
+from lib.exact.receptive_field import receptive_field
 from lib.saliency.gradients import smoothgrad
 
 
@@ -80,6 +81,25 @@ def test_network_without_adjoint_is_named_and_explained_on_its_window(model, nam
     lesion = block(shape, voxel, (1, 1, 1))
     actual = smoothgrad(model, volume, lesion, n_samples=1, noise_fraction=0, generator=torch.Generator())
     assert relative_error(actual, expected[0]) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("every", "by", "agree"),
+    [(200, 0.02, True), (200, 0.2, False), (20, 5e-4, True), (20, 5e-3, False), (1, 5e-4, True), (1, 5e-3, False)],
+)
+def test_only_what_a_few_activations_within_rounding_of_their_kink_change_is_let_pass(every, by, agree):
+    """Each `every`-th position that gradients reach differs by a fraction of the largest gradient."""
+
+    class Off(AdjointGradients):
+        def of_sum(self, seeds):
+            total = super().of_sum(seeds)
+            places = total.nonzero()[::every].T
+            total[tuple(places)] += by * total.abs().max()
+            return total
+
+    model = random_unet()
+    steps, reason = checked_steps(model, receptive_field(model, SHAPE), Off)
+    assert (steps is not None) == agree == (reason == "")
 
 
 def test_changed_weights_change_the_map(monkeypatch):

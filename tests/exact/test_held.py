@@ -8,7 +8,7 @@ from monai.networks.nets import UNet
 from torch import nn
 
 from lib.exact.adjoint import checked_steps
-from lib.exact.held import NormalisedGradients, WholeGradients, at_once
+from lib.exact.held import NormalisedGradients, WholeGradients
 from lib.exact.windows import find_window, lesion_voxels
 from lib.network.architectures import build_network
 from lib.saliency.gradients import copy_maps, smoothgrad
@@ -104,7 +104,7 @@ def gradients(model, volume, tolerance, dtype=torch.double):
     field = find_window(model, LESION, SHAPE, held=True).field
     steps, reason = checked_steps(model, field, WholeGradients)
     assert not reason
-    passes = WholeGradients.of_copy(at_once(steps), volume)
+    passes = WholeGradients.of_copy(steps, volume)
     found = NormalisedGradients(passes, lesion_voxels(LESION, SHAPE), tolerance)
     seeds = torch.tensor([0.0, 1.0]).to(volume).view(1, 2, 1).expand(1, 2, LESION.sum())
     maps = []

@@ -6,6 +6,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "adapter": ["Adapter", "OUTPUTS", "adapted"],
+        "lst_ai": ["LstUNet"],
         "named": ["load_published"],
         "normalisation": ["NORMALISATION", "RANGE", "own_image", "own_levels"],
         "tiles": ["predict_centre", "predict_tiles"],
