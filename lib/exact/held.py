@@ -38,9 +38,9 @@ class WholeGradients(AdjointGradients):
 
     @staticmethod
     def arranged(steps):
-        """The steps with `Convolution.at_once`."""
+        """The steps with `Convolution.split`."""
         return [
-            replace(step, operation=replace(step.operation, at_once=True))
+            replace(step, operation=replace(step.operation, split=True))
             if isinstance(step.operation, Convolution)
             else step
             for step in steps
@@ -88,13 +88,13 @@ class WholeGradients(AdjointGradients):
         coarse = self.everywhere and COARSE * self.sizes[number].prod() <= self.sizes[0].prod()
         held = self.held and not coarse and not np.array_equal(box, whole)
         box, gradient = (box, gradient) if held else (whole, cover(gradient, box, whole))
-        gradient, normal = operation.adjoint(gradient), self.kept[number][inside(box, whole)].to(gradient)
+        normal = self.kept[number][inside(box, whole)].to(gradient)
         sensitivities = operation.sensitivities(gradient, normal)
-        if not held:
-            gradient = gradient + operation.through_statistics(sensitivities, normal)
         if self.held:
             self.sensitivities[number] = sensitivities * held
-        return gradient / deviation, box
+        if held:
+            return operation.adjoint(gradient, deviation), box
+        return operation.whole_adjoint(gradient, deviation, normal, sensitivities), box
 
 
 class NormalisedGradients:

@@ -6,6 +6,7 @@ outside the grid is zero, as in a padded convolution.
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import product
 
 import numpy as np
 import torch
@@ -39,8 +40,8 @@ class Convolution:
 
     weight: (channels of the coarse grid, channels of the fine grid, kx, ky, kz), as in torch for both.
     groups: of channels, which the coarse grid has in order, each from as many of the fine grid (not of a transpose).
-    at_once: computes all positions between the coarse ones at once whatever the channels, and with oneDNN also where
-    torch does not (one small volume, one thread): several times faster for one copy, with sums in another order.
+    split: computes each place between the coarse positions by a convolution of its own, and with oneDNN also where torch
+    does not (one small volume, one thread): several times faster for one copy, with sums in another order.
     """
 
     weight: torch.Tensor
@@ -49,7 +50,7 @@ class Convolution:
     padding: np.ndarray
     output_padding: np.ndarray
     transposed: bool
-    at_once: bool = False
+    split: bool = False
     groups: int = 1
 
     def __post_init__(self):
@@ -92,22 +93,44 @@ class Convolution:
         return self._convolved(cover(fine, fine_box, self._fine_box(box)), self.weight, stride=self.steps)
 
     def _to_fine(self, coarse, coarse_box, box):
-        if self.groups == 1 and (self.at_once or self.weight.shape[1] <= FEW_CHANNELS):
+        if self.groups == 1 and self.split:
+            fine = self._interleaved(coarse)
+        elif self.groups == 1 and self.weight.shape[1] <= FEW_CHANNELS:
             positions, strides = self._between
-            fine = self._convolved(coarse, positions, padding=[taps - 1 for taps in positions.shape[2:]])
+            fine = F.conv3d(coarse, positions, padding=[taps - 1 for taps in positions.shape[2:]])
             fine = rearrange(fine, "b (sx sy sz fine) x y z -> b fine (x sx) (y sy) (z sz)", **strides)
         else:
             fine = F.conv_transpose3d(coarse, self.weight, stride=self.steps, groups=self.groups)
         first = coarse_box[0] * self.stride - self.padding
         return cover(fine, first + grid_box(fine.shape[2:]), box)
 
+    def _interleaved(self, coarse):
+        """All fine positions that coarse ones reach, from a convolution for each place between two coarse ones."""
+        found = [
+            (first, self._convolved(coarse, weight, padding=[taps - 1 for taps in weight.shape[2:]]))
+            for first, weight in self._places
+        ]
+        if self.steps == (1, 1, 1):
+            return found[0][1]
+        sides = (np.array(coarse.shape[2:]) - 1) * self.stride + self.kernel
+        like = {"dtype": coarse.dtype, "device": coarse.device, "memory_format": torch.channels_last_3d}
+        fine = torch.empty(len(coarse), self.weight.shape[1], *sides.tolist(), **like).zero_()
+        for first, values in found:
+            fine[(..., *(slice(start, None, step) for start, step in zip(first, self.steps, strict=True)))] = values
+        return fine
+
+    @cached_property
+    def _places(self):
+        """Each place between two coarse positions that a kernel has, with its weights as those of a convolution."""
+        found = []
+        for first in product(*map(range, np.minimum(self.stride, self.kernel).tolist())):
+            taps = (slice(start, None, step) for start, step in zip(first, self.steps, strict=True))
+            weight = self.weight[(..., *taps)].transpose(0, 1).flip(2, 3, 4)
+            found.append((first, weight.contiguous(memory_format=torch.channels_last_3d)))
+        return found
+
     def _convolved(self, values, weight, stride=(1, 1, 1), padding=(0, 0, 0)):
-        if (
-            self.at_once
-            and values.device.type == "cpu"
-            and values.dtype == torch.float
-            and torch.backends.mkldnn.enabled
-        ):
+        if self.split and values.device.type == "cpu" and values.dtype == torch.float and torch.backends.mkldnn.enabled:
             return torch.mkldnn_convolution(values, weight, None, padding, stride, (1, 1, 1), self.groups)
         return F.conv3d(values, weight, stride=stride, padding=padding, groups=self.groups)
 

@@ -42,19 +42,29 @@ class Normalisation:
             normal = normal * self.weight.view(-1, 1, 1, 1)
         return normal if self.bias is None else normal + self.bias.view(-1, 1, 1, 1)
 
-    def adjoint(self, gradient):
-        """Gradient at normal values, from that at the result."""
-        return gradient if self.weight is None else gradient * self.weight.view(-1, 1, 1, 1)
-
     def sensitivities(self, gradient, normal):
-        """Derivatives (B, 2, groups) by the mean, counted in deviations, and by the logarithm of the deviation."""
+        """Derivatives (B, 2, groups) by the mean, counted in deviations, and by the logarithm of the deviation.
+
+        gradient: at the result.  normal: values there."""
         sums = torch.stack([gradient.sum((2, 3, 4)), (gradient * normal).sum((2, 3, 4))], 1)
+        if self.weight is not None:
+            sums = sums * self.weight
         return -sums.unflatten(2, (self.groups, -1)).sum(3)
 
-    def through_statistics(self, sensitivities, normal):
-        """Gradient at normal values on the whole grid of what has these derivatives (B, 2, groups) by their statistics."""
-        means, deviations = (sensitivities * self.groups / normal[0].numel()).unbind(1)
-        return self._by_channel(means, normal) + normal * self._by_channel(deviations, normal)
+    def adjoint(self, gradient, deviation):
+        """Gradient at the values, with their statistics held, from that at the result.  deviation: of `statistics`."""
+        return gradient * self._slope(deviation)
+
+    def whole_adjoint(self, gradient, deviation, normal, sensitivities):
+        """The same on the whole grid, with what has these sensitivities to the statistics of the values."""
+        means, deviations = (
+            self._by_channel(one, normal) / deviation
+            for one in (sensitivities * self.groups / normal[0].numel()).unbind(1)
+        )
+        return torch.addcmul(means, normal, deviations).addcmul_(gradient, self._slope(deviation))
+
+    def _slope(self, deviation):
+        return 1 / deviation if self.weight is None else self.weight.view(-1, 1, 1, 1) / deviation
 
     def _by_channel(self, of_groups, values):
         return of_groups.repeat_interleave(values.shape[1] // self.groups, 1)[..., None, None, None]
