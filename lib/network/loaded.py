@@ -56,14 +56,13 @@ def _own_scan(scan, normalisation, spacing_mm, used):
     return replace(scan, image=own_image(scan.image, normalisation, used), levels=levels)
 
 
-def _other_voxels(name, sizes, found_mm, spacing_mm):
+def _other_voxels(name, sizes, found_mm, spacing_mm, cure="resample the scan and its lesions to them"):
     """What is wrong with voxels of sides `found_mm` for a network of `spacing_mm` (empty: of any), or None.
 
     They are of one size if the scan, resampled, would have as many voxels as it has."""
     if spacing_mm and (np.round(np.multiply(sizes, found_mm) / spacing_mm) != sizes).any():
         return (
-            f"{name}: its voxels are {_by(found_mm)} mm, those of the network's training {_by(spacing_mm)} mm: "
-            "resample the scan and its lesions to them"
+            f"{name}: its voxels are {_by(found_mm)} mm, those of the network's training {_by(spacing_mm)} mm: {cure}"
         )
     return None
 
@@ -99,10 +98,11 @@ def check_run(weights=(), initial=(), layer=(), data=(), choose=("",), spacing_m
             named_layer(model, name)
         if wanted_mm := description.get("spacing_mm"):
             grids = [grid for source in data for grid in _grids(find_scans(source, *choose))]
-            grids += [
-                ("the cohort (00_cohort.spacing_mm)", (COHORT_VOXELS,) * 3, (float(mm),) * 3) for mm in spacing_mm
-            ]
-            if others := [other for grid in grids if (other := _other_voxels(*grid, wanted_mm))]:
+            others = [other for grid in grids if (other := _other_voxels(*grid, wanted_mm))]
+            for mm in spacing_mm:
+                cohort = "the cohort", (COHORT_VOXELS,) * 3, (float(mm),) * 3
+                others += filter(None, [_other_voxels(*cohort, wanted_mm, "set 00_cohort.spacing_mm")])
+            if others:
                 raise ValueError("\n".join(others))
 
 
