@@ -7,6 +7,7 @@ With statistics=1e-3, say, one with instance or group normalisation is explained
 """
 
 import math
+import warnings
 from contextlib import suppress
 from copy import copy
 from itertools import chain
@@ -75,9 +76,10 @@ def copy_maps(model, volume, lesion, *, aggregate="max", **options):
     n_samples: how many copies.  generator: torch.Generator on the CPU.  score: a score function of `lib.saliency.scores`.
     statistics: of instance and group normalisation, which depend on the whole patch. "exact" differentiates the patch
     for every voxel; a number lets signed maxima differ by so much, as a fraction of the largest gradient: local
-    gradients with the statistics held, and as many of the whole patch as that takes (`NormalisedGradients`). Where a
-    positive and a negative extreme tie within it, the signed maximum may take the other one. Averages are exact alone, and
-    to the tolerance, of their own largest value, where `smoothgrads` computes them with signed maxima.
+    gradients with the statistics held, and as many of the whole patch as that takes (`NormalisedGradients`); a warning
+    says where none are held, and maps are exact. Where a positive and a negative extreme tie within it, the signed maximum
+    may take the other one. Averages are exact alone, and to the tolerance, of their own largest value, where
+    `smoothgrads` computes them with signed maxima.
     measured: function that is called for each copy with its error, measured on voxels of the first copy and expected
     from there on the others; 0 where nothing is approximated.
     Raises ValueError if the lesion is empty, shapes differ, an option is unknown or the network gives no logit for each
@@ -100,8 +102,9 @@ class _Copies:
         with suppress(ValueError, TypeError):
             statistics = float(statistics)  # of a command line
         if statistics != "exact" and not (isinstance(statistics, float) and 0 <= statistics < 1):
-            advice = 'choose "exact" or an error, such as 1e-4 of the largest gradient'
-            raise ValueError(f"statistics is {statistics!r}: {advice}")
+            raise ValueError(
+                f'statistics is {statistics!r}: choose "exact" or an error, such as 1e-4 of the largest gradient'
+            )
         if n_samples < 1:
             raise ValueError(f"n_samples is {n_samples}: at least one copy is needed")
         self.lesions = [check_lesion(model, volume, maps[0][0]) for maps in wanted]
@@ -117,8 +120,10 @@ class _Copies:
         self.tolerance, self.shown = None, [()] * len(wanted)  # tolerance: where statistics are held
         if self.window.reason and statistics != "exact" and "max" in aggregates:
             field = find_window(model, together, shape, held=True).field
-            self.steps, _ = checked_steps(model, field, WholeGradients)
+            self.steps, reason = checked_steps(model, field, WholeGradients)
             self.tolerance = self.steps and statistics
+            if reason:
+                warnings.warn(f"statistics={statistics}, but none are held: {reason}", stacklevel=3)
         else:
             self.steps, _ = checked_steps(model, self.window.field)
 
@@ -171,11 +176,8 @@ def _aggregate(gradients, wanted, score, after_voxel):
     """
     logits = usable(gradients.logits.detach()).requires_grad_()
     (seeds,) = torch.autograd.grad(score(logits).sum(), logits)
-    extremes = [
-        (chosen, torch.zeros_like(gradients.copies), torch.zeros_like(gradients.copies))
-        for chosen, aggregate in wanted
-        if aggregate == "max"
-    ]
+    none = gradients.copies.new_zeros
+    extremes = [(chosen, *none(2, *gradients.copies.shape)) for chosen, aggregate in wanted if aggregate == "max"]
     for number in range(seeds.shape[2]) if extremes else ():
         for gradient, part in gradients.of_voxel(number, seeds):
             for chosen, highest, lowest in extremes:

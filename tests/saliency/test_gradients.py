@@ -169,6 +169,23 @@ def test_network_with_instance_normalisation_is_explained_on_the_whole_volume():
     assert actual[:, 0, 0, 0].all()
 
 
+class Attention(nn.Conv3d):
+    def forward(self, x):
+        return super().forward(x * x.flatten(2).softmax(2).view_as(x))
+
+
+def test_statistics_that_cannot_be_held_are_said_and_the_map_is_exact():
+    torch.manual_seed(0)
+    model, lesion = nn.Sequential(Attention(2, 2, 3, padding=1)), block(SHAPE, (10, 11, 12))
+    options = {"n_samples": 1, "aggregate": "max"}
+    exact = smoothgrad(model, scan(), lesion, **options, generator=generator())
+    with pytest.warns(
+        UserWarning, match="statistics=0.01, but none are held: a logit depends on the whole volume: view"
+    ):
+        actual = smoothgrad(model, scan(), lesion, **options, generator=generator(), statistics=1e-2)
+    assert torch.equal(actual, exact)
+
+
 def test_lesions_share_copies_on_the_window_that_holds_them():
     model, volume = random_unet(), scan()
     lesions = [block(SHAPE, PLACES[place]) for place in ("low border", "middle")]
