@@ -18,7 +18,7 @@ from lib.explorer.session import PROFILE_EDGES_MM, Explained, Exploration
 from lib.lesions import instance_mask
 from lib.run import Run, Settings, save_figure
 from lib.saliency import find_instances, map_name, measure_maps
-from lib.scans import load_cut
+from lib.scans import SEQUENCES, load_cut
 from lib.statistics import kinds_of
 
 PER_KIND = 2
@@ -27,13 +27,13 @@ NOT_SHOWN = "TN grey"
 LARGEST_RADIUS_MM = 20
 
 
-def choose_lesions(saliency):
+def choose_lesions(saliency, sequence="FLAIR"):
     """Rows (scan, kind, label and what describes the lesion) of at most PER_KIND lesions of each kind, in the order of kinds.
 
-    saliency: table 04_saliency.  Those whose FLAIR peak is nearest to the median of their kind, each of another patient
-    before a patient has a second.
+    saliency: table 04_saliency.  Those whose peak in a sequence is nearest to the median of their kind, each of another
+    patient before a patient has a second.
     """
-    rows = saliency[(saliency["method"] == METHOD) & (saliency["sequence"] == "FLAIR")].dropna(subset="peak")
+    rows = saliency[(saliency["method"] == METHOD) & (saliency["sequence"] == sequence)].dropna(subset="peak")
     rows = rows.assign(away=(rows["peak"] - rows.groupby("kind")["peak"].transform("median")).abs())
     rows = rows.sort_values("away", kind="stable")
     rows = rows.assign(seat=rows.groupby(["kind", "subject"]).cumcount()).sort_values(["seat", "away"], kind="stable")
@@ -60,21 +60,22 @@ def lesion_mask(run, opened, row):
 
 
 def gather_case(exploration, row, profiles):
-    """What `rows.plot_gallery` shows of a row of 04_saliency; what cannot be had is a text that says why.
+    """What `rows.plot_gallery` shows of a row of 04_saliency, in its sequence; what cannot be had is a text that says why.
 
     profiles: table 04_profile.
     """
     run, opened = exploration.run, exploration.open(row["scan"], None)
     scan, mask, name = opened.scan, lesion_mask(run, opened, row), map_name(row)
-    of_kind = profiles[(profiles[["method", "sequence", "kind"]] == [METHOD, "FLAIR", row["kind"]]).all(axis=1)]
+    sequence, shown = row["sequence"], SEQUENCES.index(row["sequence"])
+    of_kind = profiles[(profiles[["method", "sequence", "kind"]] == [METHOD, sequence, row["kind"]]).all(axis=1)]
     title = f"{row['scan']}\n{row['kind']} {row['label']}, {row['volume_mm3']:.0f} mm³"
-    case = {"kind": row["kind"], "title": title, "image": scan.image[0].copy(), "lesion": mask, "of_kind": of_kind}
+    case = {"kind": row["kind"], "title": title, "image": scan.image[shown].copy(), "lesion": mask, "of_kind": of_kind}
     path = run.build / "saliency" / name / f"{name}_desc-smoothgradmax.nii.gz"
     maps = load_cut(path, scan.affine, mask.shape) if path.exists() else f"missing: {path.name} of notebook 4"
     case |= {"spacing_mm": scan.spacing_mm, "saliency": maps, "profile": maps}
     if not isinstance(maps, str):
         given = {METHOD: maps}, mask, scan.brain, scan.spacing_mm, PROFILE_EDGES_MM
-        case |= {"saliency": maps[0].copy(), "profile": measure_maps(*given)[1]}
+        case |= {"saliency": maps[shown].copy(), "profile": measure_maps(*given)[1]}
     explained = Explained(opened, row, None, mask, *[None] * 3)  # of which scan and mask are wanted here
     if patch := _made(run).get("patch"):
         other = f"left out: notebook 4 gave the network {patch} voxels around the lesion, whose score is another"
@@ -103,10 +104,11 @@ def write_gallery(run):
     such weights.
     """
     exploration = Exploration(run, data="", weights="", layer="", device=run.parameters["device"], seed=0)
-    chosen, profiles = choose_lesions(run.table("04_saliency")), run.table("04_profile")
+    sequence = exploration.sequences[0]
+    chosen, profiles = choose_lesions(run.table("04_saliency"), sequence), run.table("04_profile")
     rows = tqdm(chosen.iterrows(), desc="gallery", total=len(chosen), mininterval=2)
     cases = [gather_case(exploration, row, profiles) for _, row in rows]
-    figure = plot_gallery(cases, exploration.threshold, exploration.unit, exploration.score_unit)
+    figure = plot_gallery(cases, exploration.threshold, exploration.unit, exploration.score_unit, sequence)
     save_figure(figure, run.figures / "gallery", {"parameters": run.parameters})
     return run.figures / "gallery.png"
 

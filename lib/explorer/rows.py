@@ -11,19 +11,19 @@ from lib import figures
 
 FIELD_MM = 40
 FARTHEST_MM = 8  # of the profile
-TITLES = ("FLAIR", "saliency in FLAIR", "radial profile", "tissue shown", "Shapley values")
+TITLES = ("{}", "saliency in {}", "radial profile", "tissue shown", "Shapley values")
 LINES = [(name, {"color": colour}) for name, colour in figures.SEQUENCE_COLOURS.items()]
-LINES += [("mean of its kind in FLAIR", {"color": "black", "ls": ":"})]
+LINES += [("mean of its kind in {}", {"color": "black", "ls": ":"})]
 LINES += [("largest over the lesion", {"color": "0.6"}), ("mean over it", {"color": "black", "marker": "o", "ms": 1.5})]
 LINES += [("threshold of detection", {"color": figures.KIND_COLOURS["FN"], "ls": "--", "lw": 0.8})]
 
 
 @figures.styled
-def plot_gallery(cases, threshold, unit=figures.MAP_UNIT, score_unit="logit"):
-    """FLAIR, saliency in FLAIR, radial profile, probability against the tissue shown and Shapley values of each lesion.
+def plot_gallery(cases, threshold, unit=figures.MAP_UNIT, score_unit="logit", sequence="FLAIR"):
+    """One sequence, saliency in it, radial profile, probability against the tissue shown and Shapley values of each lesion.
 
-    cases: dicts of kind, title, image (X, Y, Z) of FLAIR, lesion (X, Y, Z) bool, spacing_mm, of_kind (table 04_profile of
-    its kind in FLAIR), and for each further panel what it shows, or a text that says why it is missing: saliency
+    cases: dicts of kind, title, image (X, Y, Z) of the sequence, lesion (X, Y, Z) bool, spacing_mm, of_kind (table
+    04_profile of its kind in the sequence), and for each further panel what it shows, or a text that says why it is missing: saliency
     (X, Y, Z), profile (of `saliency.measure_maps`), context (of `context.context_response`), shares (of
     `context.share_score`).  threshold: of the probability.  unit, score_unit: of saliency, and of the score.
     Maps have one scale, and so have the panels of a column.
@@ -53,18 +53,18 @@ def plot_gallery(cases, threshold, unit=figures.MAP_UNIT, score_unit="logit"):
     for column in axes.T[2:]:
         _at_one_scale([ax for ax in column if ax.axison])
     for ax, title in zip(axes[0], TITLES, strict=True):
-        ax.set_title(f"{title}\n{ax.get_title()}".strip())
+        ax.set_title(f"{title.format(sequence)}\n{ax.get_title()}".strip())
     figures.mark_sides(axes[0, 0], 10)
     bar = axes[-1, 0].inset_axes((0, -0.2, 2.1, 0.08))
     bar.set_in_layout(False)  # it lies where the columns beside have their labels
     fig.colorbar(scale, cax=bar, orientation="horizontal", label=f"signed maximum\n({unit})")
     lines = [Line2D([], [], **style) for _, style in LINES]
-    fig.legend(lines, [name for name, _ in LINES], loc="outside lower right", ncols=3)
+    fig.legend(lines, [name.format(sequence) for name, _ in LINES], loc="outside lower right", ncols=3)
     return fig
 
 
 def _draw_lesion(ax, case, centre, scale=None):
-    """FLAIR about the lesion with its outline and, at a scale, its map."""
+    """The scan about the lesion with its outline and, at a scale, its map."""
     figures.draw_surroundings(ax, case["image"], centre, case["spacing_mm"], FIELD_MM)
     if scale:
         plane = case["saliency"][:, :, centre[2]]

@@ -28,6 +28,7 @@ from lib.network import (
     prediction_settings,
     recorded_outline,
     recorded_threshold,
+    scan_channels,
 )  # fmt: skip
 from lib.provenance import ROOT, code_digest, digest, run_record, write_atomically
 from lib.run import save_figure
@@ -118,6 +119,12 @@ class Exploration:
             run.weights(given.get("weights", "")) if self.as_evaluated else ROOT / (weights or SHIPPED_WEIGHTS)
         )
         self.activations = lru_cache(1)(lambda opened: layer_activations(self.model, opened.volume, layer))
+
+    @property
+    def sequences(self):
+        """Those of a scan that the network sees, in the order of SEQUENCES."""
+        used = scan_channels(self._loaded[1].get("channels") or SEQUENCES)
+        return [name for name in SEQUENCES if name in used]
 
     @cached_property
     def _loaded(self):
@@ -210,9 +217,9 @@ class Exploration:
 
         Raises ValueError if the network sees one sequence alone, and as `share_score`.
         """
-        opened, channels = explained.opened, self._loaded[1].get("channels") or SEQUENCES
-        if len(channels) < len(SEQUENCES):
-            raise ValueError(f"the network sees {channels[0]} alone, to which the whole score is owed")
+        opened = explained.opened
+        if len(self.sequences) < len(SEQUENCES):
+            raise ValueError(f"the network sees {self.sequences[0]} alone, to which the whole score is owed")
         fills = {"mean": mean_image(opened.own)}
         return share_score(self.model, opened.volume, explained.mask, opened.scan.spacing_mm, fills)
 

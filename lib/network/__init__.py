@@ -21,6 +21,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "recorded_outline",
             "recorded_threshold",
             "save_weights",
+            "scan_channels",
         ],
         "work": ["evaluate_scan", "predict_scan", "scan_scores"],
     },

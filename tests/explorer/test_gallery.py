@@ -66,6 +66,13 @@ def test_lesions_near_the_median_of_their_kind_are_shown_of_other_patients_first
     ]
 
 
+def test_a_network_of_t1w_alone_is_shown_in_it():
+    peaks = {"FLAIR": [0.0, 0.0, 0.0], "MPRAGE": [-1.0, -3.0, -2.0]}
+    table = pd.DataFrame({"kind": "TP", "method": "smoothgrad_max", "subject": [*"aab"]})
+    table = pd.concat([table.assign(sequence=name, peak=values) for name, values in peaks.items()])
+    assert choose_lesions(table, "MPRAGE")["peak"].tolist() == [-2.0, -1.0]
+
+
 def test_the_voxels_of_every_kind_are_those_that_notebook_4_explained(run, exploration):
     run, found = run
     opened, table = exploration.open("sub-001", None), run.table("04_saliency")
@@ -81,9 +88,11 @@ def test_a_lesion_has_its_own_map_profile_context_and_shares(run, exploration):
     values = np.random.default_rng(0).normal(size=(2, *opened.scan.brain.shape)).astype(np.float32) * opened.scan.brain
     name = map_name(rows.iloc[0])
     save_cut(values, opened.scan.affine, run.build / "saliency" / name / f"{name}_desc-smoothgradmax.nii.gz")
-    case = gather_case(exploration, rows.iloc[0], profiles)
-    np.testing.assert_array_equal(case["saliency"], values[0])
     scan = opened.scan
+    for number, sequence in enumerate(["MPRAGE", "FLAIR"]):
+        case = gather_case(exploration, rows.assign(sequence=sequence).iloc[0], profiles)
+        np.testing.assert_array_equal(case["saliency"], values[1 - number])
+        np.testing.assert_array_equal(case["image"], scan.image[1 - number])
     _, profile = measure_maps({"smoothgrad_max": values}, case["lesion"], scan.brain, scan.spacing_mm, PROFILE_EDGES_MM)
     pd.testing.assert_frame_equal(case["profile"], profile)
     assert case["of_kind"]["mean"].tolist() == [1]

@@ -54,7 +54,13 @@ def test_panels_show_what_they_are_given(rows):
     np.testing.assert_array_equal(context.lines[2].get_ydata(), [0.2, 0.5, 0.4])
     assert sorted({bar.get_width() for bar in shares.patches}) == [-4, 12]
     assert "sum 8.00" in shares.get_title()
-    assert [ax.get_title().split("\n")[0] for ax in rows[0]] == list(TITLES)
+    assert [ax.get_title().split("\n")[0] for ax in rows[0]] == [title.format("FLAIR") for title in TITLES]
+
+
+def test_the_sequence_is_named():
+    fig = plot_gallery([case("TP", 1.0)], 0.5, sequence="MPRAGE")
+    named = [ax.get_title() for ax in fig.axes[:2]] + [text.get_text() for text in fig.legends[0].texts]
+    assert named[:2] == ["MPRAGE", "saliency in MPRAGE"] and "mean of its kind in MPRAGE" in named
 
 
 def test_a_column_has_one_scale_and_the_last_panel_alone_is_labelled_below(rows):
