@@ -6,6 +6,7 @@ writes `lesions.csv` and `lesions/<scan>.pdf` beside the figures, and for every 
 of the build folder its signed-maximum map of each sequence and its mask, on the grid of the FLAIR.
 """
 
+import json
 import sys
 from functools import partial
 
@@ -80,15 +81,17 @@ def describe_scan(item, *, path, saliency, maps, pages, record, unit):
 
 
 def write_sheets(run):
-    """Write all of a finished run; returns the path of `lesions.csv`. Raises FileNotFoundError without notebook 3."""
+    """Write all of a finished run; returns the path of `lesions.csv`. Raises FileNotFoundError without notebook 3, whose
+    weights are used, and ValueError without these."""
     lesions, scans = collect_lesions(run), run.scans()
+    made = json.loads((run.figures / "03_lesions.json").read_text())["parameters"]
     items = [
         (row, lesions[lesions["scan"] == row["scan"]].copy())
         for row in scans[scans["split"] == "test"].to_dict("records")
     ]
-    unit = map_unit(load_weights(run.weights(run.parameters.get("weights", "")))[1])
+    unit = map_unit(load_weights(run.weights(made["weights"]))[1])
     folders = {"saliency": run.build / "saliency", "maps": run.build / "lesions", "pages": run.figures / "lesions"}
-    describe = partial(describe_scan, path=run.map, **folders, record={"parameters": run.parameters}, unit=unit)
+    describe = partial(describe_scan, path=run.map, **folders, record={"parameters": made}, unit=unit)
     table = pd.concat(compute_each(describe, items, desc="lesions"), ignore_index=True)
     path = run.figures / "lesions.csv"
     write_atomically(path, lambda file: table.to_csv(file, index=False, float_format="%.6g"))

@@ -19,7 +19,7 @@ def run(explored_run, tmp_path_factory):
     run = Run("00_explore", explored_run.parameters | {"figures": str(figures)})
     found = explored_run.table("03_lesions")
     found = found[found["scan"] == "sub-001"].groupby("kind").head(2)
-    save_table(found, figures / "03_lesions", {})
+    save_table(found, figures / "03_lesions", {"parameters": {"weights": str(run.weights())}})
     lesion = found[found["kind"] == "TP"].iloc[0]
     healthy = lesion[["scan", "label"]].to_dict() | {
         "kind": "TN",
@@ -75,3 +75,12 @@ def test_without_maps_and_radii_the_table_is_that_of_notebook_3(run, tmp_path):
     table = collect_lesions(bare)
     assert table[["peak_flair", "peak_mprage", "context_radius_mm"]].isna().all(axis=None)
     assert table["label"].tolist() == run.table("03_lesions")["label"].tolist()
+
+
+def test_the_unit_is_that_of_the_weights_of_notebook_3(run, tmp_path):
+    run, _, _ = run
+    other = Run("00_explore", run.parameters | {"figures": str(tmp_path)})
+    record = {"parameters": {"weights": str(tmp_path / "others.safetensors")}}
+    save_table(run.table("03_lesions"), tmp_path / "03_lesions", record)
+    with pytest.raises(ValueError, match="others.safetensors is missing"):
+        write_sheets(other)
