@@ -20,8 +20,8 @@ Normalisation (`norm`): networks whose instance normalisation takes statistics o
 voxels): one noisy copy whose error is measured, and a further one, whose error is expected, in turns with the literal
 loop on a few voxels. Processor time, and peak memory of each. Errors are those that `smoothgrad` hands out.
 
-Tools (`tools`): the networks of other tools in their true sizes, with random weights: a lesion of 20 voxels on a patch, one
-noisy copy, against the literal loop, timed on one voxel.
+Tools (`tools`): the networks of other tools in their true sizes, with random weights: a lesion of 20 voxels on a patch (of
+the U-Net on the whole scan), one noisy copy, against the literal loop, timed on one voxel.
 
 Lesions (`lesions`): those of one scan together and one at a time, in turns, for the paper's DynUNet on 64 x 64 x 64.
 
@@ -317,10 +317,10 @@ def lst_ai(**sizes):
 def compare_tools(tools, n_voxels):
     """Seconds for the signed maximum of a lesion, one noisy copy, of the networks of other tools.
 
-    tools: {name: (model, side of the patch, `statistics`)}.  The literal loop is timed on one voxel.
+    tools: {name: (model, shape of what it is given, `statistics`)}.  The literal loop is timed on one voxel.
     """
-    for name, (model, side, statistics) in tools.items():
-        volume, lesion, found = scan((side,) * 3), ball((side,) * 3, n_voxels), []
+    for name, (model, shape, statistics) in tools.items():
+        volume, lesion, found = scan(shape), ball(shape, n_voxels), []
         options = {"n_samples": 1, "statistics": statistics, "measured": found.append}
         options["generator"] = torch.Generator().manual_seed(2)
         (ours, _), gb = peak_gb(
@@ -329,7 +329,7 @@ def compare_tools(tools, n_voxels):
         (_, forward, backward), _ = peak_gb(literal, model, volume, part(lesion, 1))
         whole = forward[0] + n_voxels * backward[0]
         print(
-            f"{name}, {side}^3, lesion of {n_voxels} voxels, statistics {statistics}: literal loop {whole:.1f} s, "
+            f"{name}, {shape}, lesion of {n_voxels} voxels, statistics {statistics}: literal loop {whole:.1f} s, "
             f"ours {ours:.1f} s ({whole / ours:.1f}x), error {found[0]:.0e}, {gb:.2f} GB"
         )
 
@@ -409,12 +409,14 @@ if __name__ == "__main__":
     if "lesions" in options.part:
         compare_lesions(*((3, 8, 2, 1, (32,) * 3) if options.tiny else (10, 20, 8, 1, (64,) * 3)))
     if "tools" in options.part:
-        small, large, wide = (32, 64, 4) if options.tiny else (96, 128, 32)
+        small, large, whole, wide = (32, 64, (48,) * 3, 4) if options.tiny else (96, 128, SHAPE, 32)
         six = nnunet((4, 4, 8, 8, 8, 8)) if options.tiny else nnunet()
-        paper = {"U-Net": build("paper"), "DynUNet": build_network("dynunet").eval()}
-        tools = {f"the paper's {name}": (model, small, 1e-2) for name, model in paper.items()}
-        tools["nnU-Net's default"] = six, large, 1e-2
-        tools["LST-AI"] = lst_ai(n_filters=wide), small, 1e-2
+        tools = {
+            "the paper's U-Net": (build("paper"), whole, "exact"),
+            "the paper's DynUNet": (build_network("dynunet").eval(), (small,) * 3, 1e-2),
+            "nnU-Net's default": (six, (large,) * 3, 1e-2),
+            "LST-AI": (lst_ai(n_filters=wide), (small,) * 3, 1e-2),
+        }
         compare_tools(tools, TOOL_VOXELS)
     if options.weights:
         errors(str(options.weights), load_weights(options.weights, "cpu")[0])
