@@ -7,6 +7,7 @@ import argparse
 import json
 import os
 import resource
+import signal
 import sys
 import tempfile
 import time
@@ -77,6 +78,10 @@ def main():
     for folder in ("--build", "--figures"):
         parser.add_argument(folder, required=True, type=Path)
     given = parser.parse_args()
+    if (
+        os.getsid(0) == os.getpid()
+    ):  # started by a sweep, which ends it by this signal, also where nohup and & ignore it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     run_notebook(given.notebook, given.build, given.figures)
 
 

@@ -1,6 +1,7 @@
 """Stages: shared where parameters and code agree, run once and in order, gone on with after an interruption."""
 
 import os
+import signal
 import time
 
 import pytest
@@ -37,6 +38,7 @@ a = 1
 
 # %%
 import os
+import signal
 import time
 from pathlib import Path
 
@@ -137,6 +139,15 @@ def ended(process):
     return False
 
 
+@pytest.fixture(params=[signal.default_int_handler, signal.SIG_IGN], ids=["in the foreground", "as nohup and & do"])
+def interruptions(request):
+    """What processes that are started inherit: whether SIGINT is ignored."""
+    before = signal.signal(signal.SIGINT, request.param)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptions")
 def test_an_interruption_ends_the_notebooks_and_the_same_call_goes_on(notebooks, tmp_path, monkeypatch):
     notebooks[0].write_text(SLOW)
     _code.cache_clear()
