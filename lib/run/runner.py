@@ -78,9 +78,7 @@ def main():
     for folder in ("--build", "--figures"):
         parser.add_argument(folder, required=True, type=Path)
     given = parser.parse_args()
-    if (
-        os.getsid(0) == os.getpid()
-    ):  # started by a sweep, which ends it by this signal, also where nohup and & ignore it
+    if os.getsid(0) == os.getpid():  # a sweep's, which ends it by this signal, also where nohup and & ignore it
         signal.signal(signal.SIGINT, signal.default_int_handler)
     run_notebook(given.notebook, given.build, given.figures)
 
