@@ -168,7 +168,7 @@ detection.pivot(index="predictors", columns="measure", values="value").astype(fl
 detection[detection["measure"].str.startswith("AUC")].drop(columns="lesions").round(3)
 
 # %% [markdown]
-# **Figure.** (a) AUC by set of predictors, with 95 % intervals over patients. (b) F1 and PPV of the lesions of the test scans, with intervals. (c) Coefficients of the classifier of all predictors. Bears on claim C9.
+# **Figure.** (a) AUC by set of predictors, with 95 % intervals over patients. (b) F1 and PPV of the lesions of the test scans, with intervals. (c) Coefficients of the classifier of all predictors; n: of the validation scans, on which it was fitted. Bears on claim C9.
 
 # %%
 run.save_figure(

@@ -31,6 +31,7 @@ class WholeGradients(AdjointGradients):
     """
 
     held = everywhere = False
+    rough = True
 
     def __init__(self, steps, *given):
         self.statistics = {}

@@ -177,12 +177,12 @@ def plot_errors(detection, coefficients, fitted):
     c.xaxis.set_major_locator(MaxNLocator(3))
     if used.empty:
         c.text(0.5, 0.5, "the penalty leaves\nno predictor", transform=c.transAxes, ha="center", va="center")
-    n = f"{counted(len(fitted), 'lesion')}, {counted(fitted['subject'].nunique(), 'patient')}"
+    n = f"{counted(len(fitted), 'lesion')},\n{counted(fitted['subject'].nunique(), 'patient')}"
     of_all = f", {len(shown)} of {len(used)}" if len(used) > len(shown) else ""
     c.set(
         ylim=(SHOWN - 0.5, -0.5),
         xlabel="coefficient per SD\n(> 0: towards TP)",
-        title=names[-1].replace(" + ", "\n+ ") + of_all + f"\nfitted on {n}",
+        title=names[-1].replace(" + ", "\n+ ") + of_all + f"\nn = {n}",
     )
     return fig
 

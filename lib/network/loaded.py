@@ -18,7 +18,7 @@ from lib.network.weights import load_weights, recorded_threshold, scan_channels
 from lib.provenance import ROOT, weight_files
 from lib.scans import FILES, SEQUENCES, find_scans, load_scan, voxel_grid
 
-COHORT_VOXELS = 256  # at least along every axis of the synthetic cohort, whatever their size
+COHORT_VOXELS = 256  # more than a cohort of 1 mm or more has along any axis: voxels alike for so many are so for it
 
 _network = lru_cache(1)(lambda path, device, changed: load_weights(path, device))
 

@@ -91,6 +91,8 @@ def test_only_what_a_few_activations_within_rounding_of_their_kink_change_is_let
     """Each `every`-th position that gradients reach differs by a fraction of the largest gradient."""
 
     class Off(AdjointGradients):
+        rough = True
+
         def of_sum(self, seeds):
             total = super().of_sum(seeds)
             places = total.nonzero()[::every].T
@@ -100,6 +102,8 @@ def test_only_what_a_few_activations_within_rounding_of_their_kink_change_is_let
     model = random_unet()
     steps, reason = checked_steps(model, receptive_field(model, SHAPE), Off)
     assert (steps is not None) == agree == (reason == "")
+    Off.rough = False
+    assert checked_steps(model, receptive_field(model, SHAPE), Off)[0] is None
 
 
 def test_changed_weights_change_the_map(monkeypatch):

@@ -136,7 +136,7 @@ def test_the_largest_coefficients_of_the_last_set_are_shown(detection, n):
     c = plot_errors(detection, of_all(n), FITTED).axes[2]
     assert [bar.get_width() for bar in c.patches] == pytest.approx([0.1 * (n - i) for i in range(min(n, SHOWN))])
     assert (f"{SHOWN} of {n}" in c.get_title()) == (n > SHOWN)
-    assert c.get_title().endswith("\nfitted on 6 lesions, 2 patients")
+    assert c.get_title().endswith("\nn = 6 lesions,\n2 patients")
     assert [text.get_text() for text in c.texts] == ([] if n else ["the penalty leaves\nno predictor"])
 
 
