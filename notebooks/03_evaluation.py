@@ -45,7 +45,7 @@ from lib.network import (
     recorded_threshold,
     scan_scores,
 )
-from lib.run import Run, compute_each
+from lib.run import Run
 from lib.scans import load_labels, load_map, load_scan
 
 # %% tags=["parameters"]
@@ -85,7 +85,7 @@ if "test" not in rows:
 # %%
 predict = partial(predict_scan, weights=run.weights(weights), device=device, path=run.map)
 predicted = rows.get("validation", []) + rows["test"]
-len(compute_each(predict, predicted, scheduler=scheduler, desc="predicting"))
+len(run.compute_each(predict, predicted, desc="predicting"))
 
 # %% [markdown]
 # ## Threshold
@@ -100,7 +100,7 @@ if weights:
     curve = pd.DataFrame(columns=["threshold", "outline", "dice", "ndsc", "f1"])
 else:
     score = partial(scan_scores, path=run.map, instances=instances)
-    curve = threshold_curve(compute_each(score, rows["validation"], scheduler=scheduler, desc="threshold"))
+    curve = threshold_curve(run.compute_each(score, rows["validation"], desc="threshold"))
     best = best_threshold(curve)
     threshold, outline = (fixed_threshold or best[name] for name in ("threshold", "outline"))
     record_thresholds(run.weights(), threshold, outline)
@@ -115,7 +115,7 @@ print(f"threshold {threshold:.6g}, outline {outline:.6g}")
 
 # %%
 evaluate = partial(evaluate_scan, threshold=threshold, outline=outline, path=run.map, instances=instances)
-tables = zip(*compute_each(evaluate, rows["test"], scheduler=scheduler, desc="lesions"), strict=True)
+tables = zip(*run.compute_each(evaluate, rows["test"], desc="lesions"), strict=True)
 found, annotated, scores = (pd.concat(table, ignore_index=True) for table in tables)
 run.save_table(annotated, "annotated")
 run.save_table(found, "lesions")

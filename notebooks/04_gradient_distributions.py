@@ -29,7 +29,7 @@ import pandas as pd
 from lib.figures import plot_orders, plot_peaks, plot_profiles, plot_proxy, plot_saliency_maps
 from lib.lesions import cut_patch, select_lesions
 from lib.network import explained_unit, loaded_network, map_unit
-from lib.run import Run, compute_each, group_by_scan
+from lib.run import Run, group_by_scan
 from lib.saliency import (
     NO_MAPS,
     explain_instances,
@@ -104,7 +104,7 @@ selected["healthy"] = selected.index.isin(with_healthy.index)
 facts = ["scan", "subject", "session", "label", "kind", "voxels", "volume_mm3", "healthy"]
 found = group_by_scan(selected[facts].to_dict("records"), scans)
 find = partial(find_instances, path=run.map, apart_mm=apart_mm, seed=seed)
-instances = sum(compute_each(find, found, scheduler=scheduler, desc="healthy volumes"), [])
+instances = sum(run.compute_each(find, found, desc="healthy volumes"), [])
 pd.DataFrame(instances, columns=["kind", "mean_probability"]).groupby("kind").describe().round(3)
 
 # %% [markdown]
@@ -129,7 +129,7 @@ for largest in sorted(instances, key=lambda lesion: len(lesion["where"]))[-1:]: 
     seconds = sum(sizes) * seconds_a_voxel(model, *cut_patch(image, mask, patch), **noise)
     print(f"{len(instances)} volumes of {sum(sizes):,} voxels, the largest of {mask.sum():,}: {seconds / 60:.1f} minutes "
           "in one process, less for maps that are there already")  # fmt: skip
-tables = compute_each(explain, items, scheduler=scheduler, desc="explaining", sizes=sizes)
+tables = run.compute_each(explain, items, desc="explaining", sizes=sizes)
 saliency, radial = (pd.concat(table, ignore_index=True) for table in zip(*(tables or [NO_MAPS]), strict=True))
 saliency = saliency.rename(columns={"mean_logit": f"mean_{explained_unit(description)}"})
 few = sum(len(lesion["where"]) < peak_voxels for lesion in instances)

@@ -38,7 +38,7 @@ from lib.figures import (
 )
 from lib.lesions import detected_lesions, label_instances, select_lesions
 from lib.network import loaded_network, map_unit, recorded_outline, recorded_threshold
-from lib.run import Run, compute_each, group_by_scan
+from lib.run import Run, group_by_scan
 from lib.scans import load_scan
 from lib.statistics import check_levels, psychometric_table
 from lib.synthetic import (
@@ -123,9 +123,7 @@ find = partial(
     find_sites, path=run.map, surroundings=surroundings, n=sites_per_scan, n_per_third=sites_per_third,
     margin_mm=margin_mm, beside_margin_mm=compared_diameter_mm / 2, seed=seed,
 )  # fmt: skip
-found, spread, where, contrast = zip(
-    *compute_each(find, rows.values(), scheduler=scheduler, desc="tissue"), strict=True
-)
+found, spread, where, contrast = zip(*run.compute_each(find, rows.values(), desc="tissue"), strict=True)
 places = dict(zip(rows, found, strict=True))
 
 # %%
@@ -152,7 +150,7 @@ diameters = dict.fromkeys(surroundings, [compared_diameter_mm])
 diameters[DEEP] = sorted({*diameters_mm, compared_diameter_mm})
 items = [(rows[name], kind, at) for name in places for kind, at in places[name].items() if len(at)]
 insert = partial(predict_insertions, **network, threshold=threshold, diameters_mm=diameters, contrasts=contrasts)
-insertions = pd.concat(compute_each(insert, items, scheduler=scheduler, desc="inserting"), ignore_index=True)
+insertions = pd.concat(run.compute_each(insert, items, desc="inserting"), ignore_index=True)
 
 # %% [markdown]
 # Saliency along the same axes, deep in white matter (`n_samples` 0: none).
@@ -164,7 +162,7 @@ explain = partial(
     diameters_mm=explained_diameters_mm, contrasts=contrasts[::explained_every],
 )  # fmt: skip
 deep = [(row, kind, at[:explained_sites]) for row, kind, at in items if kind == DEEP and n_samples]
-peaks = compute_each(explain, deep, scheduler=scheduler, desc="explaining")
+peaks = run.compute_each(explain, deep, desc="explaining")
 
 # %%
 if peaks:
@@ -222,7 +220,7 @@ items = [
 ]
 compared = {kind: [compared_diameter_mm] for kind in diameters}
 insert = partial(insert, diameters_mm=compared, contrasts=tried)
-spread = compute_each(insert, items if tried else [], scheduler=scheduler, desc="by place")
+spread = run.compute_each(insert, items if tried else [], desc="by place")
 spread = pd.concat(spread or [insertions[:0].drop(columns="subject")], ignore_index=True)
 spread.insert(0, "subject", spread["scan"].map(used["subject"]))
 
@@ -277,7 +275,7 @@ twice = partial(
     predict_twice, path=run.map, weights=run.weights(weights), device=device, threshold=threshold, outline=outline,
     instances=instances, edges_mm3=size_edges_mm3, seed=seed,
 )  # fmt: skip
-counted = compute_each(twice, list(rows.values())[:predicted_twice], scheduler=scheduler, desc="noise")
+counted = run.compute_each(twice, list(rows.values())[:predicted_twice], desc="noise")
 counts = pd.concat(counted or [NO_COUNTS], ignore_index=True)
 if left_out := len(counted) - counts["scan"].nunique():
     print(f"{left_out} scans left out: no healthy white matter in which noise could be measured")
@@ -308,7 +306,7 @@ selected.groupby("kind")["volume_mm3"].describe().round(1)
 # %%
 change = partial(predict_changes, path=run.map, **network, threshold=threshold, noise=noise, seed=seed)
 found = group_by_scan(selected.to_dict("records"), rows)
-changes = [table for table in compute_each(change, found, scheduler=scheduler, desc="changing") if len(table)]
+changes = [table for table in run.compute_each(change, found, desc="changing") if len(table)]
 changes = pd.concat(changes or [NO_CHANGES], ignore_index=True)
 left_out = len(selected) - (changes["change"] == "none").sum()
 print(f"{left_out} left out: no healthy white matter nearby, or no room in it for the shape of a lesion")

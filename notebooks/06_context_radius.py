@@ -41,7 +41,7 @@ from lib.context import (
 from lib.figures import plot_context, plot_fields, plot_fills, plot_radii
 from lib.lesions import detected_lesions, select_lesions
 from lib.network import loaded_network, recorded_threshold
-from lib.run import Run, compute_each, group_by_scan
+from lib.run import Run, group_by_scan
 from lib.statistics import bland_altman, bootstrap_spearman
 
 # %% tags=["parameters"]
@@ -107,7 +107,7 @@ network = {"weights": run.weights(weights), "device": device, "path": run.map, "
 shown = {"steps": range(0, largest_step + 1, steps_apart), "window": blend_window or None, "variants": variants}
 items = group_by_scan(selected.to_dict("records"), scans)
 hide = partial(hide_surroundings, **network, **shown, threshold=threshold)
-responses = compute_each(hide, items, scheduler=scheduler, desc="context")
+responses = run.compute_each(hide, items, desc="context")
 responses = pd.concat(responses or [NO_RESPONSES], ignore_index=True)
 
 # %%
@@ -157,7 +157,7 @@ run.save_figure(plot_fills(curve, overall), "fills")
 # %%
 noise = {"n_samples": n_samples, "noise_fraction": noise_fraction, "statistics": statistics}
 measure = partial(measure_places, **network, farthest_mm=largest_step, noise=noise, seed=seed)
-each = pd.concat(compute_each(measure, items, scheduler=scheduler, desc="places") or [NO_PLACES], ignore_index=True)
+each = pd.concat(run.compute_each(measure, items, desc="places") or [NO_PLACES], ignore_index=True)
 
 # %%
 table = lesion_plateaus(responses, other_fills).merge(each, on=["scan", "label"])

@@ -23,7 +23,6 @@
 from functools import lru_cache
 
 import numpy as np
-from tqdm import tqdm
 
 from lib.context import mean_image
 from lib.figures import plot_leakage, plot_sanity
@@ -111,15 +110,17 @@ for row in selected.sort_values("voxels").tail(1).itertuples():  # none, if ther
     print(f"{voxels:,} voxels: about {4 * minutes:.1f} minutes for their maps, "
           f"{(1 + 2 * most_layers) * minutes:.1f} for those by other weights")  # fmt: skip
 
+
 # %%
-cases = []
-for row in tqdm(selected.itertuples(), desc="maps", total=len(selected), mininterval=2):
-    (image, labels), spacing_mm = cut(row.scan, row.label), load(row.scan).spacing_mm
-    names = {"layer": layer, "seed": [seed, row.scan, row.label]}
-    given = model, image, labels == row.label, baseline(row.scan, row.label), spacing_mm
-    case = explain_lesion(*given, **noise, **names)
-    facts = {"subject": row.subject, "scan": row.scan, "label": row.label}
-    cases.append(case | {"facts": facts, "spacing_mm": spacing_mm})
+def explain(facts):
+    name, label = facts["scan"], facts["label"]
+    (image, labels), spacing_mm = cut(name, label), load(name).spacing_mm
+    given = model, image, labels == label, baseline(name, label), spacing_mm
+    case = explain_lesion(*given, **noise, layer=layer, seed=[seed, name, label])
+    return case | {"facts": facts, "spacing_mm": spacing_mm}
+
+
+cases = run.compute_each(explain, selected[["subject", "scan", "label"]].to_dict("records"), desc="maps")
 
 # %% [markdown]
 # ## Do the maps depend on the weights?
@@ -127,14 +128,17 @@ for row in tqdm(selected.itertuples(), desc="maps", total=len(selected), mininte
 # with the map of the trained network under the same noise, of magnitudes and of signed values (Adebayo et al. 2018, NeurIPS). Each lesion has
 # a draw of its own.
 
+
 # %%
-drawn = []
-for case in tqdm(cases, desc="weights", mininterval=2):
+def draw_weights(case):
     name, label = case["facts"]["scan"], case["facts"]["label"]
     image, labels = cut(name, label)
     given = model, image, labels == label, case["where"]
     table = weight_randomisation(*given, most_layers=most_layers, seed=[seed, name, label], **noise)
-    drawn.append(table.assign(**case["facts"]))
+    return table.assign(**case["facts"])
+
+
+drawn = run.compute_each(draw_weights, cases, desc="weights")
 drawn = run.save_table(add_means(drawn, ["mode", "depth", "layer", "region", "of"], **intervals), "randomisation")
 shown = drawn[drawn["scan"] == "all"]
 shown.pivot(index=["mode", "depth", "layer"], columns=["region", "of"], values="value").astype(float).round(2)
@@ -157,14 +161,16 @@ for labels, rows in labelled.items():
     )  # fmt: skip
     print(f"{labels} masks: nDSC {ndsc:.3f} on {splits['validation'][0]['scan']}")
 
+
 # %%
-alike = []
-for case in cases if networks else ():
+def compare(case):
     name, label = case["facts"]["scan"], case["facts"]["label"]
     image, labels = cut(name, label)
     given = case["first"][0], networks, image, labels == label, case["where"]
-    table = compare_networks(*given, seed=[seed, name, label], **noise)
-    alike.append(table.assign(**case["facts"]))
+    return compare_networks(*given, seed=[seed, name, label], **noise).assign(**case["facts"])
+
+
+alike = run.compute_each(compare, cases if networks else [], desc="labels")
 alike = run.save_table(add_means(alike, ["networks", "region", "of"], **intervals), "labels")
 alike[alike["scan"] == "all"].drop(columns=LESION).round(2)
 
@@ -188,16 +194,22 @@ shown.pivot(index=["region", "maps"], columns="of", values="value").astype(float
 # %%
 fractions = np.geomspace(smallest_fraction, 1, n_fractions)
 random = np.random.default_rng(seed)
-curves = []
-for case in tqdm(cases, desc="deletion, insertion", mininterval=2):
+
+
+def perturb(item):
+    case, in_random_order = item
     rankings = {
         "SmoothGrad": [np.abs(case["first"][0]).sum(0)],
         "Grad-CAM++": [case["cam"][0]],
         "distance": [-signed_distance(case["lesion"], case["spacing_mm"])],
-        "random": random.random((n_random, *case["lesion"].shape)),
+        "random": in_random_order,
     }
     curve = perturbation_curves(model, case["volume"], case["lesion"], case["baseline"], rankings, fractions)
-    curves.append(curve.assign(**case["facts"], of=curve["of"].replace("logit", unit)))
+    return curve.assign(**case["facts"], of=curve["of"].replace("logit", unit))
+
+
+items = [(case, random.random((n_random, *case["lesion"].shape))) for case in cases]
+curves = run.compute_each(perturb, items, desc="deletion, insertion")
 
 # %%
 areas = [curve_areas(curve).assign(**curve[LESION].iloc[0]) for curve in curves]
@@ -211,20 +223,25 @@ areas[areas["scan"] == "all"].drop(columns=LESION).round(3)
 # change of the mean logit, 1 if the map tells no more than a map of zeros. *Shuffled*: the values of the SmoothGrad map in random places; *lesion
 # mask*: 1 in the lesion, in both sequences.
 
+
 # %%
-unfaithful = []
-for case in tqdm(cases, desc="infidelity", mininterval=2):
+def measure_infidelity(item):
+    case, shuffled = item
     smooth = case["first"][0]
     candidates = {
         "SmoothGrad": smooth,
-        "shuffled": random.permutation(smooth.ravel()).reshape(smooth.shape),
+        "shuffled": shuffled.reshape(smooth.shape),
         "lesion mask": np.broadcast_to(case["lesion"], smooth.shape).astype(np.float32),
     }
     table = infidelity(
         model, case["volume"], case["lesion"], candidates, sigma=case["sigma"], n_perturbations=n_perturbations,
         generator=lesion_generator(seed + 2, *case["facts"].values()),
     )  # fmt: skip
-    unfaithful.append(table.assign(**case["facts"]))
+    return table.assign(**case["facts"])
+
+
+items = [(case, random.permutation(case["first"][0].ravel())) for case in cases]
+unfaithful = run.compute_each(measure_infidelity, items, desc="infidelity")
 unfaithful = run.save_table(add_means(unfaithful, ["map", "of"], **intervals), "infidelity")
 unfaithful[unfaithful["scan"] == "all"].drop(columns=LESION).round(4)
 
@@ -261,17 +278,19 @@ run.save_figure(plot_sanity(drawn, stable, unfaithful, curves, explained), "sani
 # magnitude of the lesion's own change: 0 if it alone answers, near 1 if it hardly does. *Lesion mask*: its own voxels are replaced, which says how much
 # its neighbours need it whatever the map. Lesions whose logits cannot depend on a replaced voxel change by exactly 0; `reached` counts the others.
 
+
 # %%
-leaked = []
-for case in tqdm(cases, desc="leakage", mininterval=2):
+def leak(case):
     name, label = case["facts"]["scan"], case["facts"]["label"]
     maps = {
         "SmoothGrad": np.abs(case["first"][0]).sum(0),
         "Grad-CAM++": case["cam"][0],
         "lesion mask": case["lesion"].astype(np.float32),
     }
-    table = leakage(model, *cut(name, label), label, baseline(name, label), maps)
-    leaked.append(table.assign(**case["facts"]))
+    return leakage(model, *cut(name, label), label, baseline(name, label), maps).assign(**case["facts"])
+
+
+leaked = run.compute_each(leak, cases, desc="leakage")
 intervals["generator"] = np.random.default_rng(seed)
 leaked = run.save_table(add_means(leaked, ["map", "of"], **intervals), "leakage")
 leaked[leaked["scan"] == "all"].drop(columns=LESION).round(3)

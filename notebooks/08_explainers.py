@@ -24,11 +24,11 @@
 # %%
 import warnings
 from functools import lru_cache
+from itertools import product
 
 import numpy as np
 import pandas as pd
 import torch
-from tqdm import tqdm
 
 from lib.context import FILLS, SHARES, fill_images, mean_image, mean_shares, share_score
 from lib.exact import find_window
@@ -107,17 +107,20 @@ for row in selected.sort_values("voxels").tail(1).itertuples():  # none, if ther
     print(f"{voxels:,} voxels: about {minutes:.1f} minutes for their maps by SmoothGrad, "
           f"{minutes * largest_n_samples / n_samples:.1f} for its convergence")  # fmt: skip
 
+
 # %%
-explained = []
-for row in tqdm(selected.itertuples(), desc="methods", total=len(selected), mininterval=2):
-    image, labels = cut(row.scan, row.label)
-    volume, mask, spacing_mm = torch.as_tensor(image)[None], labels == row.label, load(row.scan).spacing_mm
-    rest = torch.as_tensor(baseline(row.scan, row.label))[None]
+def explain(facts):
+    name, label = facts["scan"], facts["label"]
+    image, labels = cut(name, label)
+    volume, mask, rest = torch.as_tensor(image)[None], labels == label, torch.as_tensor(baseline(name, label))[None]
     by_method = compare_methods(
         model, volume, mask, rest, n_samples=n_samples, n_steps=n_steps, occluded_voxels=occluded_voxels,
-        most_cubes=most_cubes, layer=layer, statistics=statistics, seed=[seed, row.scan, row.label],
+        most_cubes=most_cubes, layer=layer, statistics=statistics, seed=[seed, name, label],
     )  # fmt: skip
-    explained.append({"scan": row.scan, "label": row.label, "maps": by_method, "mask": mask, "spacing_mm": spacing_mm})
+    return facts | {"maps": by_method, "mask": mask, "spacing_mm": load(name).spacing_mm}
+
+
+explained = run.compute_each(explain, selected[["scan", "label"]].to_dict("records"), desc="methods")
 
 # %% [markdown]
 # **Figure.** Maps of the first of these lesions over FLAIR and MPRAGE, in the axial slice where it is largest. The methods differ in unit, so
@@ -163,16 +166,19 @@ concentration.groupby("method", sort=False)[["inside", "within_3mm"]].mean().rou
 # ## What N copies buy
 # The standard error over copies, of the voxel where it is largest, as a fraction of the map's largest magnitude.
 
+
 # %%
-curves = []
-for one in tqdm(explained, desc="convergence", mininterval=2):
+def converge(item):
+    one, aggregate = item
     volume = torch.as_tensor(cut(one["scan"], one["label"])[0])[None]
-    for aggregate in ("max", "mean"):
-        curve = standard_errors(
-            model, volume, one["mask"], n_samples=largest_n_samples, aggregate=aggregate, statistics=statistics,
-            generator=lesion_generator(seed, one["scan"], one["label"]),
-        )  # fmt: skip
-        curves.append(curve.assign(scan=one["scan"], label=one["label"], method=f"SmoothGrad {aggregate}"))
+    curve = standard_errors(
+        model, volume, one["mask"], n_samples=largest_n_samples, aggregate=aggregate, statistics=statistics,
+        generator=lesion_generator(seed, one["scan"], one["label"]),
+    )  # fmt: skip
+    return curve.assign(scan=one["scan"], label=one["label"], method=f"SmoothGrad {aggregate}")
+
+
+curves = run.compute_each(converge, list(product(explained, ("max", "mean"))), desc="convergence")
 curves = curves or [pd.DataFrame(columns=["copies", "standard_error", "scan", "label", "method"], dtype=float)]
 curves = run.save_table(pd.concat(curves, ignore_index=True), "convergence")
 shown = curves[curves["copies"].isin([2, 5, 10, 20, 50, 100, 200])]
@@ -208,15 +214,20 @@ shared = select_lesions(
     found, n_per_kind=n_shared, min_volume_mm3=min_volume_mm3, max_volume_mm3=max_volume_mm3,
     max_voxels=max_voxels, generator=np.random.default_rng(seed),
 )  # fmt: skip
-shares = []
-for row in tqdm(shared.itertuples(), desc="shares", total=len(shared), mininterval=2):
-    scan, everywhere = load(row.scan), predicted(row.scan)
-    stored = load_scan(scans.loc[row.scan], normalised=False).image
+
+
+def share(facts):
+    name, label = facts["scan"], facts["label"]
+    scan, everywhere = load(name), predicted(name)
+    stored = load_scan(scans.loc[name], normalised=False).image
     fills = fill_images(FILLS, scan, stored, (everywhere > 0) | scan.lesions)
-    fills = {name: cut_labels(fill, everywhere, row.label, patch)[0] for name, fill in fills.items()}
-    image, labels = cut(row.scan, row.label)
-    of_lesion = share_score(model, torch.as_tensor(image)[None], labels == row.label, scan.spacing_mm, fills)
-    shares.append(of_lesion.assign(scan=row.scan, subject=row.subject, label=row.label))
+    fills = {fill: cut_labels(values, everywhere, label, patch)[0] for fill, values in fills.items()}
+    image, labels = cut(name, label)
+    of_lesion = share_score(model, torch.as_tensor(image)[None], labels == label, scan.spacing_mm, fills)
+    return of_lesion.assign(**facts)
+
+
+shares = run.compute_each(share, shared[["scan", "subject", "label"]].to_dict("records"), desc="shares")
 
 # %%
 shares = shares or [pd.DataFrame(columns=[*SHARES, "scan", "subject", "label"], dtype=float)]

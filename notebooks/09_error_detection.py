@@ -43,7 +43,7 @@ from lib.errors import (
 )
 from lib.figures import nothing_judged, plot_errors
 from lib.network import evaluate_scan, loaded_network, recorded_outline, recorded_threshold
-from lib.run import Run, compute_each, group_by_scan
+from lib.run import Run, group_by_scan
 
 # %% tags=["parameters"]
 build = "build/demo"  # intermediate files of this run
@@ -85,7 +85,7 @@ if validation:
     limits = {"threshold": recorded_threshold(description, run.weights(weights))}
     limits["outline"] = recorded_outline(description, run.weights(weights))
     evaluate = partial(evaluate_scan, path=run.map, instances=instances, **limits)
-    tables += [table for table, _, _ in compute_each(evaluate, validation, scheduler=scheduler, desc="lesions")]
+    tables += [table for table, _, _ in run.compute_each(evaluate, validation, desc="lesions")]
 lesions = pd.concat([pd.concat(tables).assign(split="validation"), tested.assign(split="test")], ignore_index=True)
 lesions = lesions[lesions["kind"] != "predicted"]
 lesions.groupby(["split", "kind"]).agg(lesions=("label", "size"), patients=("subject", "nunique"))
@@ -113,7 +113,7 @@ values = partial(
     lesion_values, weights=run.weights(weights), device=device, path=run.map, seed=seed, noise=noise, patch=patch
 )
 sizes = [sum(lesion["voxels"] for lesion in rows) for _, rows in items]
-found = sum(compute_each(values, items, scheduler=scheduler, desc="explaining", sizes=sizes), [])
+found = sum(run.compute_each(values, items, desc="explaining", sizes=sizes), [])
 
 # %% [markdown]
 # ## Predictors
@@ -128,8 +128,8 @@ if not reason:
     widths = bin_widths([one for one in found if one["scan"] in of_validation], bins)
     print("width of a grey level (FLAIR, MPRAGE):", widths.round(4))
     features = saliency_features(found, widths)
-    places = compute_each(partial(describe_places, path=run.map), [scans[name] for name in drawn["scan"].unique()],
-                          scheduler=scheduler, desc="places")  # fmt: skip
+    of_map = [scans[name] for name in drawn["scan"].unique()]
+    places = run.compute_each(partial(describe_places, path=run.map), of_map, desc="places")
     lesions = lesions.join(predictors_of(drawn, pd.concat(places), features))
     both = sum(OTHERS.values(), [])
     saliency = list(features.columns.drop(["scan", "label"]))

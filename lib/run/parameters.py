@@ -12,6 +12,7 @@ from pathlib import Path
 
 import yaml
 
+WITHOUT_EFFECT = ("build", "figures", "scheduler")  # on which no result depends
 CELL = re.compile(r"^# %%(?P<header>.*)$", re.MULTILINE)
 
 
@@ -34,6 +35,11 @@ def defaults(notebook):
         except ValueError:
             raise ValueError(f"{notebook}: not a literal: {ast.unparse(statement)}") from None
     return found
+
+
+def decisive(parameters):
+    """Those on which results depend."""
+    return {name: value for name, value in parameters.items() if name not in WITHOUT_EFFECT}
 
 
 def resolve(notebooks, profile, overrides=()):

@@ -1,6 +1,7 @@
 """Where one run reads and writes: the only module that knows the names of its files."""
 
 import json
+import os
 from functools import partial
 
 import pandas as pd
@@ -9,6 +10,8 @@ from matplotlib import rc_context
 from lib.figures import STYLE
 from lib.provenance import ROOT, digest, run_record, write_atomically
 from lib.run.parameters import defaults
+from lib.run.runner import KEPT
+from lib.run.workers import compute_each
 from lib.scans import FILES
 from lib.threads import keep_to_one_thread
 
@@ -57,6 +60,15 @@ class Run:
         if made_from and made_from != self._scans_digest():
             raise ValueError(f"{path} was made before the scans changed: run notebook {writer} again")
         return table
+
+    def compute_each(self, function, items, **options):
+        """`lib.run.workers.compute_each` on the run's Dask scheduler, if it has one.
+
+        What is computed when `make` is interrupted, the next one does not compute again, if it has the same inputs: each
+        desc stands once in a notebook.
+        """
+        places = {"scheduler": self.parameters.get("scheduler", ""), "kept": os.environ.get(KEPT)}
+        return compute_each(function, items, **places, **options)
 
     def save_table(self, table, name):
         """Write `<number>_<name>.csv`, and beside it a JSON that says what made it. Returns the table."""

@@ -7,6 +7,7 @@ import argparse
 import json
 import os
 import resource
+import shutil
 import signal
 import sys
 import tempfile
@@ -14,8 +15,10 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lib.provenance import ROOT, digest, lib_files, run_record, write_atomically
+from lib.provenance import ROOT, digest, kept_folder, lib_files, run_record, versions, write_atomically
+from lib.run.parameters import decisive
 
+KEPT = "INSTANCE_SALIENCY_KEPT"  # of the environment of a kernel: folder of what it has computed
 INTERACTIVE = "00_explore"  # made for the screen: no part of the chain
 NOTEBOOKS = sorted(path for path in (ROOT / "notebooks").glob("[0-9][0-9]_*.py") if path.stem != INTERACTIVE)
 
@@ -24,7 +27,8 @@ def run_notebook(notebook, build, figures):
     """Execute a notebook with its resolved parameters into `<build>/<name>.ipynb`.
 
     The executed notebook gets its name only when every cell has succeeded; one that failed is kept as
-    `<name>.failed.ipynb`. Beside the tables, `provenance/<name>.json` records what was run, how long it took and what
+    `<name>.failed.ipynb`. What `Run.compute_each` has computed until then is kept, and used again if it was made from the
+    same. Beside the tables, `provenance/<name>.json` records what was run, how long it took and what
     it wrote; outputs of an earlier execution that were not written again are removed.
     """
     import jupytext
@@ -36,7 +40,8 @@ def run_notebook(notebook, build, figures):
     running, failed = build / f"{name}.running.ipynb", build / f"{name}.failed.ipynb"
     failed.unlink(missing_ok=True)
     print(f"{name}: {running}", file=sys.stderr)
-    started = time.time()
+    started, kept = time.time(), build / "interrupted" / name
+    os.environ[KEPT] = str(kept_folder(kept, *_made_from(notebook, parameters, build, figures)).absolute())
     with tempfile.TemporaryDirectory(prefix="kernel-") as own:  # of this kernel alone: others may run beside it
         source, config = Path(own, f"{name}.ipynb"), Config({"KernelManager": {"transport": "ipc", "ip": f"{own}/ipc"}})
         jupytext.write(jupytext.read(notebook), source)
@@ -54,6 +59,15 @@ def run_notebook(notebook, build, figures):
     rule = f"{build / name}.ipynb: {' '.join(files)}\n" + "".join(f"{file}:\n" for file in files)
     write_atomically(build / "dependencies" / f"{name}.d", lambda file: file.write_text(rule))
     os.replace(running, build / f"{name}.ipynb")
+    shutil.rmtree(kept)
+
+
+def _made_from(notebook, parameters, build, figures):
+    """What a notebook's results depend on: parameters, code, packages, the user's files, and what earlier notebooks wrote."""
+    tables = [table for table in sorted(figures.glob("[0-9][0-9]_*.csv")) if table.name[:2] < notebook.stem[:2]]
+    files = [build / "inputs" / f"{notebook.stem}.json", build / "scans.csv", *sorted((build / "weights").glob("*"))]
+    files = [file for file in files if file.is_file()]
+    return decisive(parameters), versions(), notebook, *lib_files(notebook), *files, *tables
 
 
 def _write_provenance(name, parameters, figures, started):

@@ -19,9 +19,9 @@ from pathlib import Path
 from tqdm import tqdm
 
 from lib.provenance import ROOT, digest, lib_files, write_atomically
+from lib.run.parameters import decisive
 from lib.run.settings import inputs_of
 
-WITHOUT_EFFECT = ("build", "figures", "scheduler")  # parameters on which no result depends
 RUNNER = (sys.executable, "-m", "lib.run.runner")
 
 
@@ -58,7 +58,7 @@ def plan_stages(chains, folder):
     for chain in chains:
         stage, key = None, ""
         for notebook, parameters in chain:
-            key = digest(key, _decisive(parameters), inputs_of(parameters), _code(notebook))
+            key = digest(key, decisive(parameters), inputs_of(parameters), _code(notebook))
             stage = known.setdefault(key, Stage(notebook, parameters, stage, Path(folder, f"{notebook.stem}-{key}")))
         last.append(stage)
     return last
@@ -81,7 +81,7 @@ def adopt_stages(stages, build, figures):
             later = [path.name for path in build.glob("*.ipynb") if path.stem not in names]
             numbers = tuple(name[:3] for name in names)
             others = [path.name for path in figures.iterdir() if not path.name.startswith(numbers)]
-            left_out = ["sweeps", "parameters", "inputs", "dependencies", "lock", *later]
+            left_out = ["sweeps", "parameters", "inputs", "dependencies", "interrupted", "lock", *later]
             _link(stage.folder, {".": (build, left_out), "figures": (figures, others)})
 
 
@@ -116,10 +116,6 @@ def run_stages(stages, jobs):
     return failed
 
 
-def _decisive(parameters):
-    return {name: value for name, value in parameters.items() if name not in WITHOUT_EFFECT}
-
-
 @cache
 def _code(notebook):
     return digest(notebook, *lib_files(notebook))
@@ -131,7 +127,7 @@ def _same(stage, build):
     if not all(file.exists() for file in files):
         return False
     parameters, inputs = (json.loads(file.read_text()) for file in files)
-    return _decisive(parameters) == _decisive(stage.parameters) and inputs == inputs_of(stage.parameters)
+    return decisive(parameters) == decisive(stage.parameters) and inputs == inputs_of(stage.parameters)
 
 
 def _up_to_date(stage, build, figures):

@@ -3,17 +3,19 @@
 python -m lib.run.workers tcp://127.0.0.1:8786    how many workers this scheduler has
 """
 
+import pickle
 import reprlib
 import sys
 import threading
 import time
 import uuid
 from functools import partial
+from pathlib import Path
 
 from tqdm import tqdm
 
 from lib.digits import BEFORE, FILE, KERNELS, LATE
-from lib.provenance import ROOT, digest
+from lib.provenance import ROOT, digest, write_atomically
 from lib.threads import one_thread
 
 CODE = digest(*sorted((ROOT / "lib").rglob("*.py")), FILE)  # as it was when this process started
@@ -25,7 +27,7 @@ SHORT.maxdict, SHORT.maxtuple, SHORT.maxstring, SHORT.maxother = 10, 10, 60, 60
 _one_at_a_time = threading.RLock()  # a network is changed while it is explained (hooks, frozen weights)
 
 
-def compute_each(function, items, *, scheduler="", desc, sizes=None):
+def compute_each(function, items, *, scheduler="", desc, sizes=None, kept=None):
     """[function(item) for item in items], computed in this process or on a Dask cluster; desc labels the progress bar.
 
     In this process the time that the first item took is said, and that of the others at its pace.
@@ -36,32 +38,43 @@ def compute_each(function, items, *, scheduler="", desc, sizes=None):
     others. An error of the function is raised with a note that names the item; it, or an interrupt, drops those not
     yet begun. Raises OSError if no scheduler answers, RuntimeError if a worker runs other code than this process or was
     started without the settings of `lib.digits`.
+    kept: folder in which each result is kept as soon as it is there, and found if the same call is made again.
     """
     items, compute = list(items), partial(_compute, function, (CODE, KERNELS))
-    results, unit, sizes = [None] * len(items), "voxel" if sizes else "it", sizes or [1] * len(items)
-    bar = tqdm(total=sum(sizes), desc=desc, mininterval=2, unit=unit)
+    files = [kept and Path(kept, f"{desc}-{number:06d}.pickle") for number in range(len(items))]
+    results = [pickle.loads(file.read_bytes()) if file and file.exists() else None for file in files]
+    missing = [number for number, file in enumerate(files) if not (file and file.exists())]
+    unit, sizes = "voxel" if sizes else "it", sizes or [1] * len(items)
+    left = sum(sizes[number] for number in missing)
+    bar = tqdm(total=sum(sizes), initial=sum(sizes) - left, desc=desc, mininterval=2, unit=unit)
+
+    def keep(number, result):
+        results[number] = result
+        if files[number]:
+            write_atomically(files[number], lambda file: file.write_bytes(pickle.dumps(result)))
+        bar.update(sizes[number])
+
     if not scheduler:
         with bar:
-            for number, item in enumerate(items):
+            for number in missing:
                 started = time.perf_counter()
-                results[number] = _naming(item, compute, item)
-                bar.update(sizes[number])
-                if number == 0 and (took := time.perf_counter() - started) > SAID_S:
-                    rest = took * (sum(sizes) / sizes[0] - 1) / 60
+                keep(number, _naming(items[number], compute, items[number]))
+                if number == missing[0] and (took := time.perf_counter() - started) > SAID_S:
+                    rest = took * (left / sizes[number] - 1) / 60
                     bar.write(
-                        f"{desc}: the first of {len(items)} took {took:.0f} s, at that pace the rest {rest:.1f} minutes"
+                        f"{desc}: the first of {len(missing)} took {took:.0f} s, at that pace the rest {rest:.1f} minutes"
                     )
         return results
     from distributed import as_completed
 
     with bar, _connected(scheduler) as client:
-        run = uuid.uuid4().hex
-        keys = [f"{desc}-{run}-{number:06d}" for number in range(len(items))]
-        numbers = {future: number for number, future in enumerate(client.map(compute, items, key=keys))}
+        run, given = uuid.uuid4().hex, [items[number] for number in missing]
+        futures = client.map(compute, given, key=[f"{desc}-{run}-{number:06d}" for number in missing])
+        numbers = dict(zip(futures, missing, strict=True))
+        del futures
         for future in as_completed(list(numbers), loop=client.loop):
             number = numbers.pop(future)  # a result is dropped by the cluster when it is here
-            results[number] = _naming(items[number], future.result)
-            bar.update(sizes[number])
+            keep(number, _naming(items[number], future.result))
     return results
 
 

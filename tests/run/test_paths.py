@@ -1,6 +1,7 @@
 """A run's files: tables with their record, figures with their metadata, folders that never hold stale results."""
 
 import json
+import re
 
 import matplotlib.pyplot as plt
 import pandas as pd
@@ -12,6 +13,7 @@ from lib import threads
 from lib.provenance import ROOT
 from lib.run.parameters import defaults
 from lib.run.paths import Run
+from lib.run.runner import NOTEBOOKS
 from lib.threads import processors
 
 
@@ -78,3 +80,10 @@ def test_a_table_of_other_scans_than_those_of_the_run_is_refused(run):
 def test_maps_are_named_as_bids_derivatives(run):
     path = run.map("sub-01_ses-2", "desc-pred_dseg")
     assert path.relative_to(run.build).as_posix() == "derivatives/sub-01/ses-2/anat/sub-01_ses-2_desc-pred_dseg.nii.gz"
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_what_a_notebook_keeps_of_one_computation_is_not_that_of_another(notebook):
+    names = re.findall(r'run\.compute_each\(.*?desc="(.*?)"', notebook.read_text(), re.DOTALL)
+    assert len(names) == notebook.read_text().count("run.compute_each(")
+    assert len(set(names)) == len(names)

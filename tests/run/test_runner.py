@@ -68,3 +68,46 @@ def test_a_failing_notebook_is_not_taken_for_done(place, capsys):
     assert "07_test.failed.ipynb" in str(stop.value)
     assert sorted(path.name for path in (folder / "build").glob("*.ipynb")) == ["07_test.failed.ipynb"]
     assert not (folder / "figures" / "07_numbers.csv").exists()
+
+
+INTERRUPTED = """# %% tags=["parameters"]
+build = ""
+figures = ""
+n = 1
+
+# %%
+import os
+from pathlib import Path
+
+from lib.run.workers import compute_each
+
+started = Path(build, "started")
+failing = [] if Path(build, "mended").exists() else [3]
+
+
+def square(item):
+    with started.open("a") as file:
+        file.write(f"{item} ")
+    if item in failing:
+        raise ValueError(f"{item} fails")
+    return n * item * item
+
+
+squares = compute_each(square, [1, 2, 3], desc="squares", kept=os.environ["INSTANCE_SALIENCY_KEPT"])
+Path(figures).mkdir(exist_ok=True)
+Path(figures, "07_numbers.csv").write_text(str(squares))
+"""
+
+
+def test_what_an_interrupted_notebook_has_computed_is_used_if_it_was_made_from_the_same(place):
+    folder, run = place
+    (folder / "07_test.py").write_text(INTERRUPTED)
+    (folder / "figures").mkdir()
+    for earlier in "ab":
+        (folder / "figures" / "03_lesions.csv").write_text(earlier)
+        with pytest.raises(SystemExit, match="3 fails"):
+            run(1)
+    (folder / "build" / "mended").touch()
+    run(1)
+    assert (folder / "build" / "started").read_text() == "1 2 3 1 2 3 3 "
+    assert (folder / "figures" / "07_numbers.csv").read_text() == "[1, 4, 9]"

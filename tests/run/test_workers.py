@@ -298,3 +298,23 @@ def test_a_cluster_on_this_machine_listens_on_the_loopback_address_alone(cluster
 def test_the_bar_counts_voxels_where_sizes_are_given(capsys):
     assert compute_each(abs, [-1, -2], desc="explaining", sizes=[9700, 3]) == [1, 2]
     assert "9703/9703" in capsys.readouterr().err
+
+
+def note(item, folder):
+    Path(folder, f"{item}-{time.monotonic_ns()}").touch()
+    if item == "bad" and not Path(folder, "mended").exists():
+        raise ValueError("no luck")
+    return {"of": item}
+
+
+@pytest.mark.parametrize("where", ["here", "cluster"])
+def test_results_that_are_kept_are_not_computed_again(where, request, tmp_path):
+    scheduler = request.getfixturevalue("cluster").scheduler_address if where == "cluster" else ""
+    (seen := tmp_path / "seen").mkdir()
+    call = partial(compute_each, partial(note, folder=seen), scheduler=scheduler, desc="notes", kept=tmp_path / "kept")
+    with pytest.raises(ValueError, match="no luck"):
+        call(["bad"])
+    assert call(["good", "fine"]) == [{"of": "good"}, {"of": "fine"}]
+    (seen / "mended").touch()
+    assert call(["good", "fine", "bad"]) == [{"of": "good"}, {"of": "fine"}, {"of": "bad"}]
+    assert sorted(file.name.split("-")[0] for file in seen.iterdir()) == ["bad", "bad", "fine", "good", "mended"]
