@@ -153,12 +153,13 @@ table = metrics_table(scores, n_resamples=n_resamples, generator=generator)
 run.save_table(table, "metrics").round(3)
 
 # %% [markdown]
-# **Figure.** (a) Share of annotated lesions that are detected, by volume, with Wilson 95 % intervals and the number of lesions of each
+# **Figure.** (a) Share of annotated lesions that are detected, by volume, with patient-bootstrap 95 % intervals and the number of lesions of each
 # bin; (b) test metrics with patient-bootstrap 95 % intervals; (c) validation scores against the threshold, lesions
 # outlined at 0.5 or at the threshold if that is lower (not with given weights).
 
 # %%
-detection = run.save_table(detection_by_volume(annotated, volume_edges_mm3), "detection")
+resampling = {"n_resamples": n_resamples, "generator": np.random.default_rng(seed)}
+detection = run.save_table(detection_by_volume(annotated, volume_edges_mm3, **resampling), "detection")
 figure = plot_detection(detection, table, curve, threshold) if len(scores) else needs_annotation()
 run.save_figure(figure, "detection")
 

@@ -263,7 +263,8 @@ run.save_figure(plot_proxy(saliency, clustered, matched, unit), "proxy")
 # %% [markdown]
 # ## Around the lesion
 # **Figure.** Mean saliency against the signed distance from the lesion's border (negative: inside), averaged over lesions, with
-# patient-bootstrap 95 % intervals; the insets enlarge what lies outside. Bears on C3.
+# patient-bootstrap 95 % intervals; the insets enlarge what lies outside. Shells in which fewer than half of the lesions of a kind have a voxel are in the table
+# alone: deep inside, a mean would be that of the few large lesions. Bears on C3.
 
 # %%
 radial = radial[radial["method"] != "smoothgrad_few"]

@@ -95,7 +95,7 @@ selected[["volume_mm3", "mean_probability", "peak_probability"]].describe().roun
 # ## Response
 # Detected: any voxel of the lesion reaches the threshold; score: mean probability over its voxels. The radius is the Euclidean distance
 # from the lesion's nearest voxel centre; a dilation step is the paper's, which goes farther along diagonals. The rest is 0 in the
-# paper; air is the intensity 0 before z-scoring; blurred tissue is the healthy brain of the scan smoothed with a standard deviation of 8 mm. Logits are
+# paper; air is the intensity 0 before z-scoring, about -3 after it (what lies around the head is 0 in a z-scored image, as the mean, so that this air is darker than any that the network has seen); blurred tissue is the healthy brain of the scan smoothed with a standard deviation of 8 mm. Logits are
 # those of the whole masked volume, computed on the lesion's exact window (all of it for a network that depends on all it is given, which then also answers to
 # how much of that is replaced); or, with `blend_window`, of the patches that cover the lesion,
 # blended as in notebook 3, or of one `patch` around it: patches end the context at their borders. Means over lesions are those of true positives; where no scan is annotated, of the

@@ -220,7 +220,8 @@ areas[areas["scan"] == "all"].drop(columns=LESION).round(3)
 # %% [markdown]
 # ## Does a map predict how the score changes?
 # Infidelity (Yeh et al. 2019, NeurIPS) under Gaussian noise as of SmoothGrad, each map at its best scale: 0 if the sum of noise times map is the
-# change of the mean logit, 1 if the map tells no more than a map of zeros. *Shuffled*: the values of the SmoothGrad map in random places; *lesion
+# change of the mean logit, 1 for a map of zeros. The scale is fitted to the same `n_perturbations`: a map that tells nothing has one less 1 / `n_perturbations` on
+# average. *Shuffled*: the values of the SmoothGrad map in random places; *lesion
 # mask*: 1 in the lesion, in both sequences.
 
 

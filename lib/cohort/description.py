@@ -8,13 +8,13 @@ from functools import cache
 
 import numpy as np
 import pandas as pd
-from nibabel.affines import apply_affine, from_matvec, voxel_sizes
+from nibabel.affines import apply_affine, from_matvec
 from scipy import ndimage
 from tqdm import tqdm
 
 from lib.cohort.anatomy import infratentorial, template_maps
 from lib.cohort.painting import local_contrasts
-from lib.lesions import distance_to, label_instances, signed_distance, voxel_mm3, white_matter
+from lib.lesions import distance_to, label_instances, signed_distance, voxel_mm3, voxel_sides, white_matter
 from lib.scans import load_lesions, load_scan
 
 MIN_VOLUME_MM3 = 3.0  # smaller lesions count for the load alone
@@ -73,13 +73,13 @@ def measure_scan(lesions, affine, image=None, brain=None):
     box = ndimage.find_objects((brain | lesions).astype(np.uint8))[0]
     image, brain, lesions = image[(slice(None), *box)], brain[box], lesions[box]
     white = white_matter(image, brain, lesions)
-    table = table.merge(measure_contrasts(image, lesions, white, voxel_sizes(affine)), on="label")
+    table = table.merge(measure_contrasts(image, lesions, white, voxel_sides(affine)), on="label")
     table["local_contrast"] = local_contrasts(image[0] / image[0][brain].std(), lesions, brain)[1][table["label"]]
     for name in ("flair", "t1w"):
         scan |= {f"{name}_mean": table[name].mean(), f"{name}_sd": table[name].std()}
     scan["contrast_r"] = table["flair"].corr(table["t1w"]) if len(table) > 2 else np.nan
     scan["t1w_to_flair"] = (1 - scan["t1w_mean"]) / (scan["flair_mean"] - 1)
-    scan["bright_lesion"] = bright_lesion(image[0], brain, lesions, white, voxel_sizes(affine))
+    scan["bright_lesion"] = bright_lesion(image[0], brain, lesions, white, voxel_sides(affine))
     for name, channel in zip(("flair", "t1w"), image, strict=True):
         x, y, z = white_matter_noise(channel, white)
         scan |= {f"{name}_noise_xy": np.sqrt((x**2 + y**2) / 2), f"{name}_noise_z": z}

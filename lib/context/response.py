@@ -25,7 +25,7 @@ def context_response(
     fill: what replaces the rest, a number (0: the mean of a z-scored scan, as in Spagnolo et al.) or an image
     (2, X, Y, Z).  window: side of the patches of a blended sliding window; None: the whole volume in one pass, or of it
     the patch of this side around the lesion (`patch_around`); 0: all.
-    Returns one row a step: step, radius_mm (distance of the farthest voxel kept), detected (any voxel of the
+    Returns one row a step: step, radius_mm (the step, or of dilations the distance of the farthest voxel kept), detected (any voxel of the
     lesion reaches the threshold), score and peak (mean and largest probability over the lesion's voxels).
     Raises ValueError if the lesion is empty, a step is negative or growth is unknown.
     """

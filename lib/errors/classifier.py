@@ -44,7 +44,8 @@ def judge_predictors(fitted, tested, predictors, *, n_permutations, n_resamples,
     AUC is over all pairs of a drawn TP and a drawn FP, each counted once, and over those of one patient; that of WITH less that of WITHOUT is ADDED, in
     the same resamples of patients. F1 and PPV are of all rows with their weights, before and after those are removed whose probability is
     below the threshold of `best_removal`. shuffled: mean AUC of n_permutations of the kinds within each patient, in both
-    tables, with everything done anew; p: how often it was not below that of the true kinds.
+    tables, with everything done anew; p: how often it was not below that of the true kinds. Where the penalty leaves no
+    predictor, all probabilities are the same and the AUC of 0.5 is no measurement: interval and p are NaN.
     """
     drawn, judged = (table[table["drawn"]] for table in (fitted, tested))
     scores, thresholds, models, coefficients = {}, {}, [], []
@@ -72,8 +73,9 @@ def _auc_rows(judged, scores, shuffled, n_resamples, seed):
         resampling = {"n_resamples": n_resamples, "generator": np.random.default_rng(seed)}
         values, resampled = resampled_aucs(scores.to_numpy().T, true, subject, within=within, **resampling)
         for name, value, of_patients, chance in zip(scores, values, resampled.T, chances.T, strict=True):
-            p = (1 + (chance >= value).sum()) / (1 + len(chance)) if np.isfinite(value) else np.nan
-            ends = percentile_interval(of_patients, patients)
+            told = np.isfinite(value) and scores[name].nunique() > 1
+            p = (1 + (chance >= value).sum()) / (1 + len(chance)) if told else np.nan
+            ends = percentile_interval(of_patients, patients) if told else (np.nan, np.nan)
             rows.append((name, measure, value, *ends, chance.mean(), p, len(judged), patients))
         if {WITHOUT, WITH} <= set(scores) and not within:
             less, more = (list(scores).index(name) for name in (WITHOUT, WITH))

@@ -117,8 +117,10 @@ def _draw_bars(ax, rows, kinds, text):
 def plot_profiles(profile, unit=MAP_UNIT):
     """Mean saliency against the signed distance from the lesion border, with patient-bootstrap bands.  Table 04_profile.
 
-    Inset in the panels of SmoothGrad: the shells beyond ENLARGED_MM at a scale of their own.
+    Shells in which fewer than half of the lesions of a kind have a voxel, deep inside as a rule, are left out. Inset in the panels of SmoothGrad: the shells beyond ENLARGED_MM at a scale of their own.
     """
+    of_kind = profile.groupby(["method", "sequence", "kind"], dropna=False)["lesions"]
+    profile = profile[2 * profile["lesions"] >= of_kind.transform("max")]
     fig, axes = _new_method_panels(profile, 56, 16)
     for (method, sequence), ax in axes.items():
         rows = rows_of(profile, method=method, sequence=sequence)

@@ -26,11 +26,13 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "select_lesions",
             "signed_distance",
             "voxel_mm3",
+            "voxel_sides",
         ],
         "metrics": ["dice", "lesion_rates", "normalised_dice", "scan_metrics"],
         "patch": ["cut_labels", "cut_patch", "patch_around"],
         "places": [
             "PLACES",
+            "VOXELS",
             "brain_depth",
             "cortex",
             "depth",

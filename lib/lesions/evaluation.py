@@ -9,7 +9,7 @@ from scipy.special import expit
 
 from lib.lesions.instances import instance_peaks, label_instances, lesion_table
 from lib.lesions.metrics import dice_of_counts, lesion_rates, normalised_dice_of_counts
-from lib.statistics import bootstrap_patients, proportion_interval
+from lib.statistics import bootstrap_mean, bootstrap_patients
 
 THRESHOLDS = expit(np.arange(-3, 12.25, 0.25))  # on the largest lesion probability of an instance: 0.047 to 0.999994
 OUTLINE = 0.5  # on the lesion probability of its voxels: where lesion is likelier than not
@@ -116,10 +116,11 @@ def metrics_table(scans, *, n_resamples, generator):
     return pd.DataFrame({"metric": names, "value": value, "low": low, "high": high} | counts)
 
 
-def detection_by_volume(annotated, edges_mm3):
-    """Detected fraction of annotated lesions in bins of volume, with Wilson 95 % intervals.
+def detection_by_volume(annotated, edges_mm3, **resampling):
+    """Detected fraction of annotated lesions in bins of volume, with patient-bootstrap 95 % intervals: NaN where it does not
+    vary.
 
-    annotated: rows of `annotated_table`. edges_mm3: increasing bin edges above 0; bins without a lesion are left out.
+    annotated: rows of `annotated_table`, with subject.  resampling: n_resamples and generator.  edges_mm3: increasing bin edges above 0; bins without a lesion are left out.
     Lesions below or above them are counted in bins of their own, up to the next power of ten.
     """
     volumes, edges_mm3 = annotated["volume_mm3"].astype(float), list(edges_mm3)
@@ -129,10 +130,9 @@ def detection_by_volume(annotated, edges_mm3):
         edges_mm3.append(10.0 ** np.ceil(np.log10(volumes.max())))
     bins = annotated.groupby(pd.cut(volumes, edges_mm3, include_lowest=True), observed=True)
     table = bins["detected"].agg(annotated="size", detected="sum", fraction="mean")
-    low, high = proportion_interval(table["detected"], table["annotated"])
-    edges = table.index.categories[table.index.codes]
-    table.insert(
-        0, "volume_low_mm3", np.where(edges.left > 0, edges.left, edges_mm3[0])
-    )  # below a lowest edge of 0.001
-    table.insert(1, "volume_high_mm3", edges.right)
-    return table.assign(low=low, high=high).reset_index(drop=True)
+    table["patients"] = bins["subject"].nunique()
+    for place, name in enumerate(("volume_low_mm3", "volume_high_mm3")):
+        table.insert(place, name, np.asarray(edges_mm3, float)[table.index.codes + place])
+    ends = [bootstrap_mean(rows.astype({"detected": float}), ["detected"], **resampling)[1:] for _, rows in bins]
+    ends = pd.DataFrame(np.reshape(ends, (-1, 2)), table.index, ["low", "high"])
+    return table.join(ends.where(ends["low"] < ends["high"])).reset_index(drop=True)

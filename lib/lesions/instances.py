@@ -12,9 +12,15 @@ NEIGHBOURS = {6: 1, 18: 2, 26: 3}  # of a voxel, by faces, and edges, and corner
 STRUCTURE = ndimage.generate_binary_structure(3, NEIGHBOURS[18])
 
 
+def voxel_sides(affine):
+    """Sides of a voxel in mm, (3,), of an affine (4, 4), to 1e-4: oblique axes in single precision make 1.00000002 of 1 mm,
+    and lengths are compared with whole mm."""
+    return np.round(voxel_sizes(affine), 4)
+
+
 def voxel_mm3(affine):
-    """Volume of a voxel in mm3: the determinant of the affine (4, 4)."""
-    return abs(float(linalg.det(affine[:3, :3])))  # numpy's own goes by logarithms and is not exact
+    """Volume of a voxel in mm3: the determinant of the affine (4, 4), to six digits, as `voxel_sides`."""
+    return float(f"{abs(linalg.det(affine[:3, :3])):.6g}")
 
 
 def label_instances(mask, neighbours=18, merged_mm=0.0, smallest_mm3=0.0, affine=None):
@@ -31,7 +37,7 @@ def label_instances(mask, neighbours=18, merged_mm=0.0, smallest_mm3=0.0, affine
     structure = ndimage.generate_binary_structure(3, NEIGHBOURS[neighbours])
     labels = ndimage.label(mask, structure, output=np.int32)[0]
     if merged_mm:
-        labels = _merged(labels, voxel_sizes(affine), merged_mm)
+        labels = _merged(labels, voxel_sides(affine), merged_mm)
     if smallest_mm3:
         large = np.bincount(labels.ravel()) * voxel_mm3(affine) >= smallest_mm3
         large[0] = False
@@ -89,7 +95,7 @@ def lesion_table(probability, annotation, threshold, affine, outline=None, label
     for labels, other, kinds in ((predicted, annotated, ("TP", "FP")), (annotated, predicted, ("found", "FN"))):
         rows = _describe(labels, probability, other > 0, affine)
         rows.insert(1, "kind", np.where(rows["overlap"] > 0, *kinds))
-        rows["nearest_lesion_mm"] = _nearest_other(labels, voxel_sizes(affine))
+        rows["nearest_lesion_mm"] = _nearest_other(labels, voxel_sides(affine))
         tables.append(rows[rows["kind"] != "found"])
     return pd.concat(tables, ignore_index=True)
 

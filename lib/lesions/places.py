@@ -11,6 +11,7 @@ VENTRICLE_MM = 20.0  # fluid deeper than this in the brain is ventricle; sulci a
 PLACES = ("periventricular", "juxtacortical", "deep or infratentorial")
 PERIVENTRICULAR_MM = 3.0  # as the synthetic cohort's lesions are described
 JUXTACORTICAL = 2.5  # voxels: no grey matter is looked for next to a lesion, so one that touches it lies 2 away
+VOXELS = (1, 1, 1)  # sides, for distances in voxels
 CORTEX_MM = 15.0  # grey matter nearer than this to the brain's surface is cortex; basal ganglia are deeper
 
 
@@ -64,19 +65,17 @@ def lesion_places(labels, image, brain, cortical, marked, spacing_mm):
     label. cortical: (X, Y, Z) bool, of `cortex`.  image, brain, marked (any lesion): of `place_distances`.
     """
     ventricle_mm = place_distances(image, brain, marked, spacing_mm)["ventricle_mm"]
-    numbers = np.arange(1, labels.max() + 1)
-    nearest = [
-        ndimage.minimum(distance, labels, numbers) for distance in (ventricle_mm, distance_to(cortical, spacing_mm))
-    ]
-    return pd.Series(place_names(*nearest, spacing_mm), numbers, dtype=object)
+    numbers, distances = np.arange(1, labels.max() + 1), (ventricle_mm, distance_to(cortical, VOXELS))
+    nearest = [ndimage.minimum(distance, labels, numbers) for distance in distances]
+    return pd.Series(place_names(*nearest), numbers, dtype=object)
 
 
-def place_names(ventricle_mm, cortex_mm, spacing_mm):
+def place_names(ventricle_mm, cortex_voxels):
     """Places of lesions whose nearest voxels are so far, (n,) each, from ventricles and cortex: (n,) of PLACES.
 
     The first rule that holds: periventricular, a voxel within PERIVENTRICULAR_MM of the ventricles (`ventricles`);
     juxtacortical, a voxel within JUXTACORTICAL voxels of the cortex; the rest is deep or infratentorial, which a scan
     outside a template's space does not tell apart.
     """
-    rules = [np.less_equal(ventricle_mm, PERIVENTRICULAR_MM), np.less_equal(cortex_mm, JUXTACORTICAL * max(spacing_mm))]
+    rules = [np.less_equal(ventricle_mm, PERIVENTRICULAR_MM), np.less_equal(cortex_voxels, JUXTACORTICAL)]
     return np.select(rules, PLACES[:2], PLACES[2])

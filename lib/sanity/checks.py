@@ -144,7 +144,8 @@ def infidelity(model, volume, lesion, maps, *, sigma, n_perturbations, generator
     (scale * sum(I * map) - (f(x) - f(x - I)))^2, with the scale that is best for each map, as maps differ in unit. The
     value of `captum.metrics.infidelity(normalize=True)`, but every x - I is predicted once for all maps.
     volume: (1, 2, X, Y, Z), the lesion's window.  maps: {name: (2, X, Y, Z)}.  sigma: (2,) of the Gaussian noise.
-    Returns map, of, value: "infidelity" in logit^2, and "relative" to that of a map of zeros, at most 1.
+    Returns map, of, value: "infidelity" in logit^2, and "relative" to that of a map of zeros, at most 1. As the scale is
+    fitted to the same n perturbations, a map that tells nothing has 1 - 1 / n on average, not 1.
     """
     volume = like_model(model, volume)[0]
     stacked, sigma = like_model(model, np.stack(list(maps.values()))).flatten(1), sigma.to(volume).view(-1, 1, 1, 1)

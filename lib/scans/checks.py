@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from nibabel.affines import apply_affine, voxel_sizes
 
-from lib.lesions import label_instances, voxel_mm3
+from lib.lesions import label_instances, voxel_mm3, voxel_sides
 from lib.scans.images import FILES, open_image
 
 LABELS = dict(zip(FILES, ("FLAIR", "T1w", "lesion mask"), strict=True))
@@ -161,7 +161,7 @@ def _largest_distance(affine, other, shape):
 
 def _describe(row, image, flair, t1w, mask=None):
     """Facts, problems and warnings of a scan whose files are in order each; mask: None without annotation."""
-    annotated, brain, spacing = mask is not None, (flair != 0) | (t1w != 0), voxel_sizes(image.affine)
+    annotated, brain, spacing = mask is not None, (flair != 0) | (t1w != 0), voxel_sides(image.affine)
     mask = mask > 0.5 if annotated else np.zeros(brain.shape, bool)
     voxel_ml = voxel_mm3(image.affine) / 1000
     facts = {

@@ -6,6 +6,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from lib.lesions import voxel_sides
 from lib.provenance import digest
 
 FILES = ["flair", "t1w", "lesions"]  # of a scan: columns of the scans table
@@ -33,7 +34,7 @@ class Scan:
 
     @property
     def spacing_mm(self):
-        return tuple(float(size) for size in nib.affines.voxel_sizes(self.affine))
+        return tuple(voxel_sides(self.affine).tolist())
 
 
 def with_digests(table):
@@ -53,7 +54,7 @@ def voxel_grid(file):
     """Numbers of voxels along X, Y, Z of an image in RAS, and their sides in mm; of its header alone."""
     image = open_image(file)
     order = np.argsort(nib.io_orientation(image.affine)[:, 0])
-    return np.array(image.shape)[order], nib.affines.voxel_sizes(image.affine)[order]
+    return np.array(image.shape)[order], voxel_sides(image.affine)[order]
 
 
 def load_scan(row, normalised=True):

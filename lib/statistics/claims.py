@@ -139,10 +139,10 @@ def findings(table, figures, folder):
     folder: that of the files, as seen from the document.
     """
 
-    def copies(name):
-        return json.loads((figures / f"{name}.json").read_text())["parameters"]["n_samples"]
+    def parameter(table, name):
+        return json.loads((figures / f"{table}.json").read_text())["parameters"][name]
 
-    return f"{summary(table, folder, judge_architectures(figures))}\n\n{checks(_reader(figures), copies, folder)}"
+    return f"{summary(table, folder, judge_architectures(figures))}\n\n{checks(_reader(figures), parameter, folder)}"
 
 
 def main():

@@ -3,13 +3,14 @@
 import numpy as np
 import pandas as pd
 
-from lib.statistics.intervals import bootstrap_mean, draw_patients, percentile_interval
+from lib.statistics.intervals import LEFT_OUT, bootstrap_mean, draw_patients, percentile_interval
 
 
 def bootstrap_spearman(table, value, columns, *, n_resamples, generator):
     """Spearman correlation of a column with others over lesions: rows with, lesions, patients, rho, low, high.
 
-    low, high: 95 % interval over resamples of whole patients, NaN with one.  Lesions without a number (NaN or infinite)
+    low, high: 95 % interval over resamples of whole patients, NaN with one, or where more than LEFT_OUT of the resamples
+    have no variation.  Lesions without a number (NaN or infinite)
     are left out; NaN where fewer than 3 are left.
     """
     rows = []
@@ -22,7 +23,9 @@ def bootstrap_spearman(table, value, columns, *, n_resamples, generator):
             rho = weighted_spearman(x, y, np.ones((1, len(x))))[0]
             if len(patients) > 1:
                 drawn = draw_patients(len(patients), n_resamples, generator)[:, index]
-                low, high = percentile_interval(weighted_spearman(x, y, drawn), len(patients))
+                resampled = weighted_spearman(x, y, drawn)
+                if np.isnan(resampled).mean() <= LEFT_OUT:
+                    low, high = percentile_interval(resampled, len(patients))
         rows.append((name, len(pair), len(patients), rho, low, high))
     return pd.DataFrame(rows, columns=["with", "lesions", "patients", "rho", "low", "high"])
 

@@ -56,14 +56,14 @@ def summary(table, folder, architectures=None):
     return _table(f"| claim | paper | {title} (95 % interval) | verdict | this run alone | n | table |", lines)
 
 
-def checks(read, copies, folder):
+def checks(read, parameter, folder):
     """What the sanity checks of a run found (notebooks 7 and 8), a paragraph of Markdown: how well maps predict the change
     of the score, and how exact so many copies make them.
 
-    read: name of a table -> table.  copies: name of a table -> noisy copies of a map in the notebook that wrote it.
+    read: name of a table -> table.  parameter: names of a table and a parameter -> its value in the notebook that wrote it.
     folder: of the tables, as seen from the document. A sentence without a lesion is left out.
     """
-    infidelity, error, n = read("07_infidelity"), read("08_convergence"), copies("04_saliency")
+    infidelity, error, n = read("07_infidelity"), read("08_convergence"), parameter("04_saliency", "n_samples")
     means = infidelity[(infidelity["scan"] == "all") & (infidelity["of"] == "relative")].set_index("map")
     error = 100 * error.loc[(error["copies"] == n) & (error["method"] == "SmoothGrad max"), "standard_error"]
     said = []
@@ -72,11 +72,12 @@ def checks(read, copies, folder):
         texts += [
             f" ({low:.2f} to {high:.2f})" if low == low else "" for low, high in means[["low", "high"]].to_numpy()
         ]
+        chance = 1 - 1 / parameter("07_infidelity", "n_perturbations")
         counts = f"{counted(means['lesions'].max(), 'lesion')}, {counted(means['patients'].max(), 'patient')}"
         said.append(
             "The share of the change of the score under noise that a map at its best scale does not predict "
-            f"([infidelity]({folder}07_infidelity.csv), 1 for a map of zeros) is {texts['SmoothGrad']} for SmoothGrad "
-            f"of the {copies('07_infidelity')} noisy copies of notebook 7, {texts['lesion mask']} for the bare lesion "
+            f"([infidelity]({folder}07_infidelity.csv), 1 for a map of zeros, {chance:.2f} on average for one that tells nothing) is {texts['SmoothGrad']} for SmoothGrad "
+            f"of the {parameter('07_infidelity', 'n_samples')} noisy copies of notebook 7, {texts['lesion mask']} for the bare lesion "
             f"mask and {texts['shuffled']} for the SmoothGrad map with its values in random places ({counts})."
         )
     if len(error):

@@ -7,6 +7,8 @@ from scipy.stats import norm
 from scipy.stats import t as student_t
 from statsmodels.stats.proportion import proportion_confint
 
+LEFT_OUT = 0.05  # of the resamples may have no value: more, and what is left is no 95 % interval
+
 
 def bootstrap_patients(table, statistic, *, n_resamples=2000, generator):
     """Value of a statistic and its 95 % interval (`percentile_interval`) over whole patients: (value, low, high).

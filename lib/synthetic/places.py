@@ -5,7 +5,7 @@ from itertools import pairwise, product
 import numpy as np
 import pandas as pd
 
-from lib.lesions import PLACES, bounding_box, place_names
+from lib.lesions import PLACES, VOXELS, bounding_box, distance_to, place_names
 from lib.statistics import bootstrap_mean
 from lib.synthetic.insertion import soft_ball
 from lib.synthetic.sites import sites_by_surroundings
@@ -39,12 +39,13 @@ def site_places(sites, brain, distances, diameter_mm, spacing_mm):
     place: `lesions.place_names` of the lesion's voxels.  height: of HEIGHTS, that of its centre.
     """
     (_, *between, _), rows = _thirds(brain), []
+    to_ventricle, to_cortex = distances["beside ventricle"], distance_to(distances["beside cortex"] == 0, VOXELS)
     for surroundings, at in sites.items():
         for number, site in enumerate(at):
             *_, mask = soft_ball(brain, site, diameter_mm, spacing_mm)
-            near = [distances[name][mask].min() for name in ("beside ventricle", "beside cortex")]
+            place = place_names(to_ventricle[mask].min(), to_cortex[mask].min()).item()
             height = HEIGHTS[np.searchsorted(between, site[2], side="right")]
-            rows.append((surroundings, number, place_names(*near, spacing_mm).item(), height))
+            rows.append((surroundings, number, place, height))
     return pd.DataFrame(rows, columns=["surroundings", "site", "place", "height"]).astype({"site": int})
 
 

@@ -57,6 +57,15 @@ def test_separable_lesions_are_told_apart_and_removing_the_false_leaves_the_true
     assert models["offered"].tolist() == [1, 2]
 
 
+def test_without_a_predictor_there_is_no_interval_and_no_p(monkeypatch):
+    monkeypatch.setattr(classifier, "PENALTIES", [1e-6])
+    found, models, _ = judged(0.0, {"noise": ["noise"]})
+    assert models["used"].tolist() == [0]
+    for measure in ("AUC", "AUC within patients"):
+        assert found.loc[("noise", measure), "value"] == 0.5
+        assert found.loc[("noise", measure), ["low", "high", "p"]].isna().all()
+
+
 def test_nothing_is_found_in_shuffled_kinds_though_there_is_something_to_find(monkeypatch):
     monkeypatch.setattr(classifier, "PENALTIES", [0.1, 1.0])
     found, _, _ = judged(1.5, {"saliency": ["x", "noise"]}, n_permutations=25)

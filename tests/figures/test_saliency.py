@@ -200,6 +200,16 @@ def test_profile_lines_and_bands_are_those_of_the_table(figures):
         assert (band.min(), band.max()) == pytest.approx((first["low"].min(), first["high"].max()))
 
 
+def test_shells_of_few_lesions_are_not_drawn():
+    table = profile()
+    few = (table["kind"] == "FP") & (table["distance_mm"] < -1)
+    fig = plot_profiles(table.assign(lesions=np.where(few, 1, 4)))
+    for ax in fig.axes[: len(PANELS)]:
+        drawn = lines(ax)
+        assert drawn["FP, 4 lesions of 2 patients"][:, 0].min() == -0.5
+        assert drawn["TP, 4 lesions of 2 patients"][:, 0].min() == -2.5
+
+
 def test_insets_hold_what_lies_beyond_at_a_scale_of_its_own(figures):
     flair, *_, cam = figures["profile"].axes
     (inset,) = flair.child_axes

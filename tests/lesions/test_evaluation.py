@@ -17,6 +17,12 @@ from lib.lesions.evaluation import (
 from lib.lesions.instances import label_instances, segment
 from lib.lesions.metrics import scan_metrics
 
+NONE = pd.DataFrame({"volume_mm3": [], "detected": [], "subject": []})
+
+
+def resampling():
+    return {"n_resamples": 500, "generator": np.random.default_rng(0)}
+
 
 def test_counts_of_other_instances_are_those_of_their_tables():
     annotation, probability = np.zeros((2, 9, 9, 9))
@@ -36,7 +42,7 @@ def test_without_an_annotated_scan_there_is_no_metric_and_no_bin():
     table = metrics_table(scans, n_resamples=10, generator=np.random.default_rng(0))
     assert list(table) == ["metric", "value", "low", "high", "patients", "scans"]
     assert table.empty
-    assert detection_by_volume(pd.DataFrame({"volume_mm3": [], "detected": []}), [1.0, 10.0]).empty
+    assert detection_by_volume(NONE, [1.0, 10.0], **resampling()).empty
 
 
 def test_threshold_curve_is_the_mean_over_scans():
@@ -146,17 +152,30 @@ def test_metrics_are_means_of_scans_and_rates_of_summed_counts():
 
 def test_detection_by_volume_counts_each_bin():
     annotated = pd.DataFrame({"volume_mm3": [1, 4, 5, 6, 30, 40], "detected": [False, True, True, True, True, False]})
-    table = detection_by_volume(annotated, [0.5, 5, 10, 20, 50])
+    table = detection_by_volume(annotated.assign(subject=list("abcabc")), [0.5, 5, 10, 20, 50], **resampling())
     assert table["annotated"].tolist() == [3, 1, 2]
     assert table["detected"].tolist() == [2, 1, 1]
-    assert table["volume_low_mm3"].tolist() == pytest.approx([0.5, 5, 20], abs=0.01)
-    assert ((table["low"] < table["fraction"]) & (table["fraction"] <= table["high"])).all()
+    assert table["volume_low_mm3"].tolist() == [0.5, 5, 20]
+    assert table["patients"].tolist() == [3, 1, 2]
+    varied = table.iloc[[0, 2]]
+    assert ((varied["low"] < varied["fraction"]) & (varied["fraction"] <= varied["high"])).all()
+    assert table.loc[1, ["low", "high"]].isna().all()  # one patient
+
+
+def test_lesions_of_a_patient_that_are_alike_tell_less():
+    detected = np.repeat([True, False, True, True, False, True, False, False], 10)
+    table = pd.DataFrame({"volume_mm3": 7.0, "detected": detected})
+    clustered, apart = (
+        detection_by_volume(table.assign(subject=subject), [5, 10], **resampling()).iloc[0]
+        for subject in (np.repeat(list("abcdefgh"), 10), np.arange(80).astype(str))
+    )
+    assert clustered["high"] - clustered["low"] > 2 * (apart["high"] - apart["low"])
 
 
 @pytest.mark.parametrize("volume", [0.001, 0.008, 0.3, 100_001.0, 250_000.0])
 def test_lesions_outside_the_bins_are_counted_in_bins_of_their_own(volume):
-    annotated = pd.DataFrame({"volume_mm3": [1.0, 7.0, volume], "detected": [False, True, True]})
-    table = detection_by_volume(annotated, [0.5, 5, 10, 100_000])
+    annotated = pd.DataFrame({"volume_mm3": [1.0, 7.0, volume], "detected": [False, True, True], "subject": "a"})
+    table = detection_by_volume(annotated, [0.5, 5, 10, 100_000], **resampling())
     assert table["annotated"].tolist() == [1, 1, 1]
     assert (table["volume_low_mm3"] > 0).all()
     row = table[table["volume_low_mm3"].le(volume) & table["volume_high_mm3"].ge(volume)]
@@ -164,6 +183,6 @@ def test_lesions_outside_the_bins_are_counted_in_bins_of_their_own(volume):
 
 
 def test_without_a_lesion_there_is_no_bin():
-    table = detection_by_volume(pd.DataFrame({"volume_mm3": [], "detected": []}), [0.5, 5, 10])
+    table = detection_by_volume(NONE, [0.5, 5, 10], **resampling())
     assert list(table)[:4] == ["volume_low_mm3", "volume_high_mm3", "annotated", "detected"]
     assert table.empty

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from nibabel.affines import from_matvec
+from scipy.spatial.transform import Rotation
 
 from lib.lesions.instances import (
     annotated_table,
@@ -17,6 +18,7 @@ from lib.lesions.instances import (
     select_lesions,
     signed_distance,
     voxel_mm3,
+    voxel_sides,
 )
 
 AFFINE = np.array([[2.0, 0, 0, -10], [0, 1.0, 0, -20], [0, 0, 3.0, -30], [0, 0, 0, 1]])
@@ -51,6 +53,19 @@ def scan():
 )
 def test_the_volume_of_a_voxel_is_the_determinant_exactly(matrix, mm3):
     assert voxel_mm3(from_matvec(np.array(matrix))) == mm3
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_oblique_voxels_of_whole_millimetres_are_such_though_headers_are_in_single_precision(seed):
+    turn = Rotation.random(random_state=seed).as_matrix()
+    affine = from_matvec((turn * (1, 2, 3)).astype(np.float32).astype(float), [0, 0, 0])
+    assert voxel_sides(affine).tolist() == [1, 2, 3]
+    assert voxel_mm3(affine) == 6
+    mask = blank()
+    mask[2:7, 2, 2] = mask[9, 2, 2] = True  # five voxels, and 3 mm from the last of them one
+    assert label_instances(mask, smallest_mm3=30, affine=affine).max() == 1
+    assert label_instances(mask, merged_mm=3, affine=affine).max() == 1
+    assert label_instances(mask, merged_mm=2.99, affine=affine).max() == 2
 
 
 @pytest.mark.parametrize(("neighbour", "instances"), [((3, 2, 2), 1), ((3, 3, 2), 1), ((3, 3, 3), 2)])

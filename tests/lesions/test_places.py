@@ -60,6 +60,14 @@ def test_place_distances_count_from_the_surface_and_the_ventricles():
     np.testing.assert_allclose(found["ventricle_mm"][tuple(voxels.T)], fluid)
 
 
+def test_juxtacortical_is_a_matter_of_voxels_along_every_axis():
+    image, inside, _, _ = brain()
+    labels, cortical = np.zeros(inside.shape, np.int32), np.zeros_like(inside)
+    labels[2, 2, 2], labels[2, 8, 2], cortical[2, 2, 4], cortical[5, 8, 2] = 1, 2, True, True  # 2 and 3 voxels away
+    places = lesion_places(labels, image, inside, cortical, inside & False, (1.0, 1.0, 5.0))
+    assert places.tolist() == ["juxtacortical", "deep or infratentorial"]
+
+
 def test_places_go_by_the_nearest_voxel_and_the_first_rule_that_holds():
     image, inside, _, _ = brain()
     x, y, z = np.argwhere(ventricles(image, inside, brain_depth(inside, COARSE)))[-1]

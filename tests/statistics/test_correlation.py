@@ -42,6 +42,14 @@ def test_interval_of_the_correlation_is_wider_where_lesions_of_a_patient_are_ali
     assert widths[1] > 1.8 * widths[0]
 
 
+def test_an_interval_that_would_leave_out_more_than_one_resample_in_twenty_is_none():
+    table = lesions().assign(reach=3.0)
+    table.loc[table["subject"] == "0", "reach"] = 4.0  # not in a third of the resamples of 8 patients
+    found = bootstrap_spearman(table, "radius", ["reach"], generator=np.random.default_rng(0), **RESAMPLING)
+    assert np.isfinite(found["rho"].item())
+    assert found[["low", "high"]].isna().all(axis=None)
+
+
 def test_weighted_spearman_is_that_of_the_repeated_sample():
     generator = np.random.default_rng(1)
     x, y = generator.integers(0, 6, 20), generator.integers(0, 6, 20)  # with ties
