@@ -53,7 +53,8 @@ def lesion_values(item, *, weights, device, path, seed, noise, patch=0):
         around = ~inside & (signed_distance(inside, scan.spacing_mm) <= PERILESIONAL_MM)
         tissue = around & scan.brain[box]
         places = {"lesion": inside, "rim": tissue if tissue.any() else around}
-        found.append({name: facts[name] for name in KEY} | {"values": saliency[(slice(None), *box)]} | places)
+        values = saliency[(slice(None), *box)].copy()  # not a view, which would keep the map of the whole scan
+        found.append({name: facts[name] for name in KEY} | {"values": values} | places)
     return found
 
 
