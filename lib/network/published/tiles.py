@@ -21,9 +21,13 @@ SCALE = 10  # of the Gaussian weights, whose half precision (with the smallest a
 def predict_tiles(model, image, *, window, mirrored=()):
     """Lesion probability (X, Y, Z), float32 numpy, of an image (2, X, Y, Z); 0 outside the box of what is not 0.
 
-    window: voxels of a tile along X, Y, Z.  mirrored: axes, 0 to 2, along each combination of which tiles are mirrored.
+    window: voxels of a tile along X, Y, Z, or of each side.  mirrored: axes, 0 to 2, along each combination of which tiles
+    are mirrored; or a bool, as of `predict`, whether along X.
     Runs on the device of the model, in evaluation mode.  Raises ValueError as `predict`.
     """
+    window = tuple(np.broadcast_to(window, 3).tolist())
+    if isinstance(mirrored, bool):
+        mirrored = [0] if mirrored else []
     check_network(model, window)
     box = nonzero_box(image)
     inside = torch.as_tensor(image[(slice(None), *box)], dtype=torch.float32)

@@ -44,4 +44,10 @@ def test_tiles_are_blended_as_a_literal_loop_does():
         weights[tile] += x * y * z
     expected = torch.as_tensor(total / weights).softmax(0)[1, :, :, :7].numpy()
     np.testing.assert_allclose(found[1:13, 2:11, 1:8], expected, atol=1e-2)  # weights in half precision, cut at 4 SD
+    settings = {"window": 8, "mirrored": True, "blend": "logits"}  # as a JSON beside the weights may say
+    np.testing.assert_array_equal(
+        predict(network, image, **settings), predict_tiles(network, image, window=(8, 8, 8), mirrored=[0])
+    )
+    settings |= {"mirrored": False}
+    np.testing.assert_array_equal(predict(network, image, **settings), predict_tiles(network, image, window=(8, 8, 8)))
     assert [tile[0].start for tile in tiles((110, 64, 64), (64, 64, 64))] == [0, 23, 46]
