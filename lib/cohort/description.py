@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from lib.cohort.anatomy import infratentorial, template_maps
 from lib.cohort.painting import local_contrasts
-from lib.lesions import distance_to, label_instances, signed_distance, voxel_mm3, voxel_sides, white_matter
+from lib.lesions import distance_to, label_instances, signed_distance, voxel_mm3, voxel_sides, white_matter, widened
 from lib.scans import load_lesions, load_scan
 
 MIN_VOLUME_MM3 = 3.0  # smaller lesions count for the load alone
@@ -131,7 +131,7 @@ def measure_contrasts(image, lesions, white, spacing_mm):
     tissue = ndimage.binary_closing(white | lesions, iterations=2)
     margin = np.ceil(SURROUNDINGS_MM / np.asarray(spacing_mm)).astype(int) + 1
     for label, place in enumerate(ndimage.find_objects(labels), start=1):
-        box = tuple(slice(max(side.start - m, 0), side.stop + m) for side, m in zip(place, margin, strict=True))
+        box = widened(place, margin)
         lesion, channels = labels[box] == label, image[(slice(None), *box)]
         distance = signed_distance(lesion, spacing_mm)
         around = white[box] & (distance <= SURROUNDINGS_MM)

@@ -8,6 +8,7 @@ from scipy import ndimage
 
 from lib.context.response import CURVE, surrounding_box
 from lib.exact import receptive_field
+from lib.lesions import bounding_box
 from lib.saliency import reach_mm
 from lib.statistics import percentile_interval, resampled_means
 
@@ -125,8 +126,8 @@ def field_extent(model, lesion, spacing_mm):
     field = receptive_field(model, lesion.shape)
     if field.reason:
         return np.inf
-    place, extents = ndimage.find_objects(lesion.astype(np.uint8))[0], []
-    for axis, side, length, spacing in zip(field.axes, place, lesion.shape, spacing_mm, strict=True):
+    extents = []
+    for axis, side, length, spacing in zip(field.axes, bounding_box(lesion), lesion.shape, spacing_mm, strict=True):
         low, high = axis.first[side].min().clip(0), axis.last[side].max().clip(max=length - 1)
         extents += [(side.start - low) * spacing, (high - side.stop + 1) * spacing]
     return float(max(extents))

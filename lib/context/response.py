@@ -6,7 +6,7 @@ import torch
 from scipy import ndimage
 
 from lib.exact import find_window, predict_lesion
-from lib.lesions import STRUCTURE, patch_around
+from lib.lesions import STRUCTURE, bounding_box, patch_around, widened
 from lib.network import blended_lesion, lesion_patches
 from lib.statistics import bootstrap_mean
 
@@ -81,5 +81,4 @@ def mean_response(responses, *, n_resamples, generator):
 def surrounding_box(lesion, radius_mm, spacing_mm):
     """Slices around everything within a radius of the lesion, of dilations by as many voxels too."""
     reach = int(np.ceil(radius_mm / np.min(spacing_mm))) + 1
-    place = ndimage.find_objects(lesion.astype(np.uint8))[0]
-    return tuple(slice(max(side.start - reach, 0), side.stop + reach) for side in place)
+    return widened(bounding_box(lesion), reach)

@@ -11,7 +11,7 @@ from scipy import ndimage
 from scipy.special import logit
 
 from lib.errors.texture import first_order, texture
-from lib.lesions import bounding_box, cut_patch, patch_around, place_distances, signed_distance
+from lib.lesions import bounding_box, cut_patch, patch_around, place_distances, signed_distance, widened
 from lib.network import loaded_network, loaded_scan
 from lib.saliency import PERILESIONAL_MM, lesion_generator, smoothgrad
 from lib.scans import SEQUENCES, load_labels
@@ -47,8 +47,7 @@ def lesion_values(item, *, weights, device, path, seed, noise, patch=0):
         saliency[(slice(None), *patch_around(lesion, patch))] = smoothgrad(
             model, torch.as_tensor(part)[None], within, generator=generator, **noise
         ).cpu()
-        sides = zip(bounding_box(lesion), margin, strict=True)
-        box = tuple(slice(max(side.start - m, 0), side.stop + m) for side, m in sides)
+        box = widened(bounding_box(lesion), margin)
         inside = lesion[box]
         around = ~inside & (signed_distance(inside, scan.spacing_mm) <= PERILESIONAL_MM)
         tissue = around & scan.brain[box]

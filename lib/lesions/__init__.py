@@ -27,6 +27,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "signed_distance",
             "voxel_mm3",
             "voxel_sides",
+            "widened",
         ],
         "metrics": ["dice", "lesion_rates", "normalised_dice", "scan_metrics"],
         "patch": ["cut_labels", "cut_patch", "patch_around"],

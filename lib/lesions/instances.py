@@ -138,6 +138,12 @@ def bounding_box(mask):
     return (ndimage.find_objects(mask.astype(np.uint8)) or [(slice(0, 0),) * mask.ndim])[0]
 
 
+def widened(box, margin):
+    """Slices of a box and so many voxels more on either side, (3,) or as many along each axis; none before the first."""
+    margins = np.broadcast_to(margin, len(box))
+    return tuple(slice(max(side.start - m, 0), side.stop + m) for side, m in zip(box, margins, strict=True))
+
+
 def signed_distance(lesion, spacing_mm):
     """Distance in mm from each voxel centre to the lesion's border, negative inside, positive outside.
 

@@ -2,9 +2,8 @@
 
 import numpy as np
 import pandas as pd
-from scipy import ndimage
 
-from lib.lesions import signed_distance
+from lib.lesions import bounding_box, signed_distance, widened
 from lib.scans import SEQUENCES
 
 PERILESIONAL_MM = 3.0  # width of the shell around a lesion that is called perilesional
@@ -23,8 +22,7 @@ def measure_maps(maps, lesion, brain, spacing_mm, edges_mm):
     increasing): distance_mm is the middle of the shell. reach5_mm: see `reach_mm`, of the shells' mean magnitude.
     """
     margin = np.ceil(max(edges_mm[-1], PERILESIONAL_MM) / np.asarray(spacing_mm)).astype(int) + 2
-    place = ndimage.find_objects(lesion.astype(np.uint8))[0]
-    box = tuple(slice(max(side.start - m, 0), side.stop + m) for side, m in zip(place, margin, strict=True))
+    box = widened(bounding_box(lesion), margin)
     inside, tissue = lesion[box], brain[box]
     distance = signed_distance(inside, spacing_mm)
     around = tissue & ~inside & (distance <= PERILESIONAL_MM)

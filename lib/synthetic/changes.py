@@ -7,7 +7,7 @@ background, and whatever lies away from the lesion stays bit-identical.
 import numpy as np
 from scipy import ndimage, signal
 
-from lib.lesions import STRUCTURE
+from lib.lesions import STRUCTURE, bounding_box, widened
 
 RIM_MM = 1.0  # how far a lesion's blurred border reaches beyond its annotation: a tenth of the contrast is left there
 BLEND_MM = 3.0  # from here on the scan is left as it is
@@ -80,9 +80,8 @@ def place_next_to_grey_matter(lesion, white, grey, generator):
     Drawn uniformly from all offsets at which every voxel of the lesion is white matter, one at least has a grey-matter
     neighbour (18-connectivity), and the place it was cut from is at least 4 voxels away.
     """
-    place = ndimage.find_objects(lesion.astype(np.uint8))[0]
-    near = tuple(slice(max(side.start - 4, 0), side.stop + 4) for side in place)
-    white = white.copy()
+    place, white = bounding_box(lesion), white.copy()
+    near = widened(place, 4)
     white[near] &= ~ndimage.binary_dilation(lesion[near], STRUCTURE, iterations=4)
     shape = np.pad(lesion[place], 1)
     ring = ndimage.binary_dilation(shape, STRUCTURE) & ~shape
@@ -108,8 +107,7 @@ def _reference(lesion, healthy, spacing_mm):
     if not lesion.any():
         raise ValueError("the lesion has no voxel: give a mask with at least one")
     margin = np.ceil((BLEND_MM + 3 * LEVEL_SD_MM) / np.asarray(spacing_mm)).astype(int)
-    place = ndimage.find_objects(lesion.astype(np.uint8))[0]
-    box = tuple(slice(max(s.start - m, 0), s.stop + m) for s, m in zip(place, margin, strict=True))
+    box = widened(bounding_box(lesion), margin)
     distance = ndimage.distance_transform_edt(~lesion[box], sampling=spacing_mm)
     return box, distance, ndimage.binary_erosion(healthy[box]) & (distance > BLEND_MM)
 

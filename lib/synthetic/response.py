@@ -7,7 +7,7 @@ import pandas as pd
 from scipy import ndimage
 
 from lib.exact import find_window, predict_lesion
-from lib.lesions import distance_to, patch_around
+from lib.lesions import distance_to, patch_around, widened
 from lib.statistics import bootstrap_mean
 from lib.synthetic.changes import move_lesion, place_next_to_grey_matter, remove_lesion, swap_sequences
 from lib.synthetic.insertion import add_contrast, soft_ball
@@ -104,7 +104,7 @@ def contrast_table(image, labels, white, spacing_mm):
     """Contrast of every lesion of a label image (X, Y, Z): rows label, flair, mprage (`contrast_to_white_matter`)."""
     margin, rows = np.ceil(SURROUNDINGS_MM / np.asarray(spacing_mm)).astype(int) + 1, []
     for label, place in enumerate(ndimage.find_objects(labels), start=1):
-        box = tuple(slice(max(side.start - m, 0), side.stop + m) for side, m in zip(place, margin, strict=True))
+        box = widened(place, margin)
         found = contrast_to_white_matter(image[(slice(None), *box)], labels[box] == label, white[box], spacing_mm)
         rows.append((label, *found))
     return pd.DataFrame(rows, columns=["label", "flair", "mprage"])
