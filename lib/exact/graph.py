@@ -68,18 +68,10 @@ def like_model(model, values):
     return torch.as_tensor(values).to(next(model.parameters(), torch.empty(0)))
 
 
-@torch.no_grad()
 def n_channels(model):
     """Channels C of the volumes (N, C, X, Y, Z) that a network takes: those that its first convolution asks for."""
-    dtype = next(model.parameters(), torch.empty(0)).dtype
-    with torch.inference_mode(False):
-        volume = torch.empty(1, 2, 32, 32, 32, dtype=dtype, device="meta")
-    with frozen(model), torch.inference_mode(False), _Recorder() as recorder, _FirstConvolution() as first:
-        recorder.note(volume, Node("input", {}, tuple(volume.shape)))
-        try:
-            model(volume)
-        except Exception:  # also the one that ends it
-            return first.channels
+    with _FirstConvolution() as first:
+        _recorded(model, (1, 2, 32, 32, 32))
     return first.channels
 
 
@@ -101,13 +93,18 @@ class _FirstConvolution(TorchFunctionMode):
         return function(*args, **kwargs)
 
 
-@torch.no_grad()
 def record(model, shape):
     """The nodes of a network in evaluation mode on a volume (1, C, *shape), in their order; the node of the logits, or
     None where the network fails; and the error."""
-    dtype, channels = next(model.parameters(), torch.empty(0)).dtype, n_channels(model)
+    return _recorded(model, (1, n_channels(model), *shape))
+
+
+@torch.no_grad()
+def _recorded(model, shape):
+    """`record` on a volume (1, C, X, Y, Z) of this shape."""
+    dtype = next(model.parameters(), torch.empty(0)).dtype
     with torch.inference_mode(False):
-        volume = torch.empty(1, channels, *shape, dtype=dtype, device="meta")
+        volume = torch.empty(shape, dtype=dtype, device="meta")
     with frozen(model), torch.inference_mode(False), _Recorder() as recorder:
         recorder.note(volume, Node("input", {}, tuple(volume.shape)))
         try:
