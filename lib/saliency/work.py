@@ -9,10 +9,10 @@ import torch
 from scipy import ndimage
 
 from lib.exact import predict_lesion, predict_lesions
-from lib.lesions import cut_patch, healthy_volumes, instance_mask, patch_around, white_and_grey_matter
+from lib.lesions import healthy_volumes, instance_mask, patch_around, white_and_grey_matter
 from lib.network import loaded_network, loaded_scan
 from lib.provenance import code_digest, kept_folder
-from lib.saliency.maps import are_saved, map_name, numpy_generator, save_maps, saved_maps, scan_maps
+from lib.saliency.maps import are_saved, lesion_maps, map_name, numpy_generator, save_maps, saved_maps, scan_maps
 from lib.saliency.measures import NUMBERS, PROFILE, measure_maps
 from lib.scans import load_labels, load_map
 
@@ -105,8 +105,7 @@ def _maps(model, image, masks, identities, settings, patch):
         yield from scan_maps(model, image, masks, identities=identities, **settings)
         return
     for mask, identity in zip(masks, identities, strict=True):
-        part, lesion = cut_patch(image, mask, patch)
-        (maps,) = scan_maps(model, part, [lesion], identities=[identity], **settings)
-        sides = zip(patch_around(mask, patch), mask.shape, strict=True)
-        outside = [(0, 0), *((side.start, size - side.stop) for side, size in sides)]
+        part = patch_around(mask, patch)
+        maps = lesion_maps(model, image[(slice(None), *part)], mask[part], identity=identity, **settings)
+        outside = [(0, 0), *((side.start, size - side.stop) for side, size in zip(part, mask.shape, strict=True))]
         yield {method: np.pad(saliency, outside) for method, saliency in maps.items()}
