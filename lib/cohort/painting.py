@@ -16,9 +16,7 @@ BORDER = 0.4  # fraction of a voxel that is lesion where annotators draw its bor
 INFRATENTORIAL_GROWTH = 2.5  # their lesions are larger than other focal ones
 FARTHEST_MM = 38  # from the ventricles, that confluent lesions reach
 LEAST_CONFLUENT_MM3 = 150  # who would have less has no periventricular lesions but focal ones
-LEAST_CONTRAST = (
-    0.3  # of lesions that are annotated, in SD of FLAIR in the brain; measured on real ones: data/README.md
-)
+LEAST_CONTRAST = 0.3  # of annotated lesions, in SD of FLAIR in the brain; measured on real ones: data/README.md
 SURROUNDINGS = 2.5  # voxels, standard deviation of the Gaussian that weighs the brain around a lesion
 LESION = 1  # family of the blobs that are lesions
 # The others: mean number a brain, log-volume mean and SD (mm3), elongation; added (FLAIR, MPRAGE), lowest and highest.

@@ -20,11 +20,11 @@ KEY = ["scan", "label"]  # of a predicted lesion
 SURE = 1e-6  # distance from 0 and 1 at which a probability is cut, for its logit to be finite
 FARTHEST_MM = 100.0  # distance from a ventricle where none is found
 PLACE = ["surface (mm)", "ventricle (mm)", "lateral (mm)", "anterior (mm)", "superior (mm)"]
-OTHERS = {
+OTHERS = {  # predictors beside saliency
     "probability": ["mean probability (logit)", "peak probability (logit)"],
     "size": ["volume (log)"],
     "place": PLACE,
-}  # predictors beside saliency
+}
 
 
 def lesion_values(item, *, weights, device, path, seed, noise, patch=0):

@@ -4,9 +4,8 @@ from itertools import product
 
 import numpy as np
 
-STEPS = [
-    step for step in product((-1, 0, 1), repeat=3) if step > (0, 0, 0)
-]  # to a neighbour: 13, one of each direction
+# to a neighbour: 13, one of each direction
+STEPS = [step for step in product((-1, 0, 1), repeat=3) if step > (0, 0, 0)]
 FIRST_ORDER = ("mean", "SD", "skewness", "kurtosis", "minimum", "p10", "median", "p90", "maximum")
 TEXTURE = ("contrast", "dissimilarity", "homogeneity", "correlation", "energy", "entropy")
 

@@ -39,10 +39,8 @@ class AdjointGradients:
             size = self.sizes[step.inputs[0]] if step.inputs else np.array(shape)
             local = isinstance(step.operation, Convolution | LocalFunction)
             self.sizes.append(step.operation.size(size) if local else size)
-        self.boxes, self.kept = (
-            self._needed(self.box),
-            {},
-        )  # of each step: where it is computed, what the way back needs
+        self.boxes = self._needed(self.box)  # of each step: where it is computed
+        self.kept = {}  # of each step: what the way back needs
         self.box_logits = self._forward()
         self.logits = self.box_logits[self.at_voxels]
 

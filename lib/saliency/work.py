@@ -18,9 +18,8 @@ from lib.scans import load_labels, load_map
 
 FACTS = ["scan", "subject", "session", "label", "kind", "voxels", "volume_mm3", "mean_probability", "mean_logit"]
 FACTS += ["whole_probability"]
-NO_MAPS = [
-    pd.DataFrame(columns=[*FACTS, *columns], dtype=float) for columns in (NUMBERS, PROFILE)
-]  # `explain_instances` of none
+# `explain_instances` of none
+NO_MAPS = [pd.DataFrame(columns=[*FACTS, *columns], dtype=float) for columns in (NUMBERS, PROFILE)]
 
 
 def scan_instances(rows, scan, probability, predicted, annotated, *, apart_mm, seed):

@@ -30,13 +30,10 @@ from lib.synthetic.places import site_places, sites_by_height
 from lib.synthetic.sites import DEEP, SURROUNDINGS, sites_by_surroundings, structure_distances
 
 NAMES = ["scan", "subject", "label", "kind", "volume_mm3"]
-NO_CHANGES = pd.DataFrame(
-    columns=[*NAMES, "change", *response.RESPONSES], dtype=float
-)  # `predict_changes` of no lesion
-
-NO_COUNTS = pd.DataFrame(
-    columns=["subject", "scan", "flair_noise", "mprage_noise", "volume_mm3", "predicted", "invented"], dtype=float
-)  # `predict_twice` of a scan whose noise is not known
+# `predict_changes` of no lesion, and `predict_twice` of a scan whose noise is not known
+NO_CHANGES = pd.DataFrame(columns=[*NAMES, "change", *response.RESPONSES], dtype=float)
+COUNTS = ["subject", "scan", "flair_noise", "mprage_noise", "volume_mm3", "predicted", "invented"]
+NO_COUNTS = pd.DataFrame(columns=COUNTS, dtype=float)
 
 
 def find_sites(row, *, path, surroundings, n, n_per_third, margin_mm, beside_margin_mm, seed):
