@@ -72,7 +72,9 @@ def test_values_are_those_of_the_map_in_and_around_the_lesion(explored_run, one_
         whole = smoothgrad(model, torch.as_tensor(scan.image)[None], mask, generator=generator, **NOISE).numpy()
         np.testing.assert_array_equal(one["values"][:, one["lesion"]], whole[:, mask])
         assert one["rim"].sum() > 0 and not (one["rim"] & one["lesion"]).any()
-        assert one["values"].base is None  # and not part of an array of the whole scan, of which each lesion would keep one
+        assert (
+            one["values"].base is None
+        )  # and not part of an array of the whole scan, of which each lesion would keep one
     features = saliency_features(found, bin_widths(found, 32))
     expected = [one["values"][0, one["lesion"]].mean(dtype=float) for one in found]
     assert features["FLAIR lesion mean"].to_list() == pytest.approx(expected, rel=1e-5)
