@@ -161,7 +161,8 @@ class Exploration:
 
     def _predict(self, row, scan, report):
         model, settings = self.model, prediction_settings(self._loaded[1])
-        window, passes = np.broadcast_to(settings["window"], 3), 1 + bool(settings["mirrored"])
+        window, mirrored = np.broadcast_to(settings["window"], 3), settings["mirrored"]
+        passes = 2 ** (len(mirrored) if isinstance(mirrored, list) else mirrored)
         made_from = digest(
             self._loaded[1]["digest"], settings, Path(row["flair"]), Path(row["t1w"]), code_digest(predict_scan)
         )

@@ -156,6 +156,7 @@ def _rules(description, published):
     have no threshold and outline, or null; what another tool published has settings of its own."""
     architecture, threshold, outline, window = map(description.get, ("architecture", "threshold", "outline", "window"))
     channels, lesion_class = description.get("channels"), description.get("lesion_class", 1)
+    mirrored, once = description.get("mirrored", False), description.get("blend") == "centre"
     named = channels if isinstance(channels, list) else []
     unknown = [str(name) for name in named if not scan_channels([name])]
 
@@ -197,5 +198,8 @@ def _rules(description, published):
             or (type(window) is int and 0 < window <= LARGEST_WINDOW if window or threshold else window is None),
             f"the side of the cubic patches of the training, 1 to {LARGEST_WINDOW} voxels",
         ),
-        "mirrored": (own("mirrored") or type(description.get("mirrored", False)) is bool, "true or false"),
+        "mirrored": (
+            own("mirrored") or (type(mirrored) is bool and not (mirrored and once)),
+            "false: the middle of a scan is predicted once" if once else "true or false",
+        ),
     }

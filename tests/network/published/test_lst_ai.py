@@ -41,3 +41,10 @@ def test_lst_ai_s_networks_are_averaged_as_probabilities(tmp_path):
     (tmp_path / lst_ai.FILES[1]).unlink()
     with pytest.raises(ValueError, match="has no UNet3D_MS_final_mdlB.pt: LST-AI averages three"):
         load_weights(tmp_path)
+
+
+def test_mirror_images_of_a_network_that_is_given_the_middle_of_a_scan_are_refused(tmp_path):
+    lst_folder(tmp_path)
+    tmp_path.with_name(f"{tmp_path.name}.json").write_text('{"mirrored": true}')
+    with pytest.raises(ValueError, match="mirrored is true, but must be false: the middle of a scan is predicted once"):
+        load_weights(tmp_path)
