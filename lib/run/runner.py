@@ -19,6 +19,7 @@ from lib.provenance import ROOT, digest, kept_folder, lib_files, run_record, ver
 from lib.run.parameters import decisive
 
 KEPT = "INSTANCE_SALIENCY_KEPT"  # of the environment of a kernel: folder of what it has computed
+BESIDE = "04"  # notebooks from this number on run beside one another, and read what those before it wrote (Makefile)
 INTERACTIVE = "00_explore"  # made for the screen: no part of the chain
 NOTEBOOKS = sorted(path for path in (ROOT / "notebooks").glob("[0-9][0-9]_*.py") if path.stem != INTERACTIVE)
 
@@ -64,7 +65,8 @@ def run_notebook(notebook, build, figures):
 
 def _made_from(notebook, parameters, build, figures):
     """What a notebook's results depend on: parameters, code, packages, the user's files, and what earlier notebooks wrote."""
-    tables = [table for table in sorted(figures.glob("[0-9][0-9]_*.csv")) if table.name[:2] < notebook.stem[:2]]
+    before = min(notebook.stem[:2], BESIDE)
+    tables = [table for table in sorted(figures.glob("[0-9][0-9]_*.csv")) if table.name[:2] < before]
     files = [build / "inputs" / f"{notebook.stem}.json", build / "scans.csv", *sorted((build / "weights").glob("*"))]
     files = [file for file in files if file.is_file()]
     return decisive(parameters), versions(), notebook, *lib_files(notebook), *files, *tables

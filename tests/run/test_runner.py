@@ -108,6 +108,7 @@ def test_what_an_interrupted_notebook_has_computed_is_used_if_it_was_made_from_t
         with pytest.raises(SystemExit, match="3 fails"):
             run(1)
     (folder / "build" / "mended").touch()
+    (folder / "figures" / "05_beside.csv").write_text("of a notebook that runs at the same time")
     run(1)
     assert (folder / "build" / "started").read_text() == "1 2 3 1 2 3 3 "
     assert (folder / "figures" / "07_numbers.csv").read_text() == "[1, 4, 9]"
