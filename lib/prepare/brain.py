@@ -49,28 +49,25 @@ def correct_bias(image):
 
 
 def find_brain(images, given=None):
-    """Brain mask (0, 1) of {"FLAIR", "T1w"} on one grid; where it is from; and what is known of it beside the template.
+    """Brain mask (0, 1) of {"FLAIR", "T1w"} on one grid; where it is from; and the template fitted to it (`fit_template`).
 
     given: a mask on that grid. Otherwise an installed tool of TOOLS is called, and otherwise intensities decide within the
-    template. The third: the fitted template (`fit_template`) of the brain, and a mask by intensities, by which to judge it.
+    template; the template is fitted to the brain by intensities then, so that the mask can be judged by it.
     Raises ValueError if no brain is found, RuntimeError if a tool fails.
     """
-    stripped = all(map(is_stripped, images.values()))
-    if stripped:
-        part = sitk.Cast((images["FLAIR"] != 0) | (images["T1w"] != 0), sitk.sitkUInt8)
-    else:
-        part = brain_by_intensity(images)
-    template = fit_template(images["T1w"], part if given is None else given)
     if given is not None:
-        return given, "given", template, part
-    if stripped:
-        return part, "non-zero voxels", template, part
+        return given, "given", fit_template(images["T1w"], given)
+    if all(map(is_stripped, images.values())):
+        brain = sitk.Cast((images["FLAIR"] != 0) | (images["T1w"] != 0), sitk.sitkUInt8)
+        return brain, "non-zero voxels", fit_template(images["T1w"], brain)
+    part = brain_by_intensity(images)
+    template = fit_template(images["T1w"], part)
     for tool in TOOLS:
         if shutil.which(tool):
-            return brain_by_tool(images["T1w"], tool), tool, template, part
+            return brain_by_tool(images["T1w"], tool), tool, template
     around, sure = _grown(template["brain"], AROUND_MM), _grown(template["brain"], -SURE_MM)
     brain = _largest(_grown(_grown((part & around) | sure, CLOSE_MM), -CLOSE_MM))
-    return sitk.BinaryFillhole(brain), "intensities within the template", template, part
+    return sitk.BinaryFillhole(brain), "intensities within the template", template
 
 
 def brain_by_tool(image, tool):

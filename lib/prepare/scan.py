@@ -51,7 +51,7 @@ def prepare_scan(row, folder, side_mm=VOXEL_MM):
         images = {name: correct_bias(image) for name, image in images.items()}
     labels = {"lesions": row.get("label"), "mask": ""}
     masks = {name: _mask_of(row.get(name), label, raw, moved, grid, transform) for name, label in labels.items()}
-    brain, source, template, _ = find_brain(images, masks["mask"] and masks["mask"][0])
+    brain, source, template = find_brain(images, masks["mask"] and masks["mask"][0])
     numbers = scan_numbers(images, (moved, before), brain, template)
     if masks["lesions"]:
         lesions, raw_ml = masks["lesions"]

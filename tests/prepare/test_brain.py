@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from heads import blobs, save
 
-from lib.prepare.brain import brain_by_tool, is_stripped
+from lib.prepare import brain
+from lib.prepare.brain import brain_by_tool, find_brain, is_stripped
 from lib.prepare.volumes import from_array, to_array
 
 
@@ -55,3 +56,15 @@ def test_a_tool_that_takes_everything_for_brain_has_found_none(tmp_path, monkeyp
     fake_tool(tmp_path, monkeypatch, "hd-bet", f"cp {tmp_path}/answer.nii.gz brain_bet.nii.gz")
     with pytest.raises(RuntimeError, match="hd-bet found no brain"):
         brain_by_tool(from_array(array, affine), "hd-bet")
+
+
+def test_a_given_mask_is_taken_where_intensities_show_no_brain(monkeypatch):
+    """Every other voxel of the FLAIR is dark: nothing is left of it once thin bridges are cut."""
+    array, affine = blobs()
+    dark = np.where(np.indices(array.shape).sum(0) % 2, 0.01, 1).astype(np.float32)
+    images = {"FLAIR": from_array(dark, affine), "T1w": from_array(array + 0.01, affine)}
+    given = from_array(array > 0.5, affine)
+    monkeypatch.setattr(brain, "fit_template", lambda t1w, mask: (t1w, mask))
+    assert find_brain(images, given) == (given, "given", (images["T1w"], given))
+    with pytest.raises(ValueError, match="no brain is found"):
+        find_brain(images)
