@@ -49,9 +49,7 @@ def prepare_all(source, folder, side_mm=VOXEL_MM):
 
 def _prepare_one(row, folder, side_mm):
     """Row of prepared.csv of one scan, whose files appear together at the end, or not at all."""
-    place = folder.joinpath(
-        *row["scan"].split("_ses-")[:1], *([f"ses-{row['session']}"] if row["session"] else []), "anat"
-    )
+    place = folder / _place(row)
     known = {"scan": row["scan"], "subject": row["subject"], "session": row["session"]}
     try:
         files = {name: digest(Path(row[name])) if row[name] and Path(row[name]).is_file() else "" for name in FILES}
@@ -92,10 +90,14 @@ def _prepare_one(row, folder, side_mm):
     return known
 
 
+def _place(row):
+    """Where the files of a scan lie in the folder."""
+    return Path(f"sub-{row['subject']}", *([f"ses-{row['session']}"] if row["session"] else []), "anat")
+
+
 def _files(folder, row):
     """Row of scans.tsv, its paths counted from the folder."""
-    parts = [f"sub-{row['subject']}", *([f"ses-{row['session']}"] if row["session"] else []), "anat"]
-    stem = Path(*parts) / f"{row['scan']}_space-{row['reference']}"
+    stem = _place(row) / f"{row['scan']}_space-{row['reference']}"
     lesions = f"{stem}_label-lesion_mask.nii.gz"
     return {
         "subject": row["subject"], "session": row["session"],

@@ -19,6 +19,17 @@ def test_a_scan_that_fails_does_not_stop_the_others_and_leaves_nothing(tmp_path)
     assert not [*(tmp_path / "out").rglob("*.nii.gz")]
 
 
+def test_a_subject_named_like_a_session_has_a_place_of_its_own(tmp_path):
+    """Of a_ses-b that is not the place of a, whose files stay when it fails."""
+    (tmp_path / "raw.tsv").write_text("subject\tflair\tt1w\na_ses-b\tno.nii\tno.nii\n")
+    prepare_all(tmp_path / "raw.tsv", tmp_path / "out")
+    of_a = tmp_path / "out" / "sub-a" / "anat" / "sub-a_page.pdf"
+    of_a.parent.mkdir(parents=True)
+    of_a.touch()
+    prepare_all(tmp_path / "raw.tsv", tmp_path / "out")
+    assert of_a.exists()
+
+
 def test_a_folder_of_others_is_left_alone(tmp_path):
     (tmp_path / "raw.tsv").write_text("subject\tflair\tt1w\n1\ta.nii\tb.nii\n")
     (tmp_path / "out").mkdir()
