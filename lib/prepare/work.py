@@ -39,10 +39,8 @@ def prepare_all(source, folder, side_mm=VOXEL_MM):
     rows = [_prepare_one(row, folder, side_mm) for row in tqdm(table.to_dict("records"), desc="prepare", unit="scan")]
     prepared = pd.DataFrame(rows)
     save_table(prepared, folder / "prepared", run_record("prepare", {"source": str(source), "side_mm": side_mm}))
-    passed = [row for row in rows if row["status"] == "passed"]
-    scans = [_files(folder, row) for row in passed]
-    columns = ["subject", "session", "flair", "t1w", "lesions"]
-    scans = pd.DataFrame(scans, columns=columns)
+    passed = [_files(folder, row) for row in rows if row["status"] == "passed"]
+    scans = pd.DataFrame(passed, columns=["subject", "session", "flair", "t1w", "lesions"])
     write_atomically(folder / "scans.tsv", lambda file: scans.to_csv(file, sep="\t", index=False))
     return prepared
 
@@ -53,14 +51,7 @@ def _prepare_one(row, folder, side_mm):
     known = {"scan": row["scan"], "subject": row["subject"], "session": row["session"]}
     try:
         files = {name: digest(Path(row[name])) if row[name] and Path(row[name]).is_file() else "" for name in FILES}
-        made_from = digest(
-            files,
-            {name: row[name] for name in FILES},
-            row["label"],
-            side_mm,
-            code_digest(prepare_scan),
-            sitk.Version_VersionString(),
-        )
+        made_from = digest(files, row, side_mm, code_digest(prepare_scan), sitk.Version_VersionString())
         kept = place / f"{row['scan']}_prepared.json"
         if kept.exists() and (record := json.loads(kept.read_text()))["made_from"] == made_from:
             return record["row"]
@@ -116,15 +107,9 @@ def _describe_dataset(name, source, folder):
         raise ValueError(
             f"{folder} holds other files than those prepared from {source}: give another OUT, or remove it"
         )
-    made_by = [
-        {
-            "Name": "lib.prepare",
-            "Version": git_commit(),
-            "Container": {},
-            "Description": f"SimpleITK {sitk.Version_VersionString()}",
-        }
-    ]
-    content = {"Name": NAME, "BIDSVersion": "1.10.0", "DatasetType": "derivative", "GeneratedBy": made_by}
+    made_by = {"Name": "lib.prepare", "Version": git_commit(), "Container": {}}
+    made_by["Description"] = f"SimpleITK {sitk.Version_VersionString()}"
+    content = {"Name": NAME, "BIDSVersion": "1.10.0", "DatasetType": "derivative", "GeneratedBy": [made_by]}
     content["SourceDatasets"] = sources
     if name:
         content |= {"License": PUBLIC[name].licence, "HowToAcknowledge": PUBLIC[name].cite}
