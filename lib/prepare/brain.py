@@ -11,7 +11,16 @@ import SimpleITK as sitk
 from nilearn import datasets
 
 from lib.prepare.registration import register_affine
-from lib.prepare.volumes import from_array, isotropic_grid, mask_on_grid, on_grid, read_volume, to_array, write_volume
+from lib.prepare.volumes import (
+    from_array,
+    isotropic_grid,
+    mask_on_grid,
+    on_grid,
+    read_volume,
+    to_array,
+    volume_ml,
+    write_volume,
+)
 
 TOOLS = {  # of HD-BET 2, and SynthStrip; both are asked for the mask, as the latter may fill what it strips with negative values
     "hd-bet": "-i image.nii.gz -o brain.nii.gz -device cpu --disable_tta --save_bet_mask --no_bet_image",
@@ -31,7 +40,7 @@ def is_stripped(image):
     """Whether the voxels that are not 0 are a brain: no more than one, and off the faces of the image."""
     inside = to_array(image) != 0
     faces = np.concatenate([inside.take(end, axis).ravel() for axis in range(3) for end in (0, -1)])
-    return _ml(inside, image) <= STRIPPED_ML and faces.mean() <= ON_FACES
+    return volume_ml(image) <= STRIPPED_ML and faces.mean() <= ON_FACES
 
 
 def correct_bias(image):
@@ -133,14 +142,8 @@ def fit_template(t1w, brain):
     back = affine.GetInverse()
     maps = {name: on_grid(template[name], t1w, back, sitk.sitkLinear) for name in ("white", "grey")}
     fitted = mask_on_grid(sitk.Cast(template["brain"], sitk.sitkFloat32), t1w, back)
-    whole = _ml(to_array(template["brain"]), template["brain"]) * abs(
-        np.linalg.det(np.reshape(affine.GetMatrix(), (3, 3)))
-    )
-    return maps | {"brain": fitted, "transform": affine, "in_field": _ml(to_array(fitted), fitted) / whole}
-
-
-def _ml(inside, image):
-    return float(np.sum(inside)) * float(np.prod(image.GetSpacing())) / 1000
+    whole_ml = volume_ml(template["brain"]) * abs(np.linalg.det(np.reshape(affine.GetMatrix(), (3, 3))))
+    return maps | {"brain": fitted, "transform": affine, "in_field": volume_ml(fitted) / whole_ml}
 
 
 def _mask(array, like):

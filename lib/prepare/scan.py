@@ -17,7 +17,7 @@ from lib.prepare.volumes import (
     one_grid,
     read_mask,
     read_volume,
-    to_array,
+    volume_ml,
     write_volume,
 )
 from lib.provenance import write_atomically
@@ -55,7 +55,7 @@ def prepare_scan(row, folder, side_mm=VOXEL_MM):
     numbers = scan_numbers(images, (moved, before), brain, template)
     if masks["lesions"]:
         lesions, raw_ml = masks["lesions"]
-        numbers |= {"lesions_raw_ml": raw_ml, "lesions_ml": _volume_ml(lesions)}
+        numbers |= {"lesions_raw_ml": raw_ml, "lesions_ml": volume_ml(lesions)}
     record = {
         "Sources": list(sources.values()), "SkullStripped": True, "Reference": reference, "RawFLAIR": str(Path(row["flair"]).absolute()),
         "BrainMask": source, "BiasCorrection": "none, stripped before" if stripped else "N4", "Resampled": not (same and one_grid(grid, raw[reference])),
@@ -86,11 +86,7 @@ def _mask_of(file, label, raw, moved, grid, transform):
         return None
     mask = read_mask(file, label)
     drawn_on = next((name for name, image in raw.items() if one_grid(mask, image)), "FLAIR")
-    return mask_on_grid(mask, grid, transform if drawn_on == moved else None), _volume_ml(mask)
-
-
-def _volume_ml(mask):
-    return float((to_array(mask) > 0).sum() * np.prod(mask.GetSpacing()) / 1000)
+    return mask_on_grid(mask, grid, transform if drawn_on == moved else None), volume_ml(mask)
 
 
 def _write_json(path, content):

@@ -67,6 +67,11 @@ def to_array(image):
     return sitk.GetArrayFromImage(image).T
 
 
+def volume_ml(image):
+    """Volume in ml of the voxels of a mask, or of a stripped image, that are not 0."""
+    return float(np.count_nonzero(to_array(image)) * np.prod(image.GetSpacing()) / 1000)
+
+
 def affine_of(image):
     """Affine (4, 4) of nibabel of SimpleITK's image."""
     affine = np.eye(4)
