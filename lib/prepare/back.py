@@ -10,14 +10,13 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
-from nibabel.orientations import apply_orientation, axcodes2ornt, io_orientation, ornt_transform
 
 from lib.prepare.volumes import from_array, read_volume, to_array
-from lib.provenance import write_atomically
+from lib.scans import save_map
 
 
 def save_on_raw(map_file, prepared_flair, out):
-    """Write a map, (X, Y, Z) or (X, Y, Z, C), of a prepared scan on the grid of its raw FLAIR, with its affine and header.
+    """Write a map, (X, Y, Z) or (X, Y, Z, C), of a prepared scan on the grid of its raw FLAIR, with its affine.
 
     Values are interpolated linearly, those of integers (masks, labels) taken from the nearest voxel; 0 outside the map, which
     may be cut. Raises ValueError if the scan was not prepared here.
@@ -28,8 +27,7 @@ def save_on_raw(map_file, prepared_flair, out):
             f"{prepared_flair} has no record of `make prepare` beside it ({side.name}): give the prepared FLAIR"
         )
     source = nib.as_closest_canonical(nib.load(map_file))
-    raw, grid = nib.load(record["RawFLAIR"]), read_volume(record["RawFLAIR"])
-    data, to_map = np.asanyarray(source.dataobj), sitk.Transform()
+    data, grid, to_map = np.asanyarray(source.dataobj), read_volume(record["RawFLAIR"]), sitk.Transform()
     if record["Reference"] != "FLAIR":  # points of the raw FLAIR to those of the T1w, on whose grid the map lies
         scan = side.name.partition("_space-")[0]
         to_map = sitk.ReadTransform(str(side.with_name(f"{scan}_from-FLAIR_to-T1w_mode-image_xfm.tfm"))).GetInverse()
@@ -40,10 +38,8 @@ def save_on_raw(map_file, prepared_flair, out):
         for c in range(channels.shape[3])
     ]
     there = np.stack([to_array(one) for one in moved], axis=-1).reshape(*grid.GetSize(), *data.shape[3:])
-    turned = apply_orientation(there, ornt_transform(axcodes2ornt("RAS"), io_orientation(raw.affine)))
-    image = nib.Nifti1Image(turned.astype(data.dtype if how == sitk.sitkNearestNeighbor else np.float32), raw.affine)
-    image.header.set_xyzt_units("mm")
-    write_atomically(out, lambda file: nib.save(image, file))
+    there = there.astype(data.dtype if how == sitk.sitkNearestNeighbor else np.float32)
+    save_map(there, record["RawFLAIR"], out)
 
 
 def main():

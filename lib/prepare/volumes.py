@@ -7,7 +7,7 @@ import numpy as np
 import SimpleITK as sitk
 from nibabel.affines import voxel_sizes
 
-from lib.provenance import write_atomically
+from lib.scans import write_nifti
 
 sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)  # the same digits on any number of processors
 
@@ -82,9 +82,7 @@ def affine_of(image):
 
 def write_volume(image, path, dtype=np.float32):
     """Write an image as NIfTI."""
-    nifti = nib.Nifti1Image(to_array(image).astype(dtype), affine_of(image))
-    nifti.header.set_xyzt_units("mm")
-    write_atomically(path, lambda file: nib.save(nifti, file))
+    write_nifti(to_array(image).astype(dtype), affine_of(image), path)
 
 
 def one_grid(image, other):

@@ -17,7 +17,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "voxel_grid",
             "with_digests",
         ],
-        "maps": ["is_whole", "load_cut", "load_labels", "load_map", "save_cut", "save_map"],
+        "maps": ["is_whole", "load_cut", "load_labels", "load_map", "save_cut", "save_map", "write_nifti"],
         "public": ["PUBLIC", "public_scans", "split_source"],
         "table": ["SPLITS", "find_scans", "split_patients"],
     },

@@ -9,10 +9,10 @@ from lib.provenance import write_atomically
 
 
 def save_map(array, like, path):
-    """Write a map (X, Y, Z) in RAS as NIfTI in the orientation, grid and affine of the scan file `like`."""
+    """Write a map, (X, Y, Z) or (X, Y, Z, C), in RAS as NIfTI in the orientation, grid and affine of the scan file `like`."""
     reference = nib.load(like)
     to_input = ornt_transform(axcodes2ornt("RAS"), io_orientation(reference.affine))
-    _write(apply_orientation(np.asarray(array), to_input), reference.affine, path)
+    write_nifti(apply_orientation(np.asarray(array), to_input), reference.affine, path)
 
 
 def load_map(path):
@@ -48,7 +48,7 @@ def save_cut(array, affine, path):
     box = ndimage.find_objects((array != 0).any(0).astype(np.uint8)) or [(slice(0, 1),) * 3]
     shifted = np.array(affine, float)
     shifted[:3, 3] = nib.affines.apply_affine(affine, [axis.start for axis in box[0]])
-    _write(np.moveaxis(array[(slice(None), *box[0])], 0, -1), shifted, path)
+    write_nifti(np.moveaxis(array[(slice(None), *box[0])], 0, -1), shifted, path)
 
 
 def load_cut(path, affine, shape):
@@ -61,7 +61,8 @@ def load_cut(path, affine, shape):
     return whole
 
 
-def _write(data, affine, path):
+def write_nifti(data, affine, path):
+    """Write an array of voxels as they are to be stored, and their affine (4, 4) in mm."""
     image = nib.Nifti1Image(data, affine)
     image.header.set_xyzt_units("mm")
     write_atomically(path, lambda file: nib.save(image, file))
