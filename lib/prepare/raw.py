@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from lib.scans import public_scans, split_source
+from lib.scans import public_scans, scan_names, split_source
 
 COLUMNS = ["subject", "session", "flair", "t1w", "lesions", "mask"]
 NAMES = {"flair": "*_FLAIR.nii*", "t1w": "*_T1w.nii*"}
@@ -24,7 +24,7 @@ def raw_scans(source):
         raise ValueError(f"{source} does not exist: give a BIDS folder or a table of raw scans (TSV)")
     else:
         table = (_of_folder(source) if source.is_dir() else _of_table(source)).assign(label="")
-    table["scan"] = "sub-" + table["subject"] + ("_ses-" + table["session"]).where(table["session"] != "", "")
+    table["scan"] = scan_names(table)
     if odd := table.loc[~table["scan"].str.fullmatch(r"[\w.+-]+"), "scan"].tolist():
         raise ValueError(f"{source}: letters, digits, . + and - alone in subjects and sessions, not {', '.join(odd)}")
     if twice := table.loc[table["scan"].str.lower().duplicated(), "scan"].tolist():

@@ -19,6 +19,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "maps": ["is_whole", "load_cut", "load_labels", "load_map", "save_cut", "save_map", "write_nifti"],
         "public": ["PUBLIC", "public_scans", "split_source"],
-        "table": ["SPLITS", "find_scans", "split_patients"],
+        "table": ["SPLITS", "find_scans", "scan_names", "split_patients"],
     },
 )

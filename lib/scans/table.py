@@ -34,7 +34,7 @@ SCHEMA = pa.DataFrameSchema(
         "lesions": pa.Column(str, default=""),
     },
     checks=[
-        pa.Check(lambda table: ~_alike(_scan_names(table)).duplicated(), error="listed more than once, case aside"),
+        pa.Check(lambda table: ~_alike(scan_names(table)).duplicated(), error="listed more than once, case aside"),
         pa.Check(
             lambda table: table["subject"].duplicated() | ~_alike(table["subject"]).duplicated(),
             error="a subject before is named alike, case aside; write one name, or names that differ in more",
@@ -78,16 +78,17 @@ def find_scans(source, choose=""):
         if lacking := sorted(cases.loc[cases["check"] == "add_missing_has_default", "failure_case"]):
             lacking, expected = ", ".join(lacking), ", ".join(SCHEMA.columns)
             raise ValueError(f"{source}: column missing: {lacking} (tab-separated {expected})") from None
-        problems = "scan " + _scan_names(errors.data)[cases["index"]] + ": " + cases["check"].to_numpy()
+        problems = "scan " + scan_names(errors.data)[cases["index"]] + ": " + cases["check"].to_numpy()
         raise ValueError("\n".join([f"{source}:", *problems.unique()])) from None
     if table.empty:
         raise ValueError(f"{source}: no scan found; data/README.md says how scans are laid out")
     if source.is_file():
         table[FILES] = table[FILES].map(lambda file: file and str(source.parent / Path(file).expanduser()))
-    return table.assign(scan=_scan_names(table)).sort_values("scan", ignore_index=True)[["scan", *SCHEMA.columns]]
+    return table.assign(scan=scan_names(table)).sort_values("scan", ignore_index=True)[["scan", *SCHEMA.columns]]
 
 
-def _scan_names(table):
+def scan_names(table):
+    """Name of the scan in each row, such as sub-001 or sub-001_ses-1, from subject and session ("" if none)."""
     return "sub-" + table["subject"] + ("_ses-" + table["session"]).where(table["session"] != "", "")
 
 
