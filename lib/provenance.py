@@ -15,17 +15,8 @@ from pathlib import Path
 from lib.digits import KERNELS
 
 NETWORKS = ("torch", "monai", "pytorch-optimizer", "captum")
-NUMBERS = (
-    "numpy",
-    "scipy",
-    "pandas",
-    "scikit-image",
-    "scikit-learn",
-    "statsmodels",
-    "matplotlib",
-    "nibabel",
-    "nilearn",
-)
+NUMBERS = ("numpy", "scipy", "pandas", "scikit-image", "scikit-learn", "statsmodels")
+IMAGES = ("matplotlib", "nibabel", "nilearn")
 OF_WEIGHTS = (".json", ".yaml", ".yml", ".pth", ".pt", ".safetensors")  # in folders of networks
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -34,7 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 def versions():
     """{package: version} of what the numbers depend on, of Python itself, and where the kernels come from."""
     return {"python": platform.python_version(), "kernels": KERNELS} | {
-        name: metadata.version(name) for name in NETWORKS + NUMBERS
+        name: metadata.version(name) for name in NETWORKS + NUMBERS + IMAGES
     }
 
 

@@ -7,11 +7,7 @@ from matplotlib.colors import Normalize
 
 from lib import figures
 
-PAGE_MM, LESION_MM, TITLES_MM = (
-    255,
-    42,
-    24,
-)  # heights: of the page, of a lesion's maps, of what is above and below these
+PAGE_MM, LESION_MM, TITLES_MM = 255, 42, 24  # heights: of the page, of a lesion's maps, of what is above and below
 ROW_MM, NOTE_MM = 4, 25  # of the table, and of its header and what stands below it
 NOTE = (
     "Empty: not explained, or not measured; inf: not in the range tried. Peaks of the signed-maximum map. "

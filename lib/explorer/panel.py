@@ -16,9 +16,7 @@ from lib.figures import METHOD_LABELS, OUTLINE_COLOURS
 from lib.lesions import detected_lesions
 from lib.scans import SEQUENCES
 
-FIRST_MM3 = (
-    50  # the first lesion shown is the largest detected one up to this volume, which is explained within seconds
-)
+FIRST_MM3 = 50  # the first lesion shown is the largest detected one up to this: explained within seconds
 SHOWN = ("TP", "FP", "FN", "predicted")  # kinds of lesions
 CSS = """<style>.explore select[size], .explore pre {font: 12px monospace} .explore pre {margin: 0 6px}
 .explore th + th {padding: 0 10px} .explore td + td {text-align: center}</style>"""

@@ -77,9 +77,8 @@ def _draw_scores(ax, table, x, chosen, label):
     for column, name, colour in SCORES:
         ax.plot(table[x], table[column], "o-", ms=2, color=colour, label=name)
     ax.axvline(chosen, color="0.6", lw=0.6, ls="--", label=label)
-    ax.legend(
-        loc="lower right", bbox_to_anchor=(1, 1.09), ncols=2, columnspacing=0.8, handlelength=1.6
-    )  # over the letter
+    over_the_letter = {"loc": "lower right", "bbox_to_anchor": (1, 1.09)}
+    ax.legend(**over_the_letter, ncols=2, columnspacing=0.8, handlelength=1.6)
 
 
 @styled

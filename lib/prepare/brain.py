@@ -47,9 +47,8 @@ def correct_bias(image):
     """An image divided by its bias field (N4, Tustison et al. 2010), fitted in the head in voxels of BIAS_MM."""
     grid = isotropic_grid(image, BIAS_MM)
     small = on_grid(image, grid, interpolator=sitk.sitkLinear)
-    small = sitk.Clamp(
-        small, sitk.sitkFloat32, 1e-3 * float(to_array(small).max()), float("inf")
-    )  # of which the logarithm is taken
+    least = 1e-3 * float(to_array(small).max())  # above 0, as the logarithm is taken
+    small = sitk.Clamp(small, sitk.sitkFloat32, least, float("inf"))
     fit = sitk.N4BiasFieldCorrectionImageFilter()
     fit.SetMaximumNumberOfIterations([50, 50, 50, 50])
     corrected = fit.Execute(small, sitk.OtsuThreshold(small, 0, 1, 200))

@@ -169,8 +169,6 @@ def _start(stage, environment):
     parameters = json.dumps(stage.parameters | places, indent=1)
     write_atomically(folder / "parameters" / f"{name}.json", lambda file: file.write_text(parameters))
     command = [*RUNNER, str(stage.notebook), "--build", str(folder), "--figures", str(folder / "figures")]
+    options = {"cwd": ROOT, "env": environment, "start_new_session": True, "close_fds": False}  # holds the run's lock
     with stage.log.open("w") as log:
-        options = {"cwd": ROOT, "env": environment, "stdout": log, "stderr": log}
-        return subprocess.Popen(
-            command, **options, start_new_session=True, close_fds=False
-        )  # holds the lock of the run
+        return subprocess.Popen(command, **options, stdout=log, stderr=log)

@@ -17,12 +17,12 @@ LABELS = dict(zip(FILES, ("FLAIR", "T1w", "lesion mask"), strict=True))
 POINTERS = (b"/annex/objects/", b"version https://git-lfs")  # how files begin whose content git-annex or git-lfs keeps
 VOXEL_MM = (0.1, 20)  # sides of a voxel; a header in metres or micrometres lies outside
 SHEAR = 0.01  # largest cosine between two axes; distances along axes are wrong by up to half of it
-APART = (
-    0.25  # of the shortest side of a voxel: more than headers are rounded by, less than the half voxel from which on
-)
-# the nearest voxel of the other image has another index
-COMMONEST = 0.2  # share of one value among voxels that are not 0: up to 0.05 in MR images, 0.3 and more in masks,
-# images of few classes and images with a background
+# Of the shortest side of a voxel: more than headers are rounded by, less than the half from which on the nearest voxel of
+# the other image has another index.
+APART = 0.25
+# Share of one value among voxels that are not 0: up to 0.05 in MR images, 0.3 and more in masks, images of few classes
+# and images with a background.
+COMMONEST = 0.2
 SPREAD = 2  # SD of all voxels, which z-scores divide by, over that of the middle 98 %: 1.0 to 1.2 in MR images
 ROUNDING = 1e-3  # of the values of a mask
 LESION_SHARE = 0.5  # of the brain; the largest loads reach 0.15
@@ -74,13 +74,8 @@ def _read(file):
     """Image and its values, (X, Y, Z) float32. Raises ValueError that says what is wrong with the file."""
     path = Path(file)
     there = path.is_file()
-    if (
-        path.is_symlink()
-        and not there
-        or there
-        and path.stat().st_size < 1000
-        and path.read_bytes().startswith(POINTERS)
-    ):
+    pointer = there and path.stat().st_size < 1000 and path.read_bytes().startswith(POINTERS)
+    if pointer or path.is_symlink() and not there:
         raise ValueError(
             "is a link or pointer without its content; fetch it (datalad get, git lfs pull) or mend the link"
         )
@@ -146,9 +141,8 @@ def _apart(name, row, images):
     if other.shape != flair.shape:
         sizes = ["x".join(map(str, image.shape)) for image in (other, flair)]
         return f"{both} differ in size, {sizes[0]} and {sizes[1]}; resample one to the grid of the other"
-    if (apart_mm := _largest_distance(other.affine, flair.affine, flair.shape)) > APART * voxel_sizes(
-        flair.affine
-    ).min():
+    apart_mm = _largest_distance(other.affine, flair.affine, flair.shape)
+    if apart_mm > APART * voxel_sizes(flair.affine).min():
         return f"{both} lie up to {apart_mm:.2f} mm apart, by their affines; resample one to the grid of the other"
     return None
 
@@ -200,12 +194,10 @@ def _header_doubts(image):
         return [(True, f"has a qform that is none ({error}); sform is used")]
     both = qform is not None and sform is not None
     apart_mm = _largest_distance(qform, sform, image.shape) if both else 0.0
+    apart = apart_mm > APART * voxel_sizes(image.affine).min()
     return [
         (qform is None and sform is None, "says nothing about its orientation; left and right are a guess"),
-        (
-            apart_mm > APART * voxel_sizes(image.affine).min(),
-            f"has a qform {apart_mm:.1f} mm off its sform; sform is used",
-        ),
+        (apart, f"has a qform {apart_mm:.1f} mm off its sform; sform is used"),
     ]
 
 

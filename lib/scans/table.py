@@ -15,9 +15,7 @@ from lib.scans.public import PUBLIC, public_scans, split_source
 
 SPLITS = ["train", "validation", "test"]
 NO_FILE = "no {} file; every scan needs FLAIR and T1w"
-MASKS = (
-    "(lesion_?)?(masks?|labels?|annotations?|segmentations?)|lesion"  # names of a column that may be meant for lesions
-)
+MASKS = "(lesion_?)?(masks?|labels?|annotations?|segmentations?)|lesion"  # columns that may be meant for lesions
 EMPTY = ["n/a", "N/A", "#N/A", "NA", "NaN", "nan"]  # as BIDS, Excel, R and pandas write what is missing
 BLANK = r"\s\u200b-\u200f\u2060\ufeff"  # with those of no width, which come along when a cell is copied
 WRONG = "a subject or session must not hold slashes or blanks other than a space, nor be dots alone"
