@@ -13,15 +13,7 @@ from nibabel.affines import voxel_sizes
 
 from lib.cohort import OF_LESIONS, PLACES, QUANTILES, border_profile
 from lib.figures.panels import draw_anatomy, mark_sides, prepare_field
-from lib.figures.style import (
-    DOUBLE_COLUMN_MM,
-    GROUP_COLOURS,
-    new_chart,
-    new_figure,
-    new_panels,
-    rows_of,
-    styled,
-)
+from lib.figures.style import DOUBLE_COLUMN_MM, GROUP_COLOURS, new_chart, new_figure, new_panels, rows_of, styled
 from lib.scans import SEQUENCES
 from lib.statistics import counted
 

@@ -84,11 +84,8 @@ def _draw_half_levels(fig, curves, smallest, compared):
     for place in axes[2:]:
         place.set_xticks(range(len(names)), [name.replace(" ", "\n", 1) for name in names])
         place.set(xlim=(-0.5, len(names) - 0.5), ylabel="contrast at 50 % (z-score)")
-    handles, title = (
-        contrast.get_legend_handles_labels()[0],
-        "open: known only between\ntwo levels; arrow: 50 % lies\nbeyond what was tried",
-    )
-    fig.legend(handles=handles, loc="outside right center", title=title)
+    title = "open: known only between\ntwo levels; arrow: 50 % lies\nbeyond what was tried"
+    fig.legend(handles=contrast.get_legend_handles_labels()[0], loc="outside right center", title=title)
     return list(axes)
 
 

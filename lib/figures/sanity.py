@@ -30,6 +30,8 @@ ORDER_COLOURS = {"SmoothGrad": "#004488", "Grad-CAM++": "#ddaa33", "distance": "
 CHANNEL_COLOURS = SEQUENCE_COLOURS | {"both": ORDER_COLOURS["Grad-CAM++"]}
 CHANNEL_NAMES = {"FLAIR": "SmoothGrad, FLAIR", "MPRAGE": "SmoothGrad, MPRAGE", "both": "Grad-CAM++"}
 RATES = {"F1": ("#004488", "o", -0.15), "PPV": ("#ddaa33", "s", 0.15)}
+AUCS = {"AUC": ("black", "o", -0.15, "all pairs")}
+AUCS["AUC within patients"] = ("#aa3377", "s", 0.15, "pairs of one patient")
 SHOWN = 12  # largest coefficients of a classifier
 AROUND = 6  # size of an open dot, in points: a filled one of the same value is seen in it
 
@@ -60,12 +62,9 @@ def plot_leakage(table, unit):
     names = list(table["map"].unique())
     for place, name in enumerate(names):
         colour = ORDER_COLOURS.get(name, "black")
-        for ax, of, shift, face in (
-            (share, "share", 0, colour),
-            (change, "own", -0.15, colour),
-            (change, "others", 0.15, "white"),
-        ):
-            _draw_dots(ax, rows_of(table, map=name, of=of), place + shift, colour, face)
+        _draw_dots(share, rows_of(table, map=name, of="share"), place, colour, colour)
+        _draw_dots(change, rows_of(table, map=name, of="own"), place - 0.15, colour, colour)
+        _draw_dots(change, rows_of(table, map=name, of="others"), place + 0.15, colour, "white")
     for ax in axes:
         ax.set_xticks(range(len(names)), names, rotation=30, ha="right")
         ax.set_xlim(-0.5, len(names) - 0.5)
@@ -73,9 +72,8 @@ def plot_leakage(table, unit):
     share.set_ylabel("off-target share")
     change.set_ylabel(f"change of the mean {unit}")
     label_panels(axes)
-    fig.supxlabel(
-        f"{_counts(rows_of(table, scan='all'))}; filled: own change, open: others', magnitudes summed", fontsize=6
-    )
+    text = f"{_counts(rows_of(table, scan='all'))}; filled: own change, open: others', magnitudes summed"
+    fig.supxlabel(text, fontsize=6)
     return fig
 
 
@@ -167,11 +165,8 @@ def plot_errors(detection, coefficients, fitted):
         ax.set(ylim=(len(names) - 0.5, -0.5))
     used = rows_of(coefficients, predictors=names[-1]).sort_values("coefficient", key=np.abs, ascending=False)
     shown = used.head(SHOWN)
-    c.barh(
-        range(len(shown)),
-        shown["coefficient"],
-        color=np.where(shown["coefficient"] > 0, KIND_COLOURS["TP"], KIND_COLOURS["FP"]),
-    )
+    colours = np.where(shown["coefficient"] > 0, KIND_COLOURS["TP"], KIND_COLOURS["FP"])
+    c.barh(range(len(shown)), shown["coefficient"], color=colours)
     c.plot([0, 0], [-0.5, SHOWN - 0.5], color="0.3", lw=0.6)
     c.set_yticks(range(len(shown)), shown["predictor"])
     c.xaxis.set_major_locator(MaxNLocator(3))
@@ -179,11 +174,8 @@ def plot_errors(detection, coefficients, fitted):
         c.text(0.5, 0.5, "the penalty leaves\nno predictor", transform=c.transAxes, ha="center", va="center")
     n = f"{counted(len(fitted), 'lesion')},\n{counted(fitted['subject'].nunique(), 'patient')}"
     of_all = f", {len(shown)} of {len(used)}" if len(used) > len(shown) else ""
-    c.set(
-        ylim=(SHOWN - 0.5, -0.5),
-        xlabel="coefficient per SD\n(> 0: towards TP)",
-        title=names[-1].replace(" + ", "\n+ ") + of_all + f"\nn = {n}",
-    )
+    c.set(ylim=(SHOWN - 0.5, -0.5), xlabel="coefficient per SD\n(> 0: towards TP)")
+    c.set_title(names[-1].replace(" + ", "\n+ ") + of_all + f"\nn = {n}")
     return fig
 
 
@@ -194,11 +186,7 @@ def nothing_judged(reason):
 
 
 def _draw_aucs(ax, detection, names):
-    styles = {
-        "AUC": ("black", "o", -0.15, "all pairs"),
-        "AUC within patients": ("#aa3377", "s", 0.15, "pairs of one patient"),
-    }
-    for measure, (colour, marker, shift, label) in styles.items():
+    for measure, (colour, marker, shift, label) in AUCS.items():
         rows = rows_of(detection, measure=measure).set_index("predictors").loc[names]
         y = np.arange(len(names)) + shift
         ax.hlines(y, rows["low"], rows["high"], color=colour)
@@ -206,11 +194,7 @@ def _draw_aucs(ax, detection, names):
         ax.plot(rows["shuffled"], y, marker, color=colour, mfc="white", ms=AROUND, label="_")
     ax.axvline(0.5, color="0.7", lw=0.6, zorder=0)
     ax.set(xlabel="AUC, TP against FP\nopen: kinds shuffled")
-    ax.legend(
-        title=f"n = {_counts(rows)}",
-        loc="lower left",
-        bbox_to_anchor=(0.06, 1),
-    )
+    ax.legend(title=f"n = {_counts(rows)}", loc="lower left", bbox_to_anchor=(0.06, 1))
 
 
 def _draw_rates(ax, detection, names):
@@ -224,11 +208,5 @@ def _draw_rates(ax, detection, names):
         ax.plot(before["value"], y, marker, color=colour, mfc="white", ms=AROUND, label=f"{rate} as predicted")
         ax.plot(after["value"], y, marker, color=colour, label=f"{rate} after removing", **ON_TOP)
     ax.set(xlabel="F1, PPV\nof the test scans' lesions")
-    ax.legend(
-        title=f"n = {_counts(after)}",
-        loc="lower left",
-        bbox_to_anchor=(0.06, 1),
-        ncols=2,
-        columnspacing=0.8,
-        handletextpad=0.3,
-    )
+    narrow = {"ncols": 2, "columnspacing": 0.8, "handletextpad": 0.3}
+    ax.legend(title=f"n = {_counts(after)}", loc="lower left", bbox_to_anchor=(0.06, 1), **narrow)
