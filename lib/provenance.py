@@ -135,3 +135,8 @@ def write_atomically(path, write):
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_json(path, content):
+    """Write what JSON can hold to a file, which appears complete or not at all."""
+    write_atomically(path, lambda file: file.write_text(json.dumps(content, indent=1) + "\n"))

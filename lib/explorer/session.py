@@ -30,7 +30,7 @@ from lib.network import (
     recorded_threshold,
     scan_channels,
 )  # fmt: skip
-from lib.provenance import ROOT, code_digest, digest, run_record, write_atomically
+from lib.provenance import ROOT, code_digest, digest, run_record, write_json
 from lib.run import save_figure
 from lib.saliency import copy_maps, grad_cam, layer_activations, map_name, measure_maps, noise_generator
 from lib.scans import SEQUENCES, Scan, check_scans, find_scans, is_whole, load_labels, load_map, load_scan, save_map
@@ -237,5 +237,5 @@ class Exploration:
         for sequence, values in explained.maps.items():
             save_map(values, row["flair"], path.with_name(f"{name}_{sequence}.nii.gz"))
         save_figure(figure, path, record)
-        write_atomically(path.with_suffix(".json"), lambda file: file.write_text(json.dumps(record, indent=1) + "\n"))
+        write_json(path.with_suffix(".json"), record)
         return path

@@ -1,6 +1,5 @@
 """One scan prepared: raw FLAIR and T1w to stripped images on one grid of 1 mm, with their masks, transforms and numbers."""
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +19,7 @@ from lib.prepare.volumes import (
     volume_ml,
     write_volume,
 )
-from lib.provenance import write_atomically
+from lib.provenance import write_json
 
 FINER = 0.95  # the T1w's longest side over the FLAIR's, below which the T1w is the reference
 
@@ -65,9 +64,9 @@ def prepare_scan(row, folder, side_mm=VOXEL_MM):
     stem = folder / f"{row['scan']}_space-{reference}"
     for name, image in images.items():
         write_volume(sitk.Mask(image, brain), f"{stem}_desc-preproc_{name}.nii.gz")
-        _write_json(f"{stem}_desc-preproc_{name}.json", record)
+        write_json(f"{stem}_desc-preproc_{name}.json", record)
     write_volume(brain, f"{stem}_desc-brain_mask.nii.gz", np.uint8)
-    _write_json(f"{stem}_desc-brain_mask.json", {"Type": "Brain", "Sources": record["Sources"], "BrainMask": source})
+    write_json(f"{stem}_desc-brain_mask.json", {"Type": "Brain", "Sources": record["Sources"], "BrainMask": source})
     if masks["lesions"]:
         write_volume(lesions, f"{stem}_label-lesion_mask.nii.gz", np.uint8)
     for name, one in (
@@ -87,7 +86,3 @@ def _mask_of(file, label, raw, moved, grid, transform):
     mask = read_mask(file, label)
     drawn_on = next((name for name, image in raw.items() if one_grid(mask, image)), "FLAIR")
     return mask_on_grid(mask, grid, transform if drawn_on == moved else None), volume_ml(mask)
-
-
-def _write_json(path, content):
-    write_atomically(path, lambda file: file.write_text(json.dumps(content, indent=1) + "\n"))

@@ -19,7 +19,7 @@ from lib.prepare.page import plot_prepared
 from lib.prepare.raw import raw_scans
 from lib.prepare.scan import prepare_scan
 from lib.prepare.volumes import VOXEL_MM
-from lib.provenance import ROOT, code_digest, digest, git_commit, run_record, write_atomically
+from lib.provenance import ROOT, code_digest, digest, git_commit, run_record, write_atomically, write_json
 from lib.run import save_figure, save_table
 from lib.scans import PUBLIC, split_source
 
@@ -67,8 +67,7 @@ def _prepare_one(row, folder, side_mm):
             known |= {"status": "failed" if record["Problems"] else "passed", "why": "; ".join(record["Problems"])}
             known |= record["Numbers"] | {"reference": record["Reference"], "brain_mask": record["BrainMask"]}
             known |= {"seconds": round(time.monotonic() - begun, 1), "peak_gib": round(peak_gib, 2)}
-            text = json.dumps({"made_from": made_from, "inputs": files, "row": known} | record, indent=1)
-            (work / kept.name).write_text(text + "\n")
+            write_json(work / kept.name, {"made_from": made_from, "inputs": files, "row": known} | record)
             shutil.rmtree(place, ignore_errors=True)
             place.parent.mkdir(parents=True, exist_ok=True)
             work.rename(place)
@@ -113,7 +112,7 @@ def _describe_dataset(name, source, folder):
     content["SourceDatasets"] = sources
     if name:
         content |= {"License": PUBLIC[name].licence, "HowToAcknowledge": PUBLIC[name].cite}
-    write_atomically(description, lambda file: file.write_text(json.dumps(content, indent=1) + "\n"))
+    write_json(description, content)
 
 
 def main():

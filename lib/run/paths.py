@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib import rc_context
 
 from lib.figures import STYLE
-from lib.provenance import ROOT, digest, run_record, write_atomically
+from lib.provenance import ROOT, digest, run_record, write_atomically, write_json
 from lib.run.parameters import defaults
 from lib.run.runner import KEPT
 from lib.run.workers import compute_each
@@ -93,7 +93,7 @@ def save_table(table, path, record):
     """Write a table to `path`.csv, and the record of what made it (JSON-like) to `path`.json."""
     write_csv = partial(table.to_csv, index=False, float_format="%.6g", na_rep="NaN")
     write_atomically(path.with_suffix(".csv"), write_csv)
-    write_atomically(path.with_suffix(".json"), lambda file: file.write_text(json.dumps(record, indent=1) + "\n"))
+    write_json(path.with_suffix(".json"), record)
 
 
 def save_figure(figure, path, record):

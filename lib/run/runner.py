@@ -15,7 +15,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from lib.provenance import ROOT, digest, kept_folder, lib_files, run_record, versions, write_atomically
+from lib.provenance import ROOT, digest, kept_folder, lib_files, run_record, versions, write_atomically, write_json
 from lib.run.parameters import decisive
 
 KEPT = "INSTANCE_SALIENCY_KEPT"  # of the environment of a kernel: folder of what it has computed
@@ -84,8 +84,7 @@ def _write_provenance(name, parameters, figures, started):
         "peak_memory_gib": round(peak / (2**30 if sys.platform == "darwin" else 2**20), 2),
         "tables": {file.name: digest(file) for file in mine if file.suffix == ".csv" and file.exists()},
     }
-    path = figures / "provenance" / f"{name}.json"
-    write_atomically(path, lambda file: file.write_text(json.dumps(record, indent=1) + "\n"))
+    write_json(figures / "provenance" / f"{name}.json", record)
 
 
 def main():

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from lib.provenance import ROOT, digest, lib_files, write_atomically
+from lib.provenance import ROOT, digest, lib_files, write_json
 from lib.run.parameters import decisive
 from lib.run.settings import inputs_of
 
@@ -166,8 +166,7 @@ def _start(stage, environment):
     if stage.parent and not folder.exists():
         _link(folder, {".": (stage.parent.folder, ["log.txt"])})
     places = {"build": str(folder), "figures": str(folder / "figures")}
-    parameters = json.dumps(stage.parameters | places, indent=1)
-    write_atomically(folder / "parameters" / f"{name}.json", lambda file: file.write_text(parameters))
+    write_json(folder / "parameters" / f"{name}.json", stage.parameters | places)
     command = [*RUNNER, str(stage.notebook), "--build", str(folder), "--figures", str(folder / "figures")]
     options = {"cwd": ROOT, "env": environment, "start_new_session": True, "close_fds": False}  # holds the run's lock
     with stage.log.open("w") as log:
