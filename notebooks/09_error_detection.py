@@ -21,7 +21,6 @@
 # the instance maps of the validation scans.
 
 # %%
-import json
 from functools import partial
 
 import numpy as np
@@ -80,7 +79,7 @@ len(validation)
 tested = run.table("03_lesions")
 tables = [tested.iloc[:0]]
 if validation:
-    made_with = json.loads((run.figures / "03_lesions.json").read_text())["parameters"]
+    made_with = run.made_with("03_lesions")
     instances = {name: made_with[name] for name in ("neighbours", "merged_mm", "smallest_mm3")}
     limits = {"threshold": recorded_threshold(description, run.weights(weights))}
     limits["outline"] = recorded_outline(description, run.weights(weights))

@@ -6,7 +6,6 @@ writes `gallery.pdf` and `gallery.png` beside the run's figures. Maps are those 
 Shapley values of a lesion are computed as in the panel, since notebooks 6 and 8 take detected lesions alone.
 """
 
-import json
 import sys
 
 import numpy as np
@@ -46,7 +45,7 @@ def lesion_mask(run, opened, row):
     """Voxels (X, Y, Z) bool of a row of 04_saliency; a healthy volume is found again, as notebook 4 found it."""
     if not row["kind"].startswith("TN"):
         return instance_mask(row, opened.predicted, opened.annotated)
-    made = _made(run)
+    made = run.made_with("04_saliency")
     last, lesions = int(opened.predicted.max()), opened.lesions
     missed = row["label"] > last  # the shape is that of a lesion, of a missed one counted on from the last predicted
     label = row["label"] - last if missed else row["label"]
@@ -77,16 +76,11 @@ def gather_case(exploration, row, profiles):
         given = {METHOD: maps}, mask, scan.brain, scan.spacing_mm, PROFILE_EDGES_MM
         case |= {"saliency": maps[shown].copy(), "profile": measure_maps(*given)[1]}
     explained = Explained(opened, row, None, mask, *[None] * 3)  # of which scan and mask are wanted here
-    if patch := _made(run).get("patch"):
+    if patch := run.made_with("04_saliency").get("patch"):
         other = f"left out: notebook 4 gave the network {patch} voxels around the lesion, whose score is another"
         return case | {"context": other, "shares": other}
     case["context"] = _or_why(exploration.context, explained, LARGEST_RADIUS_MM)
     return case | {"shares": _or_why(exploration.shares, explained)}
-
-
-def _made(run):
-    """Parameters of notebook 4."""
-    return json.loads((run.figures / "04_saliency.json").read_text())["parameters"]
 
 
 def _or_why(function, *given):

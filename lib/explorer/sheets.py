@@ -6,7 +6,6 @@ writes `lesions.csv` and `lesions/<scan>.pdf` beside the figures, and for every 
 of the build folder its signed-maximum map of each sequence and its mask, on the grid of the FLAIR.
 """
 
-import json
 import sys
 from functools import partial
 
@@ -84,11 +83,9 @@ def write_sheets(run):
     """Write all of a finished run; returns the path of `lesions.csv`. Raises FileNotFoundError without notebook 3, whose
     weights are used, and ValueError without these."""
     lesions, scans = collect_lesions(run), run.scans()
-    made = json.loads((run.figures / "03_lesions.json").read_text())["parameters"]
-    items = [
-        (row, lesions[lesions["scan"] == row["scan"]].copy())
-        for row in scans[scans["split"] == "test"].to_dict("records")
-    ]
+    made = run.made_with("03_lesions")
+    tested = scans[scans["split"] == "test"].to_dict("records")
+    items = [(row, lesions[lesions["scan"] == row["scan"]].copy()) for row in tested]
     unit = map_unit(load_weights(run.weights(made["weights"]))[1])
     folders = {"saliency": run.build / "saliency", "maps": run.build / "lesions", "pages": run.figures / "lesions"}
     describe = partial(describe_scan, path=run.map, **folders, record={"parameters": made}, unit=unit)

@@ -70,6 +70,10 @@ class Run:
         places = {"scheduler": self.parameters.get("scheduler", ""), "kept": os.environ.get(KEPT)}
         return compute_each(function, items, **places, **options)
 
+    def made_with(self, name):
+        """Parameters of the notebook that wrote a table, such as "03_lesions"."""
+        return json.loads((self.figures / f"{name}.json").read_text())["parameters"]
+
     def save_table(self, table, name):
         """Write `<number>_<name>.csv`, and beside it a JSON that says what made it. Returns the table."""
         save_table(table, self.figures / f"{self.notebook[:2]}_{name}", self._record())
