@@ -15,7 +15,7 @@ from lib.figures.style import (
     styled,
     with_interval,
 )
-from lib.statistics import counted
+from lib.statistics import counted, lesions_and_patients
 
 GROWTHS = {"euclidean": "perilesional tissue kept (mm)", "dilation": "18-connected dilations of the lesion"}
 CURVES = {"fraction": "detected lesions (fraction)", "score": "mean lesion probability"}
@@ -49,7 +49,13 @@ def plot_context(responses, curve, plateau):
             label = f"{text}, {with_interval(here[f'low_{name}'], '95 % interval')}"
             draw_band(ax, here, "step", name, color="black", marker="o", ms=2, label=label)
             _mark_crossings(ax, rows_of(plateau, fill="mean", growth=growth, curve=name).iloc[0])
-            ax.set(xlabel=axis, ylabel=CURVES[name], ylim=(-0.03, 1.03), xlim=(0, None), title=_count(here))
+            ax.set(
+                xlabel=axis,
+                ylabel=CURVES[name],
+                ylim=(-0.03, 1.03),
+                xlim=(0, None),
+                title=f"n = {lesions_and_patients(here)}",
+            )
             narrow = {"columnspacing": 1, "handlelength": 1.6, "handletextpad": 0.5}
             ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2, **narrow)
     return fig
@@ -71,10 +77,6 @@ def _mark_crossings(ax, found):
         ax.axvline(found[name] if np.isfinite(found[name]) else np.nan, **style)
 
 
-def _count(curve):
-    return f"n = {counted(curve['lesions'].max(), 'lesion')}, {counted(curve['patients'].max(), 'patient')}"
-
-
 @styled
 def plot_fills(curve, plateau):
     """Detection, score and 95 % of their plateau by what replaces the rest.  Tables 06_curve and 06_plateau."""
@@ -90,7 +92,7 @@ def plot_fills(curve, plateau):
     for ax, (column, label) in zip(axes, CURVES.items(), strict=False):
         draw_bands(ax, curve, "step", column, "fill", FILL_COLOURS)
         ax.set(xlabel=GROWTHS["euclidean"], ylabel=label, ylim=(-0.03, 1.03), xlim=(0, None))
-    axes[0].set_title(_count(curve))
+    axes[0].set_title(f"n = {lesions_and_patients(curve)}")
     axes[1].legend(title="in place of the rest", loc="lower right")
     axes[2].set_xticks(range(len(CURVES)), ["detected\nlesions", "mean\nprobability"])
     axes[2].set(xlim=(-0.5, 1.5), ylim=(0, None), ylabel="95 % of the plateau (mm)")
@@ -155,7 +157,7 @@ def plot_fields(curve, lesions):
         return nothing_to_show()
     fig, (top, bottom) = new_panels(92, 2, 1, sharex=True, height_ratios=(3, 2))
     draw_bands(top, rows_of(curve, growth="euclidean"), "step", "score", "fill", FILL_COLOURS)
-    top.set(ylabel="mean lesion probability", ylim=(-0.03, 1.03), title=_count(curve))
+    top.set(ylabel="mean lesion probability", ylim=(-0.03, 1.03), title=f"n = {lesions_and_patients(curve)}")
     top.legend(title="in place of the rest", loc="lower right")
     for place, (name, (_, colour)) in enumerate(FIELDS.items()):
         radii = lesions[name].replace(np.inf, np.nan).dropna()

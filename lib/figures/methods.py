@@ -16,7 +16,7 @@ from lib.figures.style import (
     with_interval,
 )
 from lib.scans import SEQUENCES
-from lib.statistics import counted
+from lib.statistics import counted, lesions_and_patients
 
 FIELD_MM = 36
 SHARE_BARS = {"all": 0.0, "lesion": 1.0, "rim": 1.8, "rest": 2.6}  # places of a sequence's bars, from its first
@@ -111,9 +111,8 @@ def plot_shares(shares, means, unit="logit"):
         ax.axhline(0, color="0.7", lw=0.6, zorder=0)
         ax.set_xticks(range(len(names)), names)
         ax.set(xlabel=label, title=title)
-    n = means[["lesions", "patients"]].max()
     axes[0].set_ylabel(f"Shapley value ({unit})")
-    title = f"n = {counted(n['lesions'], 'lesion')}, {counted(n['patients'], 'patient')}\nblack: mean, "
+    title = f"n = {lesions_and_patients(means)}\nblack: mean, "
     axes[0].legend(title=title + with_interval(means["low"], "95 % interval"))
     return fig
 

@@ -21,7 +21,7 @@ from lib.figures.style import (
     styled,
     with_interval,
 )
-from lib.statistics import counted
+from lib.statistics import counted, lesions_and_patients
 
 REGION_COLOURS = {"window": "#228833", "within 3 mm": "#aa3377"}
 REGION_LINES = ("depth", "value", "region", REGION_COLOURS)
@@ -49,7 +49,7 @@ def plot_sanity(randomisation, stability, infidelity, curves, explained):
     text = "no lesion was selected: nothing to check"
     if len(curves):
         said = with_interval(infidelity["low"], "95 % patient-bootstrap interval")
-        text = f"{_counts(rows_of(curves, scan='all'))}: mean, {said}; grey dots: each lesion"
+        text = f"{lesions_and_patients(rows_of(curves, scan='all'))}: mean, {said}; grey dots: each lesion"
     fig.supxlabel(text, fontsize=6)
     return fig
 
@@ -72,14 +72,9 @@ def plot_leakage(table, unit):
     share.set_ylabel("off-target share")
     change.set_ylabel(f"change of the mean {unit}")
     label_panels(axes)
-    text = f"{_counts(rows_of(table, scan='all'))}; filled: own change, open: others', magnitudes summed"
+    text = f"{lesions_and_patients(rows_of(table, scan='all'))}; filled: own change, open: others', magnitudes summed"
     fig.supxlabel(text, fontsize=6)
     return fig
-
-
-def _counts(rows):
-    lesions, patients = rows[["lesions", "patients"]].max()
-    return f"{counted(lesions, 'lesion')}, {counted(patients, 'patient')}"
 
 
 def _randomisation(fig, table, stability):
@@ -194,7 +189,7 @@ def _draw_aucs(ax, detection, names):
         ax.plot(rows["shuffled"], y, marker, color=colour, mfc="white", ms=AROUND, label="_")
     ax.axvline(0.5, color="0.7", lw=0.6, zorder=0)
     ax.set(xlabel="AUC, TP against FP\nopen: kinds shuffled")
-    ax.legend(title=f"n = {_counts(rows)}", loc="lower left", bbox_to_anchor=(0.06, 1))
+    ax.legend(title=f"n = {lesions_and_patients(rows)}", loc="lower left", bbox_to_anchor=(0.06, 1))
 
 
 def _draw_rates(ax, detection, names):
@@ -209,4 +204,4 @@ def _draw_rates(ax, detection, names):
         ax.plot(after["value"], y, marker, color=colour, label=f"{rate} after removing", **ON_TOP)
     ax.set(xlabel="F1, PPV\nof the test scans' lesions")
     narrow = {"ncols": 2, "columnspacing": 0.8, "handletextpad": 0.3}
-    ax.legend(title=f"n = {_counts(after)}", loc="lower left", bbox_to_anchor=(0.06, 1), **narrow)
+    ax.legend(title=f"n = {lesions_and_patients(after)}", loc="lower left", bbox_to_anchor=(0.06, 1), **narrow)

@@ -5,7 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "documents": ["counted"],
+        "documents": ["counted", "lesions_and_patients"],
         "comparisons": ["bootstrap_cliffs_delta", "clustered_tests"],
         "correlation": ["bland_altman", "bootstrap_spearman"],
         "intervals": [

@@ -25,7 +25,7 @@ def markdown(table, folder, architectures=None):
         leading = "; ".join(dict.fromkeys(rows["networks_text"])) if over else ""
         leading += f" | {one['networks_verdict']} | " if over else ""
         file = f"`{one['notebook']}` {_link(one['file'], folder)}"
-        found = f"{leading}{'; '.join(rows['text'])} | {_counts(rows)} | {one['verdict']} | {file}"
+        found = f"{leading}{'; '.join(rows['text'])} | {lesions_and_patients(rows)} | {one['verdict']} | {file}"
         lines[claim] = f"| {claim} {one['statement']} | {one['paper']} | {found} |"
     if architectures is not None:
         verdict, text = same_of_all(architectures)
@@ -47,7 +47,8 @@ def summary(table, folder, architectures=None):
         told = told[[f"{prefix}{name}" for name in ("low", "text", "effect")]].itertuples(index=False)
         found = [text if np.isnan(low) else text.removesuffix(f", {effect}") for low, text, effect in told]
         found = ("this run: " if over and not swept else "") + "; ".join(found)
-        found += f" | **{one[f'{prefix}verdict']}** | {one['verdict']} | {_counts(rows)} | {_link(one['file'], folder)}"
+        found += f" | **{one[f'{prefix}verdict']}** | {one['verdict']} | {lesions_and_patients(rows)} | "
+        found += _link(one["file"], folder)
         lines[claim] = f"| {claim} {one['statement']} | {one['paper']} | {found} |"
     if architectures is not None:
         verdict, text = same_of_all(architectures)
@@ -73,12 +74,12 @@ def checks(read, parameter, folder):
             f" ({low:.2f} to {high:.2f})" if low == low else "" for low, high in means[["low", "high"]].to_numpy()
         ]
         chance = 1 - 1 / parameter("07_infidelity", "n_perturbations")
-        counts = f"{counted(means['lesions'].max(), 'lesion')}, {counted(means['patients'].max(), 'patient')}"
         said.append(
             "The share of the change of the score under noise that a map at its best scale does not predict "
             f"([infidelity]({folder}07_infidelity.csv), 1 for a map of zeros, {chance:.2f} on average for one that tells nothing) is {texts['SmoothGrad']} for SmoothGrad "
             f"of the {parameter('07_infidelity', 'n_samples')} noisy copies of notebook 7, {texts['lesion mask']} for the bare lesion "
-            f"mask and {texts['shuffled']} for the SmoothGrad map with its values in random places ({counts})."
+            f"mask and {texts['shuffled']} for the SmoothGrad map with its values in random places "
+            f"({lesions_and_patients(means)})."
         )
     if len(error):
         said.append(
@@ -98,7 +99,8 @@ def _link(file, folder):
     return f"[{Path(file).name}]({folder}{file}.csv)"
 
 
-def _counts(rows):
+def lesions_and_patients(rows):
+    """How many, in words: 12 lesions, 1 patient; the most of the columns `lesions` and `patients`."""
     return f"{counted(rows['lesions'].max(), 'lesion')}, {counted(rows['patients'].max(), 'patient')}"
 
 
@@ -106,7 +108,7 @@ def _counts_of_each(architectures):
     """Of the measures that C8 rests on, the fewest and most."""
     rows = architectures[architectures["claim"].isin(EXPLAINED) & architectures["expected_low"].notna()]
     fewest = rows[["lesions", "patients"]].min()
-    most = _counts(rows).split(", ")
+    most = lesions_and_patients(rows).split(", ")
     return ", ".join(f"{least:.0f} to {text}" for least, text in zip(fewest, most, strict=True))
 
 
