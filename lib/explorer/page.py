@@ -2,8 +2,6 @@
 
 import numpy as np
 import pandas as pd
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 
 from lib import figures
 
@@ -43,7 +41,7 @@ def plot_sheet(title, image, prediction, cases, lesions, spacing_mm, unit=figure
     upper, lower = fig.subfigures(2, 1, height_ratios=(PAGE_MM - table_mm, table_mm))
     axes = upper.subplots(rows, 4, squeeze=False, width_ratios=(1.1, 1, 1, 1))
     limit = max((np.abs(case["saliency"]).max() for case in cases), default=1) or 1
-    scale = ScalarMappable(Normalize(-limit, limit), figures.SALIENCY_MAP)
+    scale = figures.map_scale(limit)
     for row, case in zip(axes, cases or [None], strict=True):
         _draw_lesion(row, case, image, prediction, spacing_mm, scale)
     for ax, name in zip(axes[0], ("whole slice", "FLAIR", "saliency in FLAIR", "saliency in MPRAGE"), strict=True):
@@ -59,9 +57,7 @@ def _draw_lesion(row, case, image, prediction, spacing_mm, scale):
     shown = prediction if case is None else case["lesion"]
     marked = shown if shown.any() else (image != 0).any(0)
     centre = figures.largest_slice(marked, "the scan")
-    corners = np.argwhere((image != 0).any(axis=(0, 3))) * spacing_mm[:2]
-    figures.prepare_field(row[0], (corners.min(0) + corners.max(0)) / 2, np.ptp(corners, axis=0) + 6)
-    figures.draw_anatomy(row[0], image[0], int(centre[2]), spacing_mm)
+    figures.draw_whole_slice(row[0], image, 0, centre[2], spacing_mm)
     figures.draw_outline(row[0], prediction[:, :, centre[2]], spacing_mm, figures.OUTLINE_COLOURS["predicted"])
     figures.mark_sides(row[0], 20)
     if case is None:
@@ -73,7 +69,7 @@ def _draw_lesion(row, case, image, prediction, spacing_mm, scale):
     for ax, channel, values in zip(row[1:], (0, 0, 1), (None, *case["saliency"]), strict=True):
         figures.draw_surroundings(ax, image[channel], centre, spacing_mm)
         if values is not None:
-            figures.draw_plane(ax, values[:, :, centre[2]], spacing_mm, cmap=scale.cmap, norm=scale.norm)
+            figures.draw_map(ax, values[:, :, centre[2]], spacing_mm, scale)
         figures.draw_outline(ax, case["lesion"][:, :, centre[2]], spacing_mm, "white")
     figures.mark_sides(row[1], 10)
 

@@ -1,8 +1,6 @@
 """Figures of one explained lesion: its map in three planes, its radial profile, its context curve, the shares of its score."""
 
 import numpy as np
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.ticker import MaxNLocator
 
 from lib import figures
@@ -14,9 +12,7 @@ COLOURS = {**figures.SEQUENCE_COLOURS, "both": "black"}
 def colour_scale(method, maps):
     """Colours of the maps {sequence: (X, Y, Z)} of one lesion, at one scale; symmetric around 0 if they are signed."""
     limit = max(np.abs(values).max() for values in maps.values()) or 1.0
-    if method == "grad_cam":
-        return ScalarMappable(Normalize(0, limit), figures.ACTIVATION_MAP)
-    return ScalarMappable(Normalize(-limit, limit), figures.SALIENCY_MAP)
+    return figures.map_scale(limit, signed=method != "grad_cam")
 
 
 @figures.styled
@@ -81,7 +77,7 @@ def _draw_map(ax, plane, channel, mask, values, spacing_mm, scale):
     channel, mask, values = (volume.transpose(plane) for volume in (channel, mask, values))
     centre = np.argwhere(mask).mean(0).round().astype(int)
     figures.draw_surroundings(ax, channel, centre, spacing)
-    figures.draw_plane(ax, values[:, :, centre[2]], spacing, cmap=scale.cmap, norm=scale.norm)
+    figures.draw_map(ax, values[:, :, centre[2]], spacing, scale)
     figures.draw_outline(ax, mask[:, :, centre[2]], spacing, "white")
     for x, side in zip((0.04, 0.96), "PA" if plane[0] else "LR", strict=True):
         figures.write_on(ax, x, 0.97, side, ha="center", va="top")

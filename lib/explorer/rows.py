@@ -3,8 +3,6 @@
 from textwrap import fill
 
 import numpy as np
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.lines import Line2D
 
 from lib import figures
@@ -34,7 +32,7 @@ def plot_gallery(cases, threshold, unit=figures.MAP_UNIT, score_unit="logit", se
     centres = [figures.largest_slice(case["lesion"], case["title"]) for case in cases]
     maps = [(case["saliency"], z) for case, (*_, z) in zip(cases, centres, strict=True)]
     limit = max((np.abs(values[..., z]).max() for values, z in maps if not isinstance(values, str)), default=0) or 1
-    scale = ScalarMappable(Normalize(-limit, limit), figures.SALIENCY_MAP)
+    scale = figures.map_scale(limit)
     for row, case, centre in zip(axes, cases, centres, strict=True):
         _draw_lesion(row[0], case, centre)
         row[0].set_ylabel(case["title"], color=figures.KIND_COLOURS[case["kind"]], fontsize=6)
@@ -67,8 +65,7 @@ def _draw_lesion(ax, case, centre, scale=None):
     """The scan about the lesion with its outline and, at a scale, its map."""
     figures.draw_surroundings(ax, case["image"], centre, case["spacing_mm"], FIELD_MM)
     if scale:
-        plane = case["saliency"][:, :, centre[2]]
-        figures.draw_plane(ax, plane, case["spacing_mm"], cmap=scale.cmap, norm=scale.norm)
+        figures.draw_map(ax, case["saliency"][:, :, centre[2]], case["spacing_mm"], scale)
     figures.draw_outline(ax, case["lesion"][:, :, centre[2]], case["spacing_mm"], "white")
 
 

@@ -1,20 +1,10 @@
 """Figures that compare explainers: maps of one lesion, what noisy copies buy, and shares of sequences in a score."""
 
 import numpy as np
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.ticker import PercentFormatter
 
-from lib.figures.panels import draw_outline, draw_plane, draw_surroundings, largest_slice, mark_sides, write_on
-from lib.figures.style import (
-    ON_TOP,
-    SALIENCY_MAP,
-    SEQUENCE_COLOURS,
-    new_panels,
-    rows_of,
-    styled,
-    with_interval,
-)
+from lib.figures.panels import draw_map, draw_outline, draw_surroundings, largest_slice, mark_sides, write_on
+from lib.figures.style import ON_TOP, SEQUENCE_COLOURS, map_scale, new_panels, rows_of, styled, with_interval
 from lib.scans import SEQUENCES
 from lib.statistics import counted, lesions_and_patients
 
@@ -39,8 +29,7 @@ def plot_methods(maps, image, lesion, spacing_mm):
                 continue
             draw_surroundings(ax, image[channel], centre, spacing_mm, FIELD_MM)
             if name:
-                plane = maps[name][channel, :, :, z]
-                draw_plane(ax, plane, spacing_mm, cmap=SALIENCY_MAP, norm=Normalize(-(limit or 1), limit or 1))
+                draw_map(ax, maps[name][channel, :, :, z], spacing_mm, map_scale(limit or 1))
             draw_outline(ax, lesion[:, :, z], spacing_mm, "white")
         if name:
             write_on(column[0], 0.04, 0.04, f"1 = {limit:.2g}" if limit else "0 in the slice")
@@ -48,9 +37,8 @@ def plot_methods(maps, image, lesion, spacing_mm):
     for ax, sequence in zip(axes[:, 0], SEQUENCES, strict=True):
         ax.set_ylabel(sequence)
     mark_sides(axes[0, 0], 10)
-    scale = ScalarMappable(Normalize(-1, 1), SALIENCY_MAP)
     fig.colorbar(
-        scale, ax=axes, location="bottom", aspect=60, pad=0.02,
+        map_scale(1), ax=axes, location="bottom", aspect=60, pad=0.02,
         label="value as a fraction of the method's largest magnitude in the slice, which is written in its panel",
     )  # fmt: skip
     return fig

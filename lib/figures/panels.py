@@ -4,20 +4,17 @@ Volumes are RAS, (X, Y, Z); images (2, X, Y, Z) hold the z-scored FLAIR and MPRA
 """
 
 import numpy as np
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
 from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from lib.figures.style import (
-    ACTIVATION_MAP,
     DOUBLE_COLUMN_MM,
     KIND_COLOURS,
     MAP_UNIT,
-    SALIENCY_MAP,
     label_axis,
+    map_scale,
     new_panels,
     power_of_ten,
     styled,
@@ -73,6 +70,11 @@ def draw_plane(ax, plane, spacing_mm, **style):
     ax.imshow(plane.T, origin="lower", extent=_extent(plane, spacing_mm), **style)
 
 
+def draw_map(ax, plane, spacing_mm, scale):
+    """An (X, Y) plane of a saliency map in the colours of `map_scale`."""
+    draw_plane(ax, plane, spacing_mm, cmap=scale.cmap, norm=scale.norm)
+
+
 def draw_anatomy(ax, channel, z, spacing_mm):
     """Axial slice z of one channel, (X, Y, Z), in grey between percentiles 0.5 and 99.8 of its brain."""
     low, high = np.percentile(channel[channel != 0], (0.5, 99.8))
@@ -83,6 +85,13 @@ def draw_surroundings(ax, channel, centre, spacing_mm, size_mm=FIELD_MM):
     """Axial slice of one channel, (X, Y, Z), in a square field about the voxel centre (x, y, z)."""
     prepare_field(ax, np.multiply(centre[:2], spacing_mm[:2]), (size_mm, size_mm))
     draw_anatomy(ax, channel, int(centre[2]), spacing_mm)
+
+
+def draw_whole_slice(ax, image, channel, z, spacing_mm):
+    """Axial slice z of one channel of an image (2, X, Y, Z), in a field that holds its whole brain."""
+    corners = np.argwhere((image != 0).any(axis=(0, 3))) * spacing_mm[:2]
+    prepare_field(ax, (corners.min(0) + corners.max(0)) / 2, np.ptp(corners, axis=0) + 6)
+    draw_anatomy(ax, image[channel], z, spacing_mm)
 
 
 def draw_outline(ax, plane, spacing_mm, colour):
@@ -136,10 +145,8 @@ def plot_examples(cases):
     fig, axes = new_panels(52 * len(cases) + 10, *shape, letters=False, squeeze=False, width_ratios=widths)
     for row, case in zip(axes, cases, strict=True):
         spacing, z = case["spacing_mm"], int(case["centre"][2])
-        corners = np.argwhere((case["image"] != 0).any(axis=(0, 3))) * spacing[:2]
         for ax, channel in zip(row[:3], (0, 1, 0), strict=True):
-            prepare_field(ax, (corners.min(0) + corners.max(0)) / 2, np.ptp(corners, axis=0) + 6)
-            draw_anatomy(ax, case["image"][channel], z, spacing)
+            draw_whole_slice(ax, case["image"], channel, z, spacing)
         draw_surroundings(row[3], case["image"][0], case["centre"], spacing)
         masks = _matched(case["annotation"], case["prediction"])
         names |= dict.fromkeys(masks)
@@ -174,15 +181,14 @@ def plot_saliency_maps(cases, unit=MAP_UNIT):
     fig, axes = new_panels(height, len(cases), 4 + cams, letters=False, squeeze=False)
     centres = [largest_slice(case["lesion"], case["label"]) for case in cases]
     limit, top = (_limit(cases, name, centres) for name in ("saliency", "cam"))
-    signed = ScalarMappable(Normalize(-limit, limit), SALIENCY_MAP)
-    positive = ScalarMappable(Normalize(0, top), ACTIVATION_MAP)
+    signed, positive = map_scale(limit), map_scale(top, signed=False)
     for row, case, centre in zip(axes, cases, centres, strict=True):
         spacing, (flair, mprage) = case["spacing_mm"], case["saliency"]
         maps = (None, flair, None, mprage, case["cam"])
         for ax, channel, values, scale in zip(row, (0, 0, 1, 1, 0), maps, (signed,) * 4 + (positive,), strict=False):
             draw_surroundings(ax, case["image"][channel], centre, spacing)
             if values is not None:
-                draw_plane(ax, values[:, :, centre[2]], spacing, cmap=scale.cmap, norm=scale.norm)
+                draw_map(ax, values[:, :, centre[2]], spacing, scale)
                 peak = values.flat[np.abs(values).argmax()] / 10 ** power_of_ten(scale.norm.vmax)  # as its bar
                 write_on(ax, 0.03, 0.03, f"peak {peak:+.2f}".replace("-", "−"))
             draw_outline(ax, case["lesion"][:, :, centre[2]], spacing, "white")

@@ -8,7 +8,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib import rc_params_from_file
-from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LinearSegmentedColormap, Normalize
 
 MM_PER_INCH = 25.4
 SINGLE_COLUMN_MM = 89
@@ -77,6 +78,13 @@ def new_figure(width_mm, height_mm, layout="constrained"):
     fig = plt.figure(figsize=(width_mm / MM_PER_INCH, height_mm / MM_PER_INCH), layout=layout)
     plt.close(fig)
     return fig
+
+
+def map_scale(limit, signed=True):
+    """Colours of a saliency map up to the magnitude `limit`: from -limit, or from 0 for a map without sign."""
+    if signed:
+        return ScalarMappable(Normalize(-limit, limit), SALIENCY_MAP)
+    return ScalarMappable(Normalize(0, limit), ACTIVATION_MAP)
 
 
 def label_panels(axes):
