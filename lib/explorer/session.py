@@ -31,11 +31,10 @@ from lib.network import (
     scan_channels,
 )  # fmt: skip
 from lib.provenance import ROOT, code_digest, digest, run_record, write_json
-from lib.run import save_figure
+from lib.run import SHIPPED_WEIGHTS, save_figure
 from lib.saliency import copy_maps, grad_cam, layer_activations, map_name, measure_maps, noise_generator
 from lib.scans import SEQUENCES, Scan, check_scans, find_scans, is_whole, load_labels, load_map, load_scan, save_map
 
-SHIPPED_WEIGHTS = "weights/unet.safetensors"
 PROFILE_EDGES_MM = range(-5, 17)  # of the shells of the radial profile, as in notebook 4
 PAUSE_S = 0.01  # long enough for the kernel to take in what was clicked meanwhile
 
@@ -115,9 +114,8 @@ class Exploration:
         given = json.loads(given.read_text()) if given.exists() else {}
         names = ("neighbours", "merged_mm", "smallest_mm3") if self.as_evaluated else ()
         self._instances = {name: given[name] for name in names if name in given}
-        self.weights = (
-            run.weights(given.get("weights", "")) if self.as_evaluated else ROOT / (weights or SHIPPED_WEIGHTS)
-        )
+        weights = given.get("weights", "") if self.as_evaluated else weights or SHIPPED_WEIGHTS
+        self.weights = run.weights(weights)
         self.activations = lru_cache(1)(lambda opened: layer_activations(self.model, opened.volume, layer))
 
     @property
