@@ -15,7 +15,7 @@ SCORES = (("ndsc", "nDSC", "#004488"), ("dice", "Dice", "#bb5566"), ("f1", "lesi
 
 
 @styled
-def plot_split(scans, lesions, frequency, affine, brain=None):
+def plot_split(scans, lesions, frequency, affine, brain):
     """Lesion load and lesion size in each split, and where the lesions lie.
 
     scans, lesions: tables 01_scans and 01_lesions.  frequency: (X, Y, Z) number of scans with a lesion in the voxel.

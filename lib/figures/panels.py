@@ -27,13 +27,13 @@ EDGE = [withStroke(linewidth=1.3, foreground="black", alpha=0.6)]  # keeps type 
 BAR = {"location": "bottom", "aspect": 60, "pad": 0.02}
 
 
-def draw_projections(fig, frequency, affine, brain=None):
-    """Largest frequency (scans) along each axis, cropped to the brain and outlined if it is given; axes in mm, one scale.
+def draw_projections(fig, frequency, affine, brain):
+    """Largest frequency (scans) along each axis, cropped to the brain, which is outlined; axes in mm, one scale.
 
     frequency: (X, Y, Z) int.  affine: (4, 4), RAS and along the axes.  brain: (X, Y, Z) bool.  Returns the three axes.
     """
     spacing, offset = np.diag(affine)[:3], affine[:3, 3]
-    corners = np.argwhere(frequency > 0 if brain is None else brain)
+    corners = np.argwhere(brain)
     corners = corners if len(corners) else np.array([[0, 0, 0], frequency.shape])
     low, high = corners.min(0) * spacing + offset - 5, corners.max(0) * spacing + offset + 5
     axes = fig.subplots(1, 3, width_ratios=(high - low)[[1, 0, 0]])
@@ -44,10 +44,9 @@ def draw_projections(fig, frequency, affine, brain=None):
         extent = np.repeat(offset[shown], 2) + _extent(counts, spacing[shown])
         place = {"origin": "lower", "extent": extent}
         drawn = ax.imshow(counts.T, cmap="magma_r", vmin=0, vmax=max(frequency.max(), 1), **place)
-        if brain is not None:
-            edge = np.pad(brain.max(axis=along), 1)  # closed where the brain ends at the border of the volume
-            place["extent"] = np.repeat(offset[shown] - spacing[shown], 2) + _extent(edge, spacing[shown])
-            ax.contour(edge.T, levels=[0.5], colors="0.5", linewidths=0.6, **place)
+        edge = np.pad(brain.max(axis=along), 1)  # closed where the brain ends at the border of the volume
+        place["extent"] = np.repeat(offset[shown] - spacing[shown], 2) + _extent(edge, spacing[shown])
+        ax.contour(edge.T, levels=[0.5], colors="0.5", linewidths=0.6, **place)
         ax.set(xlim=(low[u], high[u]), ylim=(low[v], high[v]), xlabel=directions[u], ylabel=directions[v], title=name)
     ticks, label = MaxNLocator(6, integer=True), "largest count along the projection (scans)"
     fig.colorbar(drawn, ax=axes, label=label, ticks=ticks, shrink=0.7)

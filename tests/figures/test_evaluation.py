@@ -24,7 +24,7 @@ def cohort():
     frequency[3, 4, 5], frequency[3, 4, 2] = 3, 2
     affine = np.diag([2.0, 2.0, 2.0, 1.0])
     affine[:3, 3] = -10, -12, -8
-    return scans, lesions, frequency, affine
+    return scans, lesions, frequency, affine, np.ones(frequency.shape, bool)
 
 
 def training():
@@ -101,7 +101,7 @@ def test_cohort_size_histogram_is_a_percentage_of_each_split(figures):
 
 
 def test_frequency_maps_are_maxima_placed_in_mm(figures):
-    _, _, frequency, _ = cohort()
+    _, _, frequency, *_ = cohort()
     sagittal, coronal, axial = figures["cohort"].axes[2:5]
     for ax, along in ((sagittal, 0), (coronal, 1), (axial, 2)):
         drawn = ax.images[0].get_array()
@@ -113,10 +113,8 @@ def test_frequency_maps_are_maxima_placed_in_mm(figures):
     assert figures["cohort"].axes[-1].get_ylabel().endswith("(scans)")
 
 
-def test_the_outline_of_a_brain_that_reaches_the_border_is_closed():
-    scans, lesions, frequency, affine = cohort()
-    fig = plot_split(scans, lesions, frequency, affine, np.ones(frequency.shape, bool))
-    (outline,) = fig.axes[4].collections[0].get_paths()
+def test_the_outline_of_a_brain_that_reaches_the_border_is_closed(figures):
+    (outline,) = figures["cohort"].axes[4].collections[0].get_paths()
     first, last = outline.vertices[[0, -1]]
     assert first == pytest.approx(last)
     assert outline.vertices.min(0) == pytest.approx([-11, -13])  # the outer edges of its voxels
@@ -175,8 +173,8 @@ def test_detection_names_a_bin_edge_that_a_log_axis_cannot_show(edge):
 
 
 def test_a_cohort_without_lesions_is_drawn():
-    scans, lesions, frequency, affine = cohort()
-    fig = plot_split(scans.assign(lesion_volume_ml=0.0), lesions.iloc[:0], 0 * frequency, affine)
+    scans, lesions, frequency, *where = cohort()
+    fig = plot_split(scans.assign(lesion_volume_ml=0.0), lesions.iloc[:0], 0 * frequency, *where)
     assert "no lesions" in shown(fig.axes[1])[0]
 
 
