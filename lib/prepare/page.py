@@ -25,20 +25,15 @@ def plot_prepared(scan, found):
     place = np.argwhere(to_array(found["brain"]))
     around = np.divide(AROUND_MM, spacing).astype(int)
     box = tuple(map(slice, np.maximum(place.min(0) - around, 0), place.max(0) + around))
-    images = {name: to_array(image)[box] for name, image in found["images"].items()}
+    images = {name: to_array(found["images"][name])[box] for name in ("FLAIR", "T1w")}
     brain, fitted = (to_array(one)[box] > 0 for one in (found["brain"], found["template"]["brain"]))
     before = images | {moved: to_array(found["before"])[box]}
     low, high = np.argwhere(brain).min(0), np.argwhere(brain).max(0)
     slices = [round(low[2] + share * (high[2] - low[2])) for share in LEVELS]
     fig = new_figure(DOUBLE_COLUMN_MM, 225)
     grid = fig.add_gridspec(5, 6, height_ratios=[1, 1, 1, 1, 1.1])
-    rows = [
-        ("FLAIR", images["FLAIR"]),
-        ("T1w", images["T1w"]),
-        ("before", _checkerboard(before, spacing)),
-        ("registered", _checkerboard(images, spacing)),
-    ]
-    for number, (name, image) in enumerate(rows):
+    boards = {"before": _checkerboard(before, spacing), "registered": _checkerboard(images, spacing)}
+    for number, (name, image) in enumerate([*images.items(), *boards.items()]):
         top = np.percentile(image[brain], 99.5) * 1.15
         planes = [(image[:, :, z], brain[:, :, z], fitted[:, :, z], spacing[:2]) for z in slices]
         x = (low[0] + high[0]) // 2 + 10
