@@ -69,12 +69,8 @@ def prepare_scan(row, folder, side_mm=VOXEL_MM):
     write_json(f"{stem}_desc-brain_mask.json", {"Type": "Brain", "Sources": record["Sources"], "BrainMask": source})
     if masks["lesions"]:
         write_volume(lesions, f"{stem}_label-lesion_mask.nii.gz", np.uint8)
-    for name, one in (
-        (f"from-{moved}_to-{reference}", transform),
-        ("from-MNI152_to-" + reference, template["transform"]),
-    ):
-        text = folder / f"{row['scan']}_{name}_mode-image_xfm.tfm"
-        sitk.WriteTransform(one, str(text))
+    for space, one in {moved: transform, "MNI152": template["transform"]}.items():
+        sitk.WriteTransform(one, str(folder / f"{row['scan']}_from-{space}_to-{reference}_mode-image_xfm.tfm"))
     return {"images": images, "before": before, "moved": moved, "brain": brain, "template": template, "record": record}
 
 
