@@ -20,7 +20,7 @@ from lib.prepare.raw import raw_scans
 from lib.prepare.scan import prepare_scan
 from lib.prepare.volumes import VOXEL_MM
 from lib.provenance import ROOT, code_digest, digest, git_commit, run_record, write_atomically, write_json
-from lib.run import save_figure, save_table
+from lib.run import peak_memory_gib, save_figure, save_table
 from lib.scans import PUBLIC, split_source
 
 NAME = "FLAIR and T1w prepared"
@@ -63,10 +63,9 @@ def _prepare_one(row, folder, side_mm):
             save_figure(
                 plot_prepared(row["scan"], found), work / f"{row['scan']}_page", {"commit": git_commit()} | record
             )
-            peak_gib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
             known |= {"status": "failed" if record["Problems"] else "passed", "why": "; ".join(record["Problems"])}
             known |= record["Numbers"] | {"reference": record["Reference"], "brain_mask": record["BrainMask"]}
-            known |= {"seconds": round(time.monotonic() - begun, 1), "peak_gib": round(peak_gib, 2)}
+            known |= {"seconds": round(time.monotonic() - begun, 1), "peak_gib": peak_memory_gib(resource.RUSAGE_SELF)}
             write_json(work / kept.name, {"made_from": made_from, "inputs": files, "row": known} | record)
             shutil.rmtree(place, ignore_errors=True)
             place.parent.mkdir(parents=True, exist_ok=True)

@@ -77,14 +77,20 @@ def _write_provenance(name, parameters, figures, started):
     for file in mine:
         if file.stat().st_mtime < started:
             file.unlink()
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss  # of one process that ended: the kernel or its worker
     record = run_record(name, parameters) | {
         "started": datetime.fromtimestamp(started, UTC).isoformat(timespec="seconds"),
         "wall_seconds": round(time.time() - started, 1),
-        "peak_memory_gib": round(peak / (2**30 if sys.platform == "darwin" else 2**20), 2),
+        "peak_memory_gib": peak_memory_gib(resource.RUSAGE_CHILDREN),
         "tables": {file.name: digest(file) for file in mine if file.suffix == ".csv" and file.exists()},
     }
     write_json(figures / "provenance" / f"{name}.json", record)
+
+
+def peak_memory_gib(who):
+    """Largest memory of this process (RUSAGE_SELF), or of one that it started and that ended (RUSAGE_CHILDREN: of a
+    notebook the kernel or its worker)."""
+    unit = 2**30 if sys.platform == "darwin" else 2**20  # it counts bytes, others KiB
+    return round(resource.getrusage(who).ru_maxrss / unit, 2)
 
 
 def main():

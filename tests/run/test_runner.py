@@ -3,10 +3,12 @@
 import json
 import os
 import time
+from types import SimpleNamespace
 
 import nbformat
 import pytest
 
+from lib.run import runner
 from lib.run.runner import run_notebook
 
 NOTEBOOK = """# %% tags=["parameters"]
@@ -112,3 +114,10 @@ def test_what_an_interrupted_notebook_has_computed_is_used_if_it_was_made_from_t
     run(1)
     assert (folder / "build" / "started").read_text() == "1 2 3 1 2 3 3 "
     assert (folder / "figures" / "07_numbers.csv").read_text() == "[1, 4, 9]"
+
+
+@pytest.mark.parametrize(("platform", "kept"), [("linux", 3 * 2**20), ("darwin", 3 * 2**30)])
+def test_peak_memory_is_in_gib_whichever_unit_the_system_counts(platform, kept, monkeypatch):
+    monkeypatch.setattr(runner.sys, "platform", platform)
+    monkeypatch.setattr(runner.resource, "getrusage", lambda who: SimpleNamespace(ru_maxrss=kept))
+    assert runner.peak_memory_gib(runner.resource.RUSAGE_SELF) == 3
