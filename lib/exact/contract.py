@@ -1,6 +1,8 @@
 """What is asked of a network before its logits are predicted or explained, tried on a few small windows."""
 
-from functools import lru_cache
+from contextlib import suppress
+from functools import lru_cache, partial
+from types import FunctionType, MethodType, ModuleType
 from weakref import ref
 
 import torch
@@ -18,19 +20,22 @@ def check_network(model, shape, operations=()):
 
     shape: (X, Y, Z) that the network is used on; it is tried where smaller windows are not accepted.  operations: their
     names, where they are known: a network that now computes something else is tried again.
+    Returns whether a call changes nothing that the network holds: several may then run at the same time.
     Raises ValueError, which says what was found and what to do, if the network does not take (1, C, X, Y, Z), gives
     anything but a tensor (1, 2, X, Y, Z), probabilities, values that are not finite, or others at every call.
     """
-    _checked(ref(model), (repr(model), *operations), tuple(shape))
+    return _checked(ref(model), (repr(model), *operations), tuple(shape))
 
 
 @lru_cache(64)
 def _checked(network, _, shape):
     model = network()
     with frozen(model), torch.no_grad():
-        probe, logits = _accepted(model, shape)
+        probe, logits = accepted_probe(model, shape)
         large = torch.finfo(probe.dtype).max ** 0.4  # whatever the weights, logits are then no probabilities
+        before = _held(model)
         again, of_other = model(probe.clone()), model(-large * probe)
+        after = _held(model)
     if not logits.isfinite().all():
         raise ValueError("the network gives NaN or infinite values for normal noise: its weights are not usable")
     if (again - logits).abs().max() > TOLERANCE * logits.abs().max():
@@ -40,6 +45,37 @@ def _checked(network, _, shape):
         )
     if found := _probabilities(logits, of_other):
         raise ValueError(f"the network gives {found}, for logits are explained")
+    same = (one is other and version == now for (one, version), (other, now) in zip(before, after, strict=False))
+    return len(before) == len(after) and all(same)
+
+
+def _held(network):
+    """Everything that a network holds, also in the closures of hooks, with the versions of its tensors, which count
+    changes in place. Hooks of the network itself are left out: what they keep comes from its result."""
+    found, known = [], set()
+    waiting = [value for name, value in vars(network).items() if name != "_forward_hooks"]
+    while waiting:
+        value = waiting.pop()
+        is_tensor = isinstance(value, torch.Tensor)
+        found.append((value, value._version if is_tensor and not value.is_inference() else None))
+        if is_tensor or id(value) in known or isinstance(value, type | ModuleType):
+            continue
+        known.add(id(value))
+        if isinstance(value, dict):
+            waiting += value.values()
+        elif isinstance(value, list | tuple | set):
+            waiting += value
+        elif isinstance(value, FunctionType):
+            for cell in value.__closure__ or ():
+                with suppress(ValueError):  # an empty one
+                    waiting.append(cell.cell_contents)
+        elif isinstance(value, MethodType):
+            waiting.append(value.__self__)
+        elif isinstance(value, partial):
+            waiting += [value.func, *value.args, *value.keywords.values()]
+        elif hasattr(value, "__dict__"):
+            waiting += vars(value).values()
+    return found
 
 
 def usable(logits):
@@ -61,8 +97,9 @@ def usable(logits):
     return logits
 
 
-def _accepted(model, shape):
-    """The first probe that the network accepts and answers on its own grid, and the answer."""
+def accepted_probe(model, shape):
+    """The first probe (1, C, X, Y, Z) that the network accepts and answers on its own grid, and the answer.  shape: of
+    `check_network`.  Raises ValueError if there is none."""
     mismatch = failure = None
     channels = n_channels(model)
     for size in [*SIZES, shape]:

@@ -9,7 +9,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "distributed": ["build_batches", "fit", "starting_network"],
         "inference": ["blended_lesion", "lesion_patches", "patch_slices", "predict"],
         "loaded": ["loaded_network", "loaded_scan", "own_scan"],
-        "published": ["NORMALISATION", "LstUNet"],
+        "published": ["NORMALISATION", "LstUNet", "scan_channels"],
         "patches": ["PatchBatches", "ScanPatches", "SubjectPatches"],
         "training": ["train_network"],
         "weights": [
@@ -21,7 +21,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "recorded_outline",
             "recorded_threshold",
             "save_weights",
-            "scan_channels",
         ],
         "work": ["evaluate_scan", "predict_scan", "scan_scores"],
     },

@@ -4,7 +4,7 @@ import torch
 
 from lib.exact import check_network, frozen, lesion_voxels, like_model, n_channels, predict_lesion, usable
 from lib.network.published import predict_centre, predict_tiles
-from lib.threads import in_order, processors
+from lib.threads import in_order, one_thread, processors
 
 OVERLAP = 0.25  # of neighbouring patches
 
@@ -16,7 +16,8 @@ def predict(model, image, *, window, mirrored=False, blend=""):
 
     The probabilities (softmax), not the logits, of overlapping patches are blended. mirrored: each patch is predicted
     also with left and right (axis X) exchanged, and the mean of both probabilities taken. Runs on the device of the
-    model, in evaluation mode; on the processor, with one thread a patch.
+    model, in evaluation mode; on the processor, with one thread a patch, and several patches at a time unless the network
+    keeps something from one call to the next, as one does that stores its skip connections.
     blend: as another tool predicts, "logits" for nnU-Net (`predict_tiles`), "centre" for LST-AI (`predict_centre`).
     Raises ValueError if the network gives no logits (`check_network`), or some that are not finite, or takes other
     channels than the image has.
@@ -29,9 +30,8 @@ def predict(model, image, *, window, mirrored=False, blend=""):
         return predict_centre(model, image, window=window)
     from monai.inferers import sliding_window_inference  # importing it takes seconds
 
-    check_network(model, (window,) * 3)
-    device = next(model.parameters()).device
-    at_once, run = (processors(), in_order) if device.type == "cpu" else (1, map)
+    keeps_nothing, device = check_network(model, (window,) * 3), next(model.parameters()).device
+    at_once = processors() if keeps_nothing and device.type == "cpu" else 1
 
     @torch.no_grad()
     def probability(patch):
@@ -39,10 +39,15 @@ def predict(model, image, *, window, mirrored=False, blend=""):
         lesion = usable(model(patch.clone()).float()).softmax(1)[:, 1:]  # a network may compute in place
         return (lesion + model(patch.flip(2)).float().softmax(1)[:, 1:].flip(2)) / 2 if mirrored else lesion
 
+    def probabilities(patches):
+        if at_once > 1:
+            return torch.cat(list(in_order(probability, patches.split(1))))
+        with one_thread():
+            return torch.cat(list(map(probability, patches.split(1))))
+
     with frozen(model):
         lesion = sliding_window_inference(
-            torch.as_tensor(image, dtype=torch.float32)[None], (window,) * 3, at_once,
-            lambda patches: torch.cat(list(run(probability, patches.split(1)))),
+            torch.as_tensor(image, dtype=torch.float32)[None], (window,) * 3, at_once, probabilities,
             overlap=OVERLAP, mode="gaussian", sw_device=device, device=torch.device("cpu"),
         )  # fmt: skip
     return lesion[0, 0].numpy()

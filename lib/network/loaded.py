@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 
 from lib.network.architectures import named_layer
-from lib.network.published import NORMALISATION, own_image, own_levels
-from lib.network.weights import load_weights, recorded_threshold, scan_channels
+from lib.network.published import NORMALISATION, own_image, own_levels, scan_channels
+from lib.network.weights import load_weights, recorded_threshold
 from lib.provenance import ROOT, weight_files
 from lib.scans import FILES, SEQUENCES, find_scans, load_scan, voxel_grid
 

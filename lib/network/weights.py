@@ -8,11 +8,10 @@ from safetensors.torch import save_model
 from lib.exact import check_network
 from lib.network.architectures import build_network, check_side
 from lib.network.checkpoints import load_checkpoint
-from lib.network.published import NORMALISATION, OUTPUTS, RANGE, Adapter, adapted, load_published
+from lib.network.published import NORMALISATION, OUTPUTS, RANGE, Adapter, adapted, load_published, scan_channels
 from lib.provenance import description_file, digest, write_atomically
 from lib.scans import SEQUENCES
 
-ALIASES = {"flair": "FLAIR", "mprage": "MPRAGE", "t1w": "MPRAGE", "t1": "MPRAGE"}
 LARGEST_WINDOW = 512  # voxels
 OF_PUBLISHED = ("channels", "output", "lesion_class", "threshold", "outline", "window", "mirrored")
 RECORD = ("step", "parameters", "validation_dice", "split", "seed", "initial")  # of the training, for the reader
@@ -120,12 +119,6 @@ def _adaptation(description):
     options = {name: description[name] for name in ("output", "lesion_class") if name in description}
     channels = scan_channels(description.get("channels", SEQUENCES))
     return options if channels == SEQUENCES else options | {"channels": channels}
-
-
-def scan_channels(names):
-    """The sequences of a scan that channels are, by their names; None if one is none of them, or is there twice."""
-    wanted = tuple(ALIASES.get(name.lower()) for name in names) if all(isinstance(name, str) for name in names) else ()
-    return wanted if wanted and None not in wanted and len(set(wanted)) == len(wanted) else None
 
 
 def _read_description(file, published=None):

@@ -98,3 +98,35 @@ def test_a_lesion_blended_from_its_patches_has_the_probability_of_the_whole_scan
 def test_a_volume_smaller_than_the_window_is_refused():
     with pytest.raises(ValueError, match="smaller than the window of 16"):
         lesion_patches(np.ones((16, 16, 15), bool), 16)
+
+
+class Kept(Pointwise):
+    """Adds what it has kept of its input, as a network that stores its skip connections: another call replaces it."""
+
+    def __init__(self, by_hook):
+        super().__init__()
+        self.first, self.by_hook, self.features = torch.nn.Identity(), by_hook, []
+        if by_hook:
+            self.first.register_forward_hook(lambda module, given, found: self.features.append(found))
+
+    def forward(self, x):
+        self.features.clear()
+        found = self.first(x)
+        if not self.by_hook:
+            self.skip = found
+        for _ in range(20):
+            found = torch.nn.functional.avg_pool3d(found, 3, 1, 1)
+        return super().forward(self.features[-1] if self.by_hook else self.skip)
+
+
+@pytest.mark.parametrize("by_hook", [False, True])
+def test_patches_of_a_network_that_keeps_something_do_not_run_at_the_same_time(by_hook, monkeypatch):
+    monkeypatch.setattr("lib.network.inference.processors", lambda: 4)
+    model, image = Kept(by_hook).eval(), np.random.default_rng(0).normal(size=(2, 64, 64, 32)).astype(np.float32)
+    assert not check_network(model, (32,) * 3)
+    probability = predict(model, image, window=32)
+    np.testing.assert_allclose(probability, 1 / (1 + np.exp(-image[0] - 2 * image[1])), atol=1e-6)
+
+
+def test_patches_of_other_networks_do():
+    assert check_network(Pointwise().eval(), (16, 16, 16))

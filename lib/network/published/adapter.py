@@ -11,11 +11,13 @@ import torch.nn.functional as F
 from torch import nn
 from torch.overrides import TorchFunctionMode
 
-from lib.exact import check_network, like_model, n_channels
+from lib.exact import TOLERANCE, accepted_probe, check_network, frozen, like_model, n_channels
 from lib.scans import SEQUENCES
 
 OUTPUTS = ("logits", "sigmoid", "softmax")
+ALIASES = {"flair": "FLAIR", "mprage": "MPRAGE", "t1w": "MPRAGE", "t1": "MPRAGE"}  # of SEQUENCES
 PROBE = (96, 96, 96)  # voxels, for networks that take no smaller volume
+LARGE = 1e3  # times noise, for which logits are no probabilities
 LOGIT, LOG_ODDS = "logit", "log-odds of a probability"
 
 
@@ -39,19 +41,43 @@ class Adapter(nn.Module):
 
     def forward(self, x):
         """(N, 2, X, Y, Z) FLAIR and MPRAGE -> logits (N, 2, X, Y, Z).  Raises ValueError if they are not to be had."""
-        given = x if self.picked is None else F.conv3d(x, self.picked)
-        with _Activations() as activations:
-            found = _full_resolution(self.network(given), x.shape[2:])
+        found, logits, _ = self._values(x)
         if self.output == "logits":
             return self._two(found)
-        logits = activations.before(found)
         self.explained = LOG_ODDS if logits is None else LOGIT
-        if self.output == "sigmoid":
+        if self.output == "sigmoid" or found.shape[1] == 1:
             return self._with_background(self._lesion(_inside(found).logit() if logits is None else logits))
         if logits is None:
             rest, lesion = self._two(_inside(found).log()).split(1, 1)
             return self._with_background(lesion - rest)
         return self._two(logits)
+
+    def _values(self, x):
+        """What the network gives at full resolution; what its last activation was called on, None if it ends in none; and
+        the name of this activation, or ""."""
+        given = x if self.picked is None else F.conv3d(x, self.picked)
+        with _Activations() as activations:
+            found = _full_resolution(self.network(given), x.shape[2:])
+        return found, *activations.before(found)
+
+    @torch.no_grad()
+    def check_output(self):
+        """Raise ValueError if what the network gives for noise, as it is and far larger, is not what `output` says."""
+        with frozen(self):
+            probe, _ = accepted_probe(self, PROBE)
+            (found, _, name), (large, *_) = self._values(probe), self._values(-LARGE * probe)
+        low, high = min(found.min(), large.min()).item(), max(found.max(), large.max()).item()
+        adds_up = all((values.sum(1) - 1).abs().max() < TOLERANCE for values in (found, large))
+        if self.output == "logits":
+            if 0 <= low < high <= 1:
+                word = "softmax" if adds_up and found.shape[1] > 1 else "sigmoid"
+                raise ValueError(f'the network gives values from 0 to 1 alone: say "output": "{word}"')
+        elif name not in ("", self.output):
+            raise ValueError(f'the network ends in a {name}: say "output": "{name}"')
+        elif not name and not 0 <= low <= high <= 1:
+            raise ValueError(f'the network gives values from {low:.3g} to {high:.3g}: say "output": "logits"')
+        elif self.output == "softmax" and found.shape[1] > 1 and not adds_up:
+            raise ValueError('the probabilities do not add up to 1: say "output": "sigmoid", or return all classes')
 
     def _two(self, logits):
         """Logits of background and lesion, from those of any number of classes."""
@@ -60,7 +86,8 @@ class Adapter(nn.Module):
         if logits.shape[1] == 2 and self.lesion_class in (1, None):
             return logits
         lesion, number = self._lesion(logits), self.lesion_class
-        others = torch.cat([logits[:, :number], logits[:, number + 1 :]], 1)
+        others = [part for part in (logits[:, :number], logits[:, number + 1 :]) if part.shape[1]]
+        others = others[0] if len(others) == 1 else torch.cat(others, 1)
         return torch.cat([others if others.shape[1] == 1 else others.logsumexp(1, keepdim=True), lesion], 1)
 
     def _lesion(self, values):
@@ -110,9 +137,16 @@ class MeanProbability(nn.Module):
 def adapted(network, **options):
     """The network itself if it gives logits of background and lesion for FLAIR and MPRAGE, else its `Adapter`.
 
-    options: of `Adapter`.  Raises ValueError (`check_network`) if what they say does not make it so.
+    options: of `Adapter`; channels may be named as in `scan_channels`.  Raises ValueError (`check_network`) if what they
+    say does not make it so.
     """
     usual = {"channels": SEQUENCES, "output": "logits", "lesion_class": None}
+    if options.get("output", "logits") not in OUTPUTS:
+        raise ValueError(f"output is {options['output']!r}: choose one of {', '.join(OUTPUTS)}")
+    if "channels" in options:
+        named, options = options["channels"], options | {"channels": scan_channels(options["channels"])}
+        if not options["channels"]:
+            raise ValueError(f"channels are {named!r}: give some of {', '.join(SEQUENCES)} (or T1w), each once")
     channels, taken = options.get("channels", SEQUENCES), n_channels(network)
     if taken != len(channels):
         raise ValueError(
@@ -127,7 +161,14 @@ def adapted(network, **options):
             pass  # the adapter's own says it better
     network = Adapter(network, **options).eval()
     check_network(network, PROBE)
+    network.check_output()
     return network
+
+
+def scan_channels(names):
+    """The sequences of a scan that channels are, by their names; None if one is none of them, or is there twice."""
+    wanted = tuple(ALIASES.get(name.lower()) for name in names) if all(isinstance(name, str) for name in names) else ()
+    return wanted if wanted and None not in wanted and len(set(wanted)) == len(wanted) else None
 
 
 class _Activations(TorchFunctionMode):
@@ -142,12 +183,19 @@ class _Activations(TorchFunctionMode):
         result = function(*args, **kwargs)
         name, dim = getattr(function, "__name__", ""), kwargs.get("dim", args[1] if len(args) > 1 else None)
         if args and (name == "sigmoid" or (name == "softmax" and dim in (1, -4))):
-            self.seen.append((result, args[0]))
+            self.seen.append((result, _version(result), args[0], name))
         return result
 
     def before(self, values):
-        """What gave these values, before its activation; None if they are not what an activation gave."""
-        return next((given for result, given in self.seen if result is values), None)
+        """What gave these values, before its activation, and the name of that; None and "" if they are not what an
+        activation gave, or were changed in place since."""
+        seen = (entry[2:] for entry in self.seen if entry[0] is values and entry[1] == _version(values))
+        return next(seen, (None, ""))
+
+
+def _version(values):
+    """How often a tensor was changed in place; 0 in inference mode, where nobody counts."""
+    return 0 if values.is_inference() else values._version
 
 
 def _full_resolution(output, shape):

@@ -125,12 +125,41 @@ def test_probabilities_that_nobody_said_are_refused_with_the_word_to_say():
         (Ends(inputs=1), {}, "takes 1 channels in place of FLAIR, MPRAGE: say which"),
         (Ends(classes=4), {}, "gives 4 classes: say which is the lesion"),
         (Ends(classes=4), {"lesion_class": 4}, "gives 4 classes"),
+        (Ends(), {"output": "Sigmoid"}, "output is 'Sigmoid': choose one of logits, sigmoid, softmax"),
+        (Ends(), {"channels": ("FLAIR", "FLAIR")}, "each once"),
+        (Ends(lambda y: y.softmax(1), 3), {"lesion_class": 2}, 'from 0 to 1 alone: say "output": "softmax"'),
+        (Ends(lambda y: y.sigmoid(), 3), {"lesion_class": 2}, 'from 0 to 1 alone: say "output": "sigmoid"'),
+        (Ends(classes=1), {"output": "sigmoid"}, 'gives values from -.* to .*: say "output": "logits"'),
+        (Ends(), {"output": "softmax"}, 'gives values from -.* to .*: say "output": "logits"'),
+        (Ends(nn.Softmax(1)), {"output": "sigmoid"}, 'ends in a softmax: say "output": "softmax"'),
+        (Ends(nn.Sigmoid()), {"output": "softmax"}, 'ends in a sigmoid: say "output": "sigmoid"'),
+        (Ends(lambda y: y.softmax(1)[:, 1:], 3), {"output": "softmax", "lesion_class": 0}, "do not add up to 1"),
         (Ends(lambda y: [y[..., ::2]]), {}, r"of the heads .*, \(1, 2, 96, 96, 48\), none is on the grid"),
     ],
 )
 def test_what_cannot_be_adapted_is_said(network, options, said):
     with pytest.raises(ValueError, match=said):
         adapted(network, **options)
+
+
+@pytest.mark.parametrize("output", ["sigmoid", "softmax"])
+def test_one_channel_of_a_softmax_is_the_probability_of_the_lesion(volume, output):
+    network = Ends(lambda y: y.softmax(1)[:, 1:])
+    model = adapted(network, output=output)
+    torch.testing.assert_close(model(volume).softmax(1)[:, 1:], network(volume))
+    assert model.explained == LOG_ODDS
+
+
+def test_what_is_changed_in_place_after_the_activation_counts(volume):
+    network = Ends(lambda y: y.sigmoid().mul_(0.5), classes=1)
+    model = adapted(network, output="sigmoid")
+    torch.testing.assert_close(model(volume).softmax(1)[:, 1:], network(volume))
+    assert model.explained == LOG_ODDS
+
+
+def test_channels_may_have_their_usual_names(volume):
+    network = Ends(inputs=1)
+    assert torch.equal(adapted(network, channels=("T1w",))(volume), network(volume[:, 1:]))
 
 
 def test_an_adapted_network_has_the_map_of_its_own_on_the_sequence_that_it_takes(volume):
@@ -173,7 +202,8 @@ def test_ensembles_are_the_mean_of_logits_or_of_probabilities(volume):
 
 
 def test_networks_of_more_classes_and_of_probabilities_have_the_adjoint():
-    assert unsupported_reason(adapted(Ends(classes=4), lesion_class=2), SHAPE) == ""
+    for number in range(4):
+        assert unsupported_reason(adapted(Ends(classes=4), lesion_class=number), SHAPE) == ""
     halves = Ends(lambda y: 0.5 * y.softmax(1) + 0.25)
     assert unsupported_reason(adapted(halves, output="softmax"), SHAPE) == ""
 
