@@ -100,7 +100,8 @@ selected[["scan", "label", "voxels", "volume_mm3", "mean_probability"]]
 # ## Maps
 # The signed-maximum SmoothGrad map of each lesion, of N and of 2N noisy copies and under two seeds, and its Grad-CAM++ map, on the lesion's
 # exact window (the whole volume for a network without one, or the `patch`, which then takes the place of the scan). Maps are compared over the window, where every map falls with the distance from
-# the lesion, which alone makes maps alike, and within 3 mm of the lesion (with it), where they are compared in earnest.
+# the lesion, which alone makes maps alike, and within 3 mm of the lesion (with it), where they are compared in earnest; and in the sequences that the
+# network takes: in one that it does not take every map is 0.
 
 # %%
 for row in selected.sort_values("voxels").tail(1).itertuples():  # none, if there is no lesion

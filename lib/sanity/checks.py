@@ -74,14 +74,24 @@ def regions(lesion, spacing_mm):
 def correlate_maps(a, b, where):
     """Spearman's correlation of two maps (2, X, Y, Z) in regions, of magnitudes and signed values: region, of, value.
 
-    Both sequences are taken together; NaN where one of the maps is constant.
+    The sequences of `shared_channels` are taken together; NaN where one of the maps is constant.
     """
+    a, b = shared_channels(a, b)
     rows = [
         (region, of, _correlation(stats.spearmanr, change(a[:, inside]), change(b[:, inside])))
         for region, inside in where.items()
         for of, change in (("magnitude", np.abs), ("signed", np.asarray))
     ]
     return pd.DataFrame(rows, columns=["region", "of", "value"])
+
+
+def shared_channels(*maps):
+    """Maps (2, X, Y, Z) without the sequences in which one of them is 0 everywhere; as given, if none is left.
+
+    So is the map of a network in a sequence that it does not take: its zeros tie, and would make any two maps alike.
+    """
+    shared = np.logical_and.reduce([saliency.any((1, 2, 3)) for saliency in maps])
+    return [saliency[shared] for saliency in maps] if shared.any() else list(maps)
 
 
 def perturbation_curves(model, volume, lesion, baseline, rankings, fractions):
@@ -173,8 +183,11 @@ def stability(first, second, where):
     first, second: (map of N, map of 2N copies), each (2, X, Y, Z), with independent noise between first and second.
     Returns maps, region, of, value: "signed" and "magnitude" are Spearman's correlation, "pearson" Pearson's;
     "expected" is the latter as it follows from that of two maps of N copies if independent noise of the copies is all
-    that differs (Spearman-Brown); "difference" is the root mean square of the difference over that of the mean.
+    that differs (Spearman-Brown); "difference" is the root mean square of the difference over that of the mean. All are
+    of the sequences of `shared_channels`.
     """
+    maps = shared_channels(*first, *second)
+    first, second = maps[:2], maps[2:]
     pairs = {"N, two seeds": (first[0], second[0]), "2N, two seeds": (first[1], second[1]), "N and 2N": first}
     tables, rows = [correlate_maps(*pair, where).assign(maps=name) for name, pair in pairs.items()], []
     for number, (name, pair) in enumerate(pairs.items()):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from captum.metrics import infidelity as captum_infidelity
 from literal import SHAPE, block, generator, random_unet, scan
+from scipy import stats
 from torch import nn
 
 from lib.exact.windows import find_window
@@ -83,6 +84,18 @@ def test_rank_correlations_are_of_signed_values_and_of_magnitudes():
     for region in where:
         assert found[region].to_dict() == pytest.approx({"magnitude": 1, "signed": -1})
     assert correlate_maps(values, 0 * values, where)["value"].isna().all()
+
+
+@pytest.mark.parametrize("taken", [0, 1])
+def test_a_sequence_that_the_network_does_not_take_makes_no_maps_alike(taken):
+    a, b = np.random.default_rng(0).normal(size=(2, 2, *SMALL))
+    where = {"window": np.ones(SMALL, bool)}
+    a[1 - taken] = 0  # a network of both may stand beside it, as one that is trained anew
+    for other in (b, np.where(a, b, 0)):
+        found = correlate_maps(a, other, where).set_index("of")["value"]
+        for of, change in (("magnitude", np.abs), ("signed", np.asarray)):
+            assert found[of] == stats.spearmanr(change(a[taken]).ravel(), change(b[taken]).ravel()).statistic
+        assert found.abs().max() < 0.1  # 1320 pairs of independent numbers; with the zeros magnitudes had 0.86
 
 
 def test_the_curve_of_a_linear_network_is_the_cumulative_sum(linear):
@@ -178,6 +191,17 @@ def test_maps_of_one_signal_and_independent_noise_are_as_stable_as_expected():
         assert value[name, "expected"] == pytest.approx(rho, abs=0.02)
     # noise of variance 1 in each: the difference has variance 2, the mean 1 + 1 / 2
     assert value["N, two seeds", "difference"] == pytest.approx(np.sqrt(2 / 1.5), rel=0.02)
+
+
+def test_zeros_of_a_sequence_that_the_network_does_not_take_make_no_map_stable():
+    random = np.random.default_rng(0)
+    seen = [[1 + random.normal(size=(1, 20, 20, 20)) for _ in range(2)] for _ in range(2)]
+    padded = [[np.concatenate([0 * saliency, saliency]) for saliency in maps] for maps in seen]
+    where = {"window": np.ones((20, 20, 20), bool)}
+    found = stability(*padded, where)
+    pd.testing.assert_frame_equal(found, stability(*seen, where))
+    independent = found.set_index(["maps", "of"])["value"]["N, two seeds"]
+    assert independent[["magnitude", "signed", "pearson", "expected"]].abs().max() < 0.05
 
 
 def test_what_a_mask_explains_of_maps_made_from_it():
