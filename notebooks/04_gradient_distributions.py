@@ -28,7 +28,7 @@ import pandas as pd
 
 from lib.figures import plot_orders, plot_peaks, plot_profiles, plot_proxy, plot_saliency_maps
 from lib.lesions import cut_patch, select_lesions
-from lib.network import explained_unit, loaded_network, map_unit
+from lib.network import explained_unit, loaded_network, map_unit, seen_sequences
 from lib.run import Run, group_by_scan
 from lib.saliency import (
     NO_MAPS,
@@ -74,7 +74,7 @@ resampling = {"n_resamples": n_resamples, "generator": generator}
 model, description = loaded_network(run.weights(weights), device)
 scans = run.scans().set_index("scan", drop=False).to_dict("index")
 load = lru_cache(1)(lambda name: load_scan(scans[name]))
-unit = map_unit(description)
+unit, sequence = map_unit(description), seen_sequences(description)[0]  # shown alone: FLAIR, if the network takes it
 if explained_unit(description) != "logit":
     print(f"explained: {description['explained']}, which is meant where a text says logit")
 
@@ -151,13 +151,14 @@ once = saliency.drop_duplicates(["scan", "kind", "label"])
 (once["mean_probability"] - once["whole_probability"]).abs().describe().round(4)
 
 # %% [markdown]
-# **Figure.** Maps over anatomy, one lesion of each kind: the one whose FLAIR peak is the median of its kind.
+# **Figure.** Maps over anatomy, one lesion of each kind: the one whose FLAIR peak is the median of its kind. Where the network takes T1w alone, it is
+# the peak in MPRAGE, which is also what lies below Grad-CAM++.
 
 # %%
-flair = saliency[(saliency["method"] == "smoothgrad_max") & (saliency["sequence"] == "FLAIR")].sort_values("peak")
+shown = saliency[(saliency["method"] == "smoothgrad_max") & (saliency["sequence"] == sequence)].sort_values("peak")
 cases = []
 for kind in kinds:
-    rows = flair[flair["kind"] == kind]
+    rows = shown[shown["kind"] == kind]
     if rows.empty:
         print(f"no lesions of kind {kind}")
         continue
@@ -171,7 +172,7 @@ for kind in kinds:
         | {"saliency": found["smoothgrad_max"], "cam": found["grad_cam"][0], "lesion": mask}
         | {"spacing_mm": scan.spacing_mm}
     )
-run.save_figure(plot_saliency_maps(cases, unit), "maps")
+run.save_figure(plot_saliency_maps(cases, unit, sequence), "maps")
 
 # %% [markdown]
 # `reach5_mm`: the smallest radius around the lesion's border beyond which the mean magnitude of shells of 1 mm stays below 5 % of that of the largest

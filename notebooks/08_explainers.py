@@ -34,7 +34,7 @@ from lib.context import FILLS, SHARES, fill_images, mean_image, mean_shares, sha
 from lib.exact import find_window
 from lib.figures import plot_convergence, plot_methods, plot_shares
 from lib.lesions import cut_labels, detected_lesions, select_lesions, signed_distance
-from lib.network import explained_unit, load_weights, loaded_scan
+from lib.network import explained_unit, load_weights, loaded_scan, seen_sequences
 from lib.run import Run
 from lib.saliency import (
     compare_methods,
@@ -124,13 +124,13 @@ explained = run.compute_each(explain, selected[["scan", "label"]].to_dict("recor
 
 # %% [markdown]
 # **Figure.** Maps of the first of these lesions over FLAIR and MPRAGE, in the axial slice where it is largest. The methods differ in unit, so
-# each has its own scale.
+# each has its own scale. Grad-CAM++ and HiResCAM have one map, drawn over FLAIR (over MPRAGE, if the network takes T1w alone).
 
 # %%
 figure = plot_methods({})  # without a lesion
 for first in explained[:1]:
     image, _ = cut(first["scan"], first["label"])
-    figure = plot_methods(first["maps"], image, first["mask"], first["spacing_mm"])
+    figure = plot_methods(first["maps"], image, first["mask"], first["spacing_mm"], seen_sequences(description)[0])
 run.save_figure(figure, "methods")
 
 # %% [markdown]

@@ -28,7 +28,7 @@ from lib.network import (
     prediction_settings,
     recorded_outline,
     recorded_threshold,
-    scan_channels,
+    seen_sequences,
 )  # fmt: skip
 from lib.provenance import ROOT, code_digest, digest, run_record, write_json
 from lib.run import SHIPPED_WEIGHTS, save_figure
@@ -118,17 +118,12 @@ class Exploration:
         self.weights = run.weights(weights)
         self.activations = lru_cache(1)(lambda opened: layer_activations(self.model, opened.volume, layer))
 
-    @property
-    def sequences(self):
-        """Those of a scan that the network sees, in the order of SEQUENCES."""
-        used = scan_channels(self._loaded[1].get("channels") or SEQUENCES)
-        return [name for name in SEQUENCES if name in used]
-
     @cached_property
     def _loaded(self):
         return load_weights(self.weights, self.device)
 
     model = property(lambda self: self._loaded[0])
+    sequences = property(lambda self: seen_sequences(self._loaded[1]))
     unit = property(lambda self: map_unit(self._loaded[1]))
     score_unit = property(lambda self: explained_unit(self._loaded[1]))
     threshold = property(lambda self: recorded_threshold(self._loaded[1], self.weights))

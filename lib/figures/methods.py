@@ -13,26 +13,28 @@ SHARE_BARS = {"all": 0.0, "lesion": 1.0, "rim": 1.8, "rest": 2.6}  # places of a
 
 
 @styled
-def plot_methods(maps, image, lesion, spacing_mm):
+def plot_methods(maps, image, lesion, spacing_mm, sequence="FLAIR"):
     """Maps of one lesion by method over FLAIR (above) and MPRAGE (below), each method at its own scale.
 
     maps: {method: (2, X, Y, Z), or (1, X, Y, Z) for both sequences}.  image: (2, X, Y, Z).  lesion: (X, Y, Z) bool.
+    sequence: below the maps for both, one that the network takes.
     """
     fig, axes = new_panels(74, 2, 1 + len(maps), letters=False)
     centre = largest_slice(lesion, "the lesion")
     z = centre[2]
     for name, column in zip((None, *maps), axes.T, strict=True):
-        limit = np.abs(maps[name][..., z]).max() if name else 1
-        for channel, ax in enumerate(column):
-            if name and channel >= len(maps[name]):
-                ax.set_axis_off()
-                continue
-            draw_surroundings(ax, image[channel], centre, spacing_mm, FIELD_MM)
+        planes = maps[name][..., z] if name else (None, None)
+        rows = (0, 1) if len(planes) == 2 else (SEQUENCES.index(sequence),)
+        limit = np.abs(planes).max() if name else 1
+        for row, plane in zip(rows, planes, strict=True):
+            draw_surroundings(column[row], image[row], centre, spacing_mm, FIELD_MM)
             if name:
-                draw_map(ax, maps[name][channel, :, :, z], spacing_mm, map_scale(limit or 1))
-            draw_outline(ax, lesion[:, :, z], spacing_mm, "white")
+                draw_map(column[row], plane, spacing_mm, map_scale(limit or 1))
+            draw_outline(column[row], lesion[:, :, z], spacing_mm, "white")
+        for row in {0, 1}.difference(rows):
+            column[row].set_axis_off()
         if name:
-            write_on(column[0], 0.04, 0.04, f"1 = {limit:.2g}" if limit else "0 in the slice")
+            write_on(column[rows[0]], 0.04, 0.04, f"1 = {limit:.2g}" if limit else "0 in the slice")
         column[0].set_title((name or "scan").replace(" ", "\n"))
     for ax, sequence in zip(axes[:, 0], SEQUENCES, strict=True):
         ax.set_ylabel(sequence)

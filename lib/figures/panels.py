@@ -167,11 +167,11 @@ def plot_examples(cases):
 
 
 @styled
-def plot_saliency_maps(cases, unit=MAP_UNIT):
+def plot_saliency_maps(cases, unit=MAP_UNIT, sequence="FLAIR"):
     """Instance saliency over anatomy, one lesion a row: SmoothGrad of both sequences at one scale, Grad-CAM++.
 
     cases: dicts of kind, label, image and saliency (2, X, Y, Z), cam (X, Y, Z) or None, lesion (X, Y, Z) bool,
-    spacing_mm.
+    spacing_mm.  sequence: below Grad-CAM++, which has one map for all that the network takes.
     Axial slice where the lesion is largest; every row shares the limits of its method, the largest value that is shown
     (or, where none is, the largest there is).
     """
@@ -184,7 +184,8 @@ def plot_saliency_maps(cases, unit=MAP_UNIT):
     for row, case, centre in zip(axes, cases, centres, strict=True):
         spacing, (flair, mprage) = case["spacing_mm"], case["saliency"]
         maps = (None, flair, None, mprage, case["cam"])
-        for ax, channel, values, scale in zip(row, (0, 0, 1, 1, 0), maps, (signed,) * 4 + (positive,), strict=False):
+        below, scales = (0, 0, 1, 1, SEQUENCES.index(sequence)), (signed,) * 4 + (positive,)
+        for ax, channel, values, scale in zip(row, below, maps, scales, strict=False):
             draw_surroundings(ax, case["image"][channel], centre, spacing)
             if values is not None:
                 draw_map(ax, values[:, :, centre[2]], spacing, scale)

@@ -21,6 +21,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "recorded_outline",
             "recorded_threshold",
             "save_weights",
+            "seen_sequences",
         ],
         "work": ["evaluate_scan", "predict_scan", "scan_scores"],
     },

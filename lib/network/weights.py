@@ -121,6 +121,12 @@ def _adaptation(description):
     return options if channels == SEQUENCES else options | {"channels": channels}
 
 
+def seen_sequences(description):
+    """Those of a scan that a network sees, in the order of SEQUENCES.  description: of the network (`load_weights`)."""
+    used = scan_channels(description.get("channels") or SEQUENCES)
+    return [name for name in SEQUENCES if name in used]
+
+
 def _read_description(file, published=None):
     """The JSON beside weights as a dict. Raises ValueError that names the file, the key, its value and what is allowed.
 

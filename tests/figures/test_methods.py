@@ -27,6 +27,17 @@ def test_every_method_has_its_own_scale_and_the_sequences_it_explains(lesion):
     assert not axes[1, 3].images
 
 
+@pytest.mark.parametrize(("sequence", "row"), [("FLAIR", 0), ("MPRAGE", 1)])
+def test_a_map_of_both_sequences_is_drawn_over_one_that_the_network_takes(lesion, sequence, row):
+    image, maps = np.random.default_rng(0).normal(size=(2, *lesion.shape)), {"HiResCAM": np.full((1, *lesion.shape), 3)}
+    axes = np.reshape(plot_methods(maps, image, lesion, (1.0, 1.0, 1.0), sequence).axes[:4], (2, 2))
+    below, drawn = axes[row, 1].images
+    np.testing.assert_array_equal(below.get_array(), image[row, :, :, 8].T)
+    np.testing.assert_array_equal(drawn.get_array(), maps["HiResCAM"][0, :, :, 8].T)
+    assert [text.get_text() for text in axes[row, 1].texts] == ["1 = 3"]
+    assert not axes[1 - row, 1].images and not axes[1 - row, 1].texts and not axes[1 - row, 1].axison
+
+
 def test_a_map_of_zeros_is_not_coloured(lesion):
     image, maps = np.ones((2, *lesion.shape)), {"Grad-CAM++": np.zeros((1, *lesion.shape))}
     ax = plot_methods(maps, image, lesion, (1.0, 1.0, 1.0)).axes[1]

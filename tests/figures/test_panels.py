@@ -168,6 +168,14 @@ def test_saliency_maps_say_where_grad_cam_was_not_computed():
     assert "not computed" in [text.get_text() for text in fig.axes[9].texts]
 
 
+@pytest.mark.parametrize(("sequence", "channel"), [("FLAIR", 0), ("MPRAGE", 1)])
+def test_grad_cam_is_drawn_over_a_sequence_that_the_network_takes(sequence, channel):
+    case = explained("TP", 2.0)
+    below, drawn = plot_saliency_maps([case], sequence=sequence).axes[4].images
+    np.testing.assert_array_equal(below.get_array().filled(0), case["image"][channel, :, :, 10].T)
+    np.testing.assert_array_equal(drawn.get_array(), case["cam"][:, :, 10].T)
+
+
 def test_saliency_of_zero_everywhere_is_drawn():
     assert overlays(plot_saliency_maps([explained("TN", 0.0)]))[0].get_clim()[1] > 0
 

@@ -14,6 +14,7 @@ from lib.network.weights import (
     recorded_outline,
     recorded_threshold,
     save_weights,
+    seen_sequences,
 )
 from lib.provenance import ROOT
 
@@ -84,6 +85,15 @@ def described(path, **changes):
     description = json.loads(file.read_text()) | {"window": 16, "threshold": 0.5} | changes
     file.write_text(json.dumps({key: value for key, value in description.items() if value is not None}))
     return path
+
+
+@pytest.mark.parametrize(
+    ("channels", "seen"),
+    [(["T1w"], ["MPRAGE"]), (["T1w", "FLAIR"], ["FLAIR", "MPRAGE"]), (None, ["FLAIR", "MPRAGE"])],
+)
+def test_the_sequences_that_a_network_sees_have_the_order_and_names_of_a_scan(channels, seen):
+    assert seen_sequences({"channels": channels}) == seen
+    assert seen_sequences({}) == ["FLAIR", "MPRAGE"]
 
 
 UNET = {"name": "unet", "channels": [4, 8], "strides": [2]}
