@@ -203,7 +203,7 @@ covariates = ["log_volume", "mean_probability"]
 tests, clustered = compare_kinds(described, kinds, covariates=covariates, **resampling)
 tests, clustered = run.save_table(tests, "tests"), run.save_table(clustered, "clustered")
 shown = clustered[(clustered["measure"] == "peak") & (clustered["scaling"] == "raw")]
-shown.query("method in ['smoothgrad_few', 'smoothgrad_max'] and sequence == 'FLAIR'").round(3)
+shown.query("method in ['smoothgrad_few', 'smoothgrad_max'] and sequence == @sequence").round(3)
 
 # %% [markdown]
 # **Figure.** Peak of each map (value of largest magnitude, with its sign) by kind, method and sequence, with the Mann-Whitney tests: the order of
@@ -248,10 +248,10 @@ matched = {
 }
 matched = pd.concat(matched, names=["sequence"]).reset_index("sequence").assign(method="smoothgrad_max")
 matched = run.save_table(matched, "matched")
-matched[matched["sequence"] == "FLAIR"].drop(columns=["sequence", "method"]).round(3)
+matched[matched["sequence"] == sequence].drop(columns=["sequence", "method"]).round(3)
 
 # %% [markdown]
-# **Figure.** FLAIR peak of every lesion against **a** its volume and **b** the mean probability in it. **c** Difference of the mean peaks of two kinds, with 95 %
+# **Figure.** FLAIR peak of every lesion (MPRAGE, if the network takes T1w alone) against **a** its volume and **b** the mean probability in it. **c** Difference of the mean peaks of two kinds, with 95 %
 # intervals over patients: of all lesions, over as many voxels of each, adjusted for log volume and probability in a linear GEE (may leave the panel), and within
 # matched pairs (n in the table above).
 # Where an interval still excludes 0 after matching, the peak tells the kinds apart beyond what is matched; where it no longer does, it may be a proxy. Kinds
@@ -259,7 +259,7 @@ matched[matched["sequence"] == "FLAIR"].drop(columns=["sequence", "method"]).rou
 # has no answer in these data. Bears on C5.
 
 # %%
-run.save_figure(plot_proxy(saliency, clustered, matched, unit), "proxy")
+run.save_figure(plot_proxy(saliency, clustered, matched, unit, sequence), "proxy")
 
 # %% [markdown]
 # ## Around the lesion

@@ -187,23 +187,24 @@ def plot_orders(saliency, clustered):
 
 
 @styled
-def plot_proxy(saliency, clustered, matched, unit=MAP_UNIT):
-    """Is the FLAIR peak more than a proxy of size and probability?  Tables 04_saliency, 04_clustered and 04_matched."""
+def plot_proxy(saliency, clustered, matched, unit=MAP_UNIT, sequence="FLAIR"):
+    """Is the peak in a sequence more than a proxy of size and probability?  Tables 04_saliency, 04_clustered, 04_matched."""
     fig, (size, probability, forest) = style.new_panels(82, 1, 3, width_ratios=(3, 3, 4))
-    few = rows_of(clustered, method="smoothgrad_few", sequence="FLAIR", measure="peak", scaling="raw")
+    few = rows_of(clustered, method="smoothgrad_few", sequence=sequence, measure="peak", scaling="raw")
     shown, clustered, matched = (
-        rows_of(table, method="smoothgrad_max", sequence="FLAIR") for table in (saliency, clustered, matched)
+        rows_of(table, method="smoothgrad_max", sequence=sequence) for table in (saliency, clustered, matched)
     )
     for kind in kinds_of(shown):
         here = shown[shown["kind"] == kind]
         for ax, measure in ((size, "volume_mm3"), (probability, "mean_probability")):
             ax.plot(here[measure], here["peak"], "o", ms=2.2, color=KIND_COLOURS[kind], label=kind)
-    size.set(xlabel="volume (mm³)", ylabel=f"FLAIR peak ({unit})")
+    size.set(xlabel="volume (mm³)", ylabel=f"{sequence} peak ({unit})")
     if style.has_data(size):
         size.set_xscale("log")
         size.xaxis.set_major_formatter("{x:g}")
     probability.set(xlabel="mean probability", xlim=(-0.03, 1.03))
-    _draw_differences(forest, rows_of(clustered, measure="peak", scaling="raw"), few, matched, unit)
+    said = f"difference of {sequence} peaks ({unit})"
+    _draw_differences(forest, rows_of(clustered, measure="peak", scaling="raw"), few, matched, said)
     narrow = {"columnspacing": 1, "handletextpad": 0.1}
     lows = pd.concat([clustered["difference_low"], matched["low"]])
     title = style.with_interval(lows, "lines: 95 % intervals over patients; arrow: beyond the panel")
@@ -212,7 +213,7 @@ def plot_proxy(saliency, clustered, matched, unit=MAP_UNIT):
     return fig
 
 
-def _draw_differences(ax, clustered, few, matched, unit):
+def _draw_differences(ax, clustered, few, matched, label):
     """Difference of the mean peaks of two kinds: of all lesions, over as many voxels of each, adjusted, and of matched pairs.
 
     An arrow stands where an interval of the adjusted difference leaves the panel."""
@@ -229,7 +230,7 @@ def _draw_differences(ax, clustered, few, matched, unit):
     chart = new_chart(table.assign(pair=table["a"] + " − " + table["b"]), x="difference", y="pair", color="estimate")
     chart = chart.scale(y=so.Nominal(order=pairs), color=ESTIMATE_COLOURS).on(ax)
     chart = chart.add(so.Range(linewidth=0.8), so.Dodge(), xmin="low", xmax="high", legend=False)
-    chart = chart.label(x=f"difference of FLAIR peaks ({unit})", y="")
+    chart = chart.label(x=label, y="")
     chart.add(so.Dot(pointsize=2, artist_kws=style.ON_TOP), so.Dodge()).plot()
     ax.axvline(0, color="0.7", lw=0.6, zorder=0)
     shown = table.loc[table["estimate"] != "adjusted", columns[2:]].abs().max(axis=None)

@@ -254,6 +254,25 @@ def test_proxy_shows_flair_peaks_and_each_estimate_of_the_difference(figures):
         np.testing.assert_array_equal(dots(forest, ESTIMATE_COLOURS[f"pairs matched in {name}"])[:, 0], expected)
 
 
+def test_proxy_of_a_network_of_t1w_alone_shows_the_peaks_in_it():
+    tables = [table.copy() for table in (saliency(COUNTS), clustered(), matched())]
+    tables[2] = pd.concat([tables[2].assign(difference=0.0, low=0.0, high=0.0), tables[2].assign(sequence="MPRAGE")])
+    for table, names in zip(tables[:2], (["peak"], ["difference", "adjusted"]), strict=True):
+        table.loc[table["sequence"] == "FLAIR", [name for name in table if name.startswith(tuple(names))]] = 0.0
+    size, probability, forest = plot_proxy(*tables, "a unit", "MPRAGE").axes
+    here = tables[0].query("method == 'smoothgrad_max' and sequence == 'MPRAGE' and kind == 'TP'")
+    np.testing.assert_array_equal(lines(size)["TP"], here[["volume_mm3", "peak"]])
+    np.testing.assert_array_equal(lines(probability)["TP"], here[["mean_probability", "peak"]])
+    raw = tables[1].query(
+        "sequence == 'MPRAGE' and measure == 'peak' and scaling == 'raw' and method == 'smoothgrad_max'"
+    )
+    np.testing.assert_array_equal(dots(forest, ESTIMATE_COLOURS["all lesions"])[:, 0], raw["difference"])
+    pairs = tables[2].query("sequence == 'MPRAGE' and matched_on == 'volume'")["difference"].dropna()
+    np.testing.assert_array_equal(dots(forest, ESTIMATE_COLOURS["pairs matched in volume"])[:, 0], pairs)
+    labels = size.get_ylabel(), forest.get_xlabel()
+    assert labels == ("MPRAGE peak (a unit)", "difference of MPRAGE peaks (a unit)")
+
+
 def test_peaks_of_zero_are_drawn():
     table = saliency({"TP": 6, "FN": 1}).assign(peak=0.0)
     fig = plot_peaks(table, compared(table))
