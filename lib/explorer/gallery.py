@@ -98,11 +98,11 @@ def write_gallery(run):
     such weights.
     """
     exploration = Exploration(run, data="", weights="", layer="", device=run.parameters["device"], seed=0)
-    sequence = exploration.sequences[0]
-    chosen, profiles = choose_lesions(run.table("04_saliency"), sequence), run.table("04_profile")
+    sequences = exploration.sequences
+    chosen, profiles = choose_lesions(run.table("04_saliency"), sequences[0]), run.table("04_profile")
     rows = tqdm(chosen.iterrows(), desc="gallery", total=len(chosen), mininterval=2)
     cases = [gather_case(exploration, row, profiles) for _, row in rows]
-    figure = plot_gallery(cases, exploration.threshold, exploration.unit, exploration.score_unit, sequence)
+    figure = plot_gallery(cases, exploration.threshold, exploration.unit, exploration.score_unit, sequences)
     save_figure(figure, run.figures / "gallery", {"parameters": run.parameters})
     return run.figures / "gallery.png"
 

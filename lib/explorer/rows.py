@@ -6,24 +6,25 @@ import numpy as np
 from matplotlib.lines import Line2D
 
 from lib import figures
+from lib.scans import SEQUENCES
 
 FIELD_MM = 40
 FARTHEST_MM = 8  # of the profile
 TITLES = ("{}", "saliency in {}", "radial profile", "tissue shown", "Shapley values")
-LINES = [(name, {"color": colour}) for name, colour in figures.SEQUENCE_COLOURS.items()]
-LINES += [("mean of its kind in {}", {"color": "black", "ls": ":"})]
+LINES = [("mean of its kind in {}", {"color": "black", "ls": ":"})]
 LINES += [("largest over the lesion", {"color": "0.6"}), ("mean over it", {"color": "black", "marker": "o", "ms": 1.5})]
 LINES += [("threshold of detection", {"color": figures.KIND_COLOURS["FN"], "ls": "--", "lw": 0.8})]
 
 
 @figures.styled
-def plot_gallery(cases, threshold, unit=figures.MAP_UNIT, score_unit="logit", sequence="FLAIR"):
+def plot_gallery(cases, threshold, unit=figures.MAP_UNIT, score_unit="logit", sequences=SEQUENCES):
     """One sequence, saliency in it, radial profile, probability against the tissue shown and Shapley values of each lesion.
 
     cases: dicts of kind, title, image (X, Y, Z) of the sequence, lesion (X, Y, Z) bool, spacing_mm, of_kind (table
     04_profile of its kind in the sequence), and for each further panel what it shows, or a text that says why it is missing: saliency
     (X, Y, Z), profile (of `saliency.measure_maps`), context (of `context.context_response`), shares (of
     `context.share_score`).  threshold: of the probability.  unit, score_unit: of saliency, and of the score.
+    sequences: that the network sees, the first of which is shown; profiles are of these alone.
     Maps have one scale, and so have the panels of a column.
     """
     fig = figures.new_figure(figures.DOUBLE_COLUMN_MM, 24 * len(cases) + 28)
@@ -38,7 +39,7 @@ def plot_gallery(cases, threshold, unit=figures.MAP_UNIT, score_unit="logit", se
         row[0].set_ylabel(case["title"], color=figures.KIND_COLOURS[case["kind"]], fontsize=6)
         drawn = {
             "saliency": (_draw_lesion, case, centre, scale),
-            "profile": (_draw_profile, case["profile"], case["of_kind"], unit),
+            "profile": (_draw_profile, case["profile"], case["of_kind"], unit, sequences),
             "context": (_draw_context, case["context"], threshold),
             "shares": (figures.draw_share_bars, case["shares"], score_unit),
         }
@@ -51,13 +52,14 @@ def plot_gallery(cases, threshold, unit=figures.MAP_UNIT, score_unit="logit", se
     for column in axes.T[2:]:
         _at_one_scale([ax for ax in column if ax.axison])
     for ax, title in zip(axes[0], TITLES, strict=True):
-        ax.set_title(f"{title.format(sequence)}\n{ax.get_title()}".strip())
+        ax.set_title(f"{title.format(sequences[0])}\n{ax.get_title()}".strip())
     figures.mark_sides(axes[0, 0], 10)
     bar = axes[-1, 0].inset_axes((0, -0.2, 2.1, 0.08))
     bar.set_in_layout(False)  # it lies where the columns beside have their labels
     fig.colorbar(scale, cax=bar, orientation="horizontal", label=f"signed maximum\n({unit})")
-    lines = [Line2D([], [], **style) for _, style in LINES]
-    fig.legend(lines, [name.format(sequence) for name, _ in LINES], loc="outside lower right", ncols=3)
+    named = [(name, {"color": figures.SEQUENCE_COLOURS[name]}) for name in sequences] + LINES
+    lines = [Line2D([], [], **style) for _, style in named]
+    fig.legend(lines, [name.format(sequences[0]) for name, _ in named], loc="outside lower right", ncols=3)
     return fig
 
 
@@ -69,8 +71,9 @@ def _draw_lesion(ax, case, centre, scale=None):
     figures.draw_outline(ax, case["lesion"][:, :, centre[2]], case["spacing_mm"], "white")
 
 
-def _draw_profile(ax, profile, of_kind, unit):
-    for sequence, rows in profile.groupby("sequence", sort=False):
+def _draw_profile(ax, profile, of_kind, unit, sequences):
+    for sequence in sequences:
+        rows = profile[profile["sequence"] == sequence]
         ax.plot(rows["distance_mm"], rows["value"], "o-", ms=1.5, color=figures.SEQUENCE_COLOURS[sequence])
     ax.plot(of_kind["distance_mm"], of_kind["mean"], ls=":", color="black")
     ax.axhline(0, color="0.7", lw=0.6, zorder=0)

@@ -57,10 +57,13 @@ def test_panels_show_what_they_are_given(rows):
     assert [ax.get_title().split("\n")[0] for ax in rows[0]] == [title.format("FLAIR") for title in TITLES]
 
 
-def test_the_sequence_is_named():
-    fig = plot_gallery([case("TP", 1.0)], 0.5, sequence="MPRAGE")
+def test_of_a_network_of_one_sequence_that_one_alone_is_named_and_has_a_profile():
+    zero = PROFILE.assign(value=PROFILE["value"].where(PROFILE["sequence"] == "MPRAGE", 0.0))
+    fig = plot_gallery([case("TP", 1.0, profile=zero)], 0.5, sequences=["MPRAGE"])
     named = [ax.get_title() for ax in fig.axes[:2]] + [text.get_text() for text in fig.legends[0].texts]
-    assert named[:2] == ["MPRAGE", "saliency in MPRAGE"] and "mean of its kind in MPRAGE" in named
+    assert named[:4] == ["MPRAGE", "saliency in MPRAGE", "MPRAGE", "mean of its kind in MPRAGE"]
+    own, of_kind = (line.get_ydata().tolist() for line in fig.axes[2].lines[:2])
+    assert (own, of_kind) == ([-1.0, 0.0, 0.1], [1.5, 0.2, -0.1])
 
 
 def test_a_column_has_one_scale_and_the_last_panel_alone_is_labelled_below(rows):
