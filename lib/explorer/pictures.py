@@ -4,6 +4,7 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from lib import figures
+from lib.scans import SEQUENCES
 
 PLANES = {"axial": (0, 1, 2), "coronal": (0, 2, 1), "sagittal": (1, 2, 0)}  # axes to the right, upwards and across
 COLOURS = {**figures.SEQUENCE_COLOURS, "both": "black"}
@@ -55,9 +56,11 @@ def plot_lesion(explained, context, threshold, shares):
     upper, lower = fig.subfigures(2, 1, height_ratios=(46 * n + 8, 52))
     axes, (*curves, bars) = upper.subplots(n, 3, squeeze=False), lower.subplots(1, 3)
     for row, (sequence, values) in zip(axes, explained.maps.items(), strict=True):
+        below = explained.opened.sequences[0] if sequence == "both" else sequence
+        channel = scan.image[SEQUENCES.index(below)]
         for ax, plane in zip(row, PLANES.values(), strict=True):
-            _draw_map(ax, plane, scan.image[int(sequence == "MPRAGE")], explained.mask, values, scan.spacing_mm, scale)
-        row[0].set_ylabel("FLAIR below the map" if sequence == "both" else sequence)
+            _draw_map(ax, plane, channel, explained.mask, values, scan.spacing_mm, scale)
+        row[0].set_ylabel(f"{below} below the map" if sequence == "both" else sequence)
     for ax, plane in zip(axes[0], PLANES, strict=True):
         ax.set_title(plane)
     upper.suptitle(title)
@@ -86,7 +89,8 @@ def _draw_map(ax, plane, channel, mask, values, spacing_mm, scale):
 def _draw_curves(near, far, explained, context, threshold):
     method, profile = explained.settings.method, explained.profile
     unit = figures.method_unit(method, explained.opened.unit)
-    for sequence, rows in profile.groupby("sequence", sort=False):
+    seen = profile[profile["sequence"].isin([*explained.opened.sequences, "both"])]
+    for sequence, rows in seen.groupby("sequence", sort=False):
         near.plot(rows["distance_mm"], rows["value"], "o-", ms=2, color=COLOURS[sequence], label=sequence)
     near.axhline(0, color="0.7", lw=0.6, zorder=0)
     near.axvline(0, color="0.3", lw=0.6, ls="--", zorder=0)

@@ -50,7 +50,7 @@ Explained = namedtuple("Explained", ["opened", "lesion", "settings", "mask", "ma
 class Opened:
     """A scan with its lesions. scan: intensities as stored.  probability, predicted, annotated: (X, Y, Z), the last two
     label images.  lesions: rows of `lesions.lesion_table`.  own: the scan as the network wants it.  unit, score_unit: of saliency,
-    and of the score it explains."""
+    and of the score it explains.  sequences: that the network sees."""
 
     row: dict
     scan: Scan
@@ -61,6 +61,7 @@ class Opened:
     own: Scan
     unit: str
     score_unit: str
+    sequences: list
 
     @cached_property
     def volume(self):
@@ -150,7 +151,8 @@ class Exploration:
         return self._opened(row, scan, probability, *labels, table)
 
     def _opened(self, row, scan, *found):
-        return Opened(row, scan, *found, own_scan(scan, self._loaded[1]), self.unit, self.score_unit)
+        own = own_scan(scan, self._loaded[1])
+        return Opened(row, scan, *found, own, self.unit, self.score_unit, self.sequences)
 
     def _predict(self, row, scan, report):
         model, settings = self.model, prediction_settings(self._loaded[1])

@@ -40,7 +40,7 @@ def case():
     lesion = pd.Series({"kind": "TP", "label": 3, "volume_mm3": 81.0})
     settings = Settings("smoothgrad_max", 10, 0.05)
     return Explained(
-        SimpleNamespace(scan=scan, unit="log-odds per z-score", score_unit="log-odds"),
+        SimpleNamespace(scan=scan, unit="log-odds per z-score", score_unit="log-odds", sequences=["FLAIR", "MPRAGE"]),
         lesion, settings, mask, maps, None, PROFILE,
     )  # fmt: skip
 
@@ -97,6 +97,16 @@ def test_curves_are_drawn_at_their_numbers_with_units(case):
     np.testing.assert_array_equal(drawn["MPRAGE"], PROFILE[["distance_mm", "value"]].iloc[3:])
     np.testing.assert_array_equal(drawn["mean over the lesion"], CONTEXT[["radius_mm", "score"]])
     np.testing.assert_array_equal(drawn["threshold 0.5"][:, 1], [0.5, 0.5])
+
+
+def test_of_a_network_of_t1w_alone_it_lies_below_grad_cam_and_has_the_only_profile(case):
+    alone = case._replace(opened=SimpleNamespace(**vars(case.opened) | {"sequences": ["MPRAGE"]}))
+    axial = plot_lesion(with_grad_cam(alone), CONTEXT, 0.5, None).axes[0]
+    np.testing.assert_array_equal(axial.images[0].get_array(), case.opened.scan.image[1][:, :, 25].T)
+    assert axial.get_ylabel() == "MPRAGE below the map"
+    for one, names in ((alone, ["MPRAGE"]), (with_grad_cam(alone), ["both"])):
+        near = plot_curves(one, CONTEXT, 0.5).axes[0]
+        assert [text.get_text() for text in near.get_legend().get_texts()] == names
 
 
 def test_a_threshold_near_one_is_not_written_as_one(case):
