@@ -6,6 +6,7 @@ writes `lesions.csv` and `lesions/<scan>.pdf` beside the figures, and for every 
 of the build folder its signed-maximum map of each sequence and its mask, on the grid of the FLAIR.
 """
 
+import shutil
 import sys
 from functools import partial
 
@@ -60,6 +61,7 @@ def describe_scan(item, *, path, saliency, maps, pages, record, unit):
     cortical = cortex(grey, brain_depth(scan.brain, scan.spacing_mm))
     given = scan.image, scan.brain, cortical, marked, scan.spacing_mm
     found = [lesion_places(of_kind, *given) for of_kind in labels]
+    shutil.rmtree(maps / row["scan"], ignore_errors=True)  # those of lesions that are no more
     lesions["place"] = [found[row.kind == "FN"][row.label] for row in lesions.itertuples()]
     lesions = lesions.sort_values("volume_mm3", ascending=False, kind="stable")
     cases = []

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from lib.digits import other_machine
 from lib.provenance import ROOT
+from lib.run.paths import foreign_tables
 from lib.run.settings import Settings, write_parameters
 
 OF_MAKE = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")  # of the make that called: it is not the one that runs the notebooks
@@ -56,6 +57,9 @@ def main():
             print(f"this is {where}: last digits differ from those of x86-64 processors with AVX2", file=sys.stderr)
         with one_at_a_time(settings.build):
             write_parameters(resolved, settings.build)
+            for notebook, tables in foreign_tables(settings.figures).items():
+                print(f"{notebook} runs again: others wrote {', '.join(tables)}, or lesions changed", file=sys.stderr)
+                (settings.build / f"{notebook}.ipynb").unlink(missing_ok=True)
             check_weights(resolved)
             if settings.scheduler:
                 subprocess.run([sys.executable, "-m", "lib.run.workers", settings.scheduler], cwd=ROOT, check=True)

@@ -53,12 +53,14 @@ class Run:
     def table(self, name):
         """Read a table that this or an earlier notebook wrote, such as "03_lesions".
 
-        Raises FileNotFoundError if it is missing, ValueError if it was made from other scans than those of this run now.
+        Raises FileNotFoundError if it is missing, ValueError if it was made from other scans or lesions than those of this
+        run now.
         """
         path, writer = self.figures / f"{name}.csv", f"number {name[:2]}"
-        table, made_from = read_table(path, writer), json.loads(path.with_suffix(".json").read_text()).get("scans")
-        if made_from and made_from != self._scans_digest():
-            raise ValueError(f"{path} was made before the scans changed: run notebook {writer} again")
+        table, record = read_table(path, writer), json.loads(path.with_suffix(".json").read_text())
+        for what, now in self._made_from(name).items():
+            if record.get(what, now) != now:
+                raise ValueError(f"{path} was made before the {what} changed: run notebook {writer} again")
         return table
 
     def compute_each(self, function, items, **options):
@@ -85,12 +87,29 @@ class Run:
         return figure
 
     def _record(self):
-        of_scans = {"scans": self._scans_digest()} if self.scans_file.exists() and self.notebook > "01" else {}
-        return run_record(self.notebook, self.parameters) | of_scans
+        return run_record(self.notebook, self.parameters) | self._made_from(self.notebook)
 
-    def _scans_digest(self):
-        """Of the contents of all scans and their split."""
-        return digest(self.scans().drop(columns=FILES).values.tolist())
+    def _made_from(self, name):
+        """Digests of what a notebook's tables are made from: the contents of all scans and their split; from number 04 on,
+        which is where labels come from, the lesions.  name: of the notebook, or of a table."""
+        found, lesions = {}, self.figures / "03_lesions.csv"
+        if name > "01" and self.scans_file.exists():
+            found["scans"] = digest(self.scans().drop(columns=FILES).values.tolist())
+        return found | ({"lesions": digest(lesions)} if name > "04" and lesions.exists() else {})
+
+
+def foreign_tables(figures):
+    """{notebook: tables} of a run that its notebook has not written when it last ran (`lib.run.runner`), but somebody by
+    hand, or that are of other lesions than 03_lesions."""
+    found, lesions = {}, figures / "03_lesions.csv"
+    for record in sorted((figures / "provenance").glob("*.json")):
+        for name, written in json.loads(record.read_text()).get("tables", {}).items():
+            table = figures / name
+            made_from = json.loads(table.with_suffix(".json").read_text()).get("lesions") if table.exists() else None
+            other = made_from and lesions.exists() and made_from != digest(lesions)
+            if table.exists() and (digest(table) != written or other):
+                found.setdefault(record.stem, []).append(name)
+    return found
 
 
 def save_table(table, path, record):

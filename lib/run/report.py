@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from itertools import chain
 from pathlib import Path
 
 import jinja2
@@ -26,6 +27,7 @@ from pygments.formatters import HtmlFormatter
 from traitlets.config import Config
 
 from lib.provenance import write_atomically
+from lib.run.paths import foreign_tables
 from lib.run.settings import Settings
 
 MAC_CHROME = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
@@ -119,10 +121,15 @@ def sweeps(figures):
 
 
 def write_html(build, figures):
-    """Write report.html, with claims if they were judged; returns its path. Raises FileNotFoundError without a run."""
+    """Write report.html, with claims if they were judged; returns its path. Raises FileNotFoundError without a run, ValueError
+    if its tables do not belong together."""
     executed = [path for path in sorted(build.glob("[0-9][0-9]_*.ipynb")) if "." not in path.stem]
     if not executed:
         raise FileNotFoundError(f"no executed notebook in {build}: run `make paper` first, with the same settings")
+    if foreign := ", ".join(chain.from_iterable(foreign_tables(figures).values())):
+        raise ValueError(
+            f"written by hand, or of other lesions than 03_lesions: {foreign} in {figures}; run `make paper`"
+        )
     claims, gallery, html = (figures / name for name in ("claims.csv", "gallery.png", "report.html"))
     chapters = [chapter(path, figures) for path in executed]
     template = Path(__file__).with_suffix(".html").read_text()

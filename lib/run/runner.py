@@ -66,7 +66,7 @@ def run_notebook(notebook, build, figures):
 def _made_from(notebook, parameters, build, figures):
     """What a notebook's results depend on: parameters, code, packages, the user's files, and what earlier notebooks wrote."""
     before = min(notebook.stem[:2], BESIDE)
-    tables = [table for table in sorted(figures.glob("[0-9][0-9]_*.csv")) if table.name[:2] < before]
+    tables = [table for table in sorted(figures.glob("[0-9][0-9]_*.[cj]s*")) if table.name[:2] < before]  # and records
     files = [build / "inputs" / f"{notebook.stem}.json", build / "scans.csv", *sorted((build / "weights").glob("*"))]
     files = [file for file in files if file.is_file()]
     return decisive(parameters), versions(), notebook, *lib_files(notebook), *files, *tables

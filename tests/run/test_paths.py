@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 from lib import threads
-from lib.provenance import ROOT
+from lib.provenance import ROOT, digest, write_json
 from lib.run.parameters import defaults
-from lib.run.paths import Run
+from lib.run.paths import Run, foreign_tables
 from lib.run.runner import NOTEBOOKS
 from lib.threads import processors
 
@@ -87,3 +87,30 @@ def test_what_a_notebook_keeps_of_one_computation_is_not_that_of_another(noteboo
     names = re.findall(r'run\.compute_each\(.*?desc="(.*?)"', notebook.read_text(), re.DOTALL)
     assert len(names) == notebook.read_text().count("run.compute_each(")
     assert len(set(names)) == len(names)
+
+
+@pytest.fixture
+def explained(tmp_path):
+    """A table of lesions, and one of notebook 6 with the record of the execution that wrote it."""
+    values = defaults(ROOT / "notebooks" / "06_context_radius.py")
+    run = Run("06_context_radius", values | {"build": str(tmp_path / "b"), "figures": str(tmp_path / "f")})
+    run.figures.mkdir()
+    (run.figures / "03_lesions.csv").write_text("label\n1\n")
+    run.save_table(pd.DataFrame({"label": [1], "radius": [7]}), "lesions")
+    written = {"06_lesions.csv": digest(run.figures / "06_lesions.csv")}
+    write_json(run.figures / "provenance" / "06_context_radius.json", {"tables": written})
+    return run
+
+
+def test_a_table_of_other_lesions_is_refused(explained):
+    assert explained.table("06_lesions")["radius"].tolist() == [7]
+    assert foreign_tables(explained.figures) == {}
+    (explained.figures / "03_lesions.csv").write_text("label\n1\n2\n")
+    with pytest.raises(ValueError, match="06_lesions.csv was made before the lesions changed: run notebook number 06"):
+        explained.table("06_lesions")
+    assert foreign_tables(explained.figures) == {"06_context_radius": ["06_lesions.csv"]}
+
+
+def test_a_table_that_somebody_else_wrote_is_foreign(explained):
+    explained.save_table(pd.DataFrame({"label": [1], "radius": [2]}), "lesions")
+    assert foreign_tables(explained.figures) == {"06_context_radius": ["06_lesions.csv"]}
