@@ -1,15 +1,6 @@
 """Which tool made what is named as weights: found from what lies there, and loaded by that tool's own rules."""
 
-import importlib
-import os
-import sys
-from hashlib import sha256
-
-import torch
-from torch import nn
-
-from lib.network.published import authors, bundle, lst_ai, nnunet
-from lib.network.published.normalisation import NORMALISATION
+from lib.network.published import authors, bundle, functions, lst_ai, nnunet
 from lib.provenance import digest, names_function, weight_files
 
 TOOLS = (
@@ -29,7 +20,7 @@ def load_published(path):
     not done here.
     """
     if names_function(path):
-        return _of_function(path)
+        return functions.load_function(path)
     for is_of_tool, load in TOOLS:
         if is_of_tool(path):
             network, description = load(path)
@@ -40,24 +31,3 @@ def load_published(path):
             f"fold_0/, LST-AI's has {lst_ai.FILES[0]}, a MONAI bundle has configs/inference.json"
         )
     return None
-
-
-def _of_function(path):
-    """The network that a function of the user's own code returns.  path: <folder>/<package.module>:<function>."""
-    module, _, name = path.name.partition(":")
-    before, found = list(sys.path), None
-    sys.path.insert(0, os.fspath(path.parent))
-    try:
-        found = getattr(importlib.import_module(module), name)()
-    except Exception as error:  # of the user's code
-        raise ValueError(f"{path.name} cannot be called: {type(error).__name__}: {error}") from error
-    finally:
-        sys.path[:] = before
-    if not isinstance(found, nn.Module):
-        raise ValueError(f"{path.name} returns a {type(found).__name__}: let it return a torch.nn.Module")
-    values = [
-        [name, str(value.dtype), sha256(value.cpu().flatten().view(torch.uint8).numpy()).hexdigest()]
-        for name, value in found.state_dict().items()
-    ]
-    description = {"architecture": {"name": path.name}, "normalisation": NORMALISATION, "threshold": 0.5, "window": 96}
-    return found, description | {"digest": digest(values)}
