@@ -15,7 +15,7 @@ import numpy as np
 from lib.network.architectures import named_layer
 from lib.network.published import NORMALISATION, own_image, own_levels, scan_channels
 from lib.network.weights import load_weights, recorded_threshold
-from lib.provenance import ROOT, weight_files
+from lib.provenance import ROOT, names_function, weight_files
 from lib.scans import FILES, SEQUENCES, find_scans, load_scan, voxel_grid
 
 COHORT_VOXELS = 256  # more than a cohort of 1 mm or more has along any axis: voxels alike for so many are so for it
@@ -72,7 +72,10 @@ def _by(sizes):
 
 
 def loaded_network(path, device):
-    """`load_weights`: model and description, read again only if they are others or a file has changed."""
+    """`load_weights`: model and description, read again only if they are others or a file has changed; of a function, whose
+    code and weights may lie anywhere, each time."""
+    if names_function(Path(path)):
+        return load_weights(path, device)
     return _network(path, device, _changed(path, *weight_files(Path(path))))
 
 

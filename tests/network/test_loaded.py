@@ -13,7 +13,7 @@ import torch
 from lib.network.architectures import build_network
 from lib.network.loaded import loaded_network, loaded_scan, main, own_scan
 from lib.network.published import lst_ai
-from lib.network.weights import record_thresholds, save_weights
+from lib.network.weights import load_weights, record_thresholds, save_weights
 from lib.scans.images import load_scan
 from lib.scans.table import FILES
 
@@ -65,6 +65,22 @@ def test_weights_written_anew_are_read_anew(tmp_path):
             assert torch.equal(expected, found)
     record_thresholds(path, 0.25, 0.2)
     assert loaded_network(path, "cpu")[1] == description | {"threshold": 0.25, "outline": 0.2}
+
+
+def test_the_network_of_a_function_is_loaded_anew(tmp_path):
+    """What it reads may lie anywhere, and have kept its date and size."""
+    weights, folder = tmp_path / "kernel.pt", tmp_path / "code"
+    folder.mkdir()
+    (folder / "networks.py").write_text(
+        "import torch\nfrom torch import nn\ndef build():\n    network = nn.Conv3d(2, 2, 1)\n"
+        f"    network.load_state_dict(torch.load({str(weights)!r}))\n    return network\n"
+    )
+    for value in (1.0, 2.0):
+        torch.save({"weight": torch.full((2, 2, 1, 1, 1), value), "bias": torch.zeros(2)}, weights)
+        os.utime(weights, (0, 0))
+        model, description = loaded_network(folder / "networks:build", "cpu")
+        assert model.weight[0, 0].item() == value
+        assert description["digest"] == load_weights(folder / "networks:build")[1]["digest"]
 
 
 def test_a_missing_file_is_named(rows, tmp_path):
