@@ -32,8 +32,9 @@ DATA = [_Skipped, *((_Skipped, name) for name in NAMES)]
 DATA += [(lambda *_: {}, "collections.defaultdict"), (lambda *_: [], "collections.deque")]  # torch fills only these two
 
 
-def load_checkpoint(network, path):
+def load_checkpoint(network, path, said="in the JSON beside it"):
     """Load weights into a network.  path: pathlib.Path of safetensors, or of what torch.save made of tensors.
+    said: where the architecture is from, for errors.
 
     They may lie anywhere in the file, such as in "state_dict" or with "module." before their names; half or double
     precision becomes that of the network. Raises ValueError that names the file, and the first parameters, if the file
@@ -65,8 +66,8 @@ def load_checkpoint(network, path):
     here = [name.removeprefix(prefix) for name in tensors if name.startswith(prefix)]
     left = [name for name in here if name not in names and not name.endswith(WITHOUT_EFFECT)]
     wrong = {"lacks": missing(prefix), "has besides": left, "has": unlike}
-    if said := [f"{what} {_few(some)}" for what, some in wrong.items() if some]:
-        raise ValueError(f"{path} is not of the architecture in the JSON beside it: {path.name} {'; it '.join(said)}")
+    if unfit := [f"{what} {_few(some)}" for what, some in wrong.items() if some]:
+        raise ValueError(f"{path} is not of the architecture {said}: it {'; it '.join(unfit)}")
     network.load_state_dict(found)
     if broken := [name for name, value in network.state_dict().items() if not value.isfinite().all()]:
         raise ValueError(f"{path} holds NaN or infinite values, in {_few(broken)}: its training has failed")

@@ -6,6 +6,7 @@ A checkpoint is the state of a `DataParallel` (names begin with "module."), in a
 import itertools
 import tarfile
 import tempfile
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,13 +15,14 @@ from lib.network.checkpoints import checkpoint_tensors, load_checkpoint
 from lib.network.published.normalisation import NORMALISATION
 from lib.provenance import description_file
 
+ARCHIVE = ".tar.xz"
 PARALLEL = "module."
 THRESHOLDS = {"unet": 0.3, "dynunet": 0.4, "swinunetr": 0.4}  # of the paper
 WINDOW = 96  # voxels, of the paper
 
 
 def is_authors(path):
-    if path.name.endswith(".tar.xz"):
+    if path.name.endswith(ARCHIVE):
         return True
     if not path.is_file() or description_file(path).exists():
         return False
@@ -28,7 +30,10 @@ def is_authors(path):
 
 
 def load_authors(path):
-    """Network of a published checkpoint, and its description.  Raises ValueError if it is of no network of the paper."""
+    """Network of a published checkpoint, and its description.  Raises ValueError if it is of no network of the paper.
+
+    A warning says what is taken for granted of a file, which may be of any training on several GPUs.
+    """
     with _unpacked(path) as file:
         try:
             shapes = {name.removeprefix(PARALLEL): tuple(value.shape) for name, value in checkpoint_tensors(file)}
@@ -38,11 +43,18 @@ def load_authors(path):
                     f"{file} has the tensors of none of the paper's networks: describe it in a JSON beside"
                 )
             network = build_network(**architecture).eval()
-            load_checkpoint(network, file)
+            load_checkpoint(network, file, f"told from its tensors, {_as_text(architecture)}")
         except ValueError as error:
             raise ValueError(str(error).replace(str(file), str(path))) from None
     threshold = THRESHOLDS[architecture["name"]]
     settings = {"normalisation": NORMALISATION, "threshold": threshold, "window": WINDOW}
+    if not path.name.endswith(ARCHIVE):
+        warnings.warn(
+            f"{path} has no JSON beside it and is taken for the paper's {_as_text(architecture)}, with the paper's strides, "
+            f"activations and normalisation, threshold {threshold} and window {WINDOW}: if it is of another training, "
+            f"describe it in {description_file(path).name}",
+            stacklevel=2,
+        )
     return network, {"architecture": architecture, **settings}
 
 
@@ -77,10 +89,15 @@ def told_architecture(shapes):
     return None
 
 
+def _as_text(architecture):
+    sizes = ", ".join(f"{name} {value}" for name, value in architecture.items() if name != "name")
+    return f"{architecture['name']} ({sizes})"
+
+
 @contextmanager
 def _unpacked(path):
     """The one .pth of an archive, written where it is removed again; a file that is none as it is."""
-    if not path.name.endswith(".tar.xz"):
+    if not path.name.endswith(ARCHIVE):
         yield path
         return
     try:

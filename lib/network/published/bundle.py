@@ -34,7 +34,7 @@ def load_bundle(path):
     except (ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         raise ValueError(f"{file} has no network_def that can be read: {error!r}") from None
     network = _build(file, config, definition)
-    load_checkpoint(network, path / WEIGHTS)
+    load_checkpoint(network, path / WEIGHTS, f"in {file.name}")
     settings = {"architecture": {"name": f"bundle {definition['_target_']}"}, "normalisation": NORMALISATION}
     return network.eval(), settings | {"threshold": 0.5, "window": _window(config)}
 

@@ -32,7 +32,7 @@ def load_lst(path):
         if not isinstance(config, dict) or not set(config) <= NUMBERS or config.get("in_channels", 2) != 2:
             raise ValueError(f"{path / file} is not as LST-AI 2 writes it: its config is {config}")
         network = LstUNet(**config)
-        load_checkpoint(network, path / file)
+        load_checkpoint(network, path / file, "in its config")
         networks.append(Adapter(network, channels=CHANNELS, output="sigmoid"))
     architecture = {"name": "LST-AI, mean of three U-Nets"}
     settings = {"normalisation": RANGE, "threshold": 0.5, "window": WINDOW, "blend": "centre", "spacing_mm": [1.0] * 3}

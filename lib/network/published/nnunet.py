@@ -63,7 +63,7 @@ def load_nnunet(path):
     folds = []
     for file in files:
         network = _build(*build)
-        load_checkpoint(network, file)
+        load_checkpoint(network, file, "in plans.json")
         folds.append(turned(network, order))
     return MeanLogits(folds).eval() if len(folds) > 1 else folds[0].eval(), description
 

@@ -1,13 +1,15 @@
 """The authors' checkpoints: the network is told from its tensors."""
 
 import io
+import json
 import tarfile
+import warnings
 
 import pytest
 import torch
 from torch import nn
 
-from lib.network import load_weights
+from lib.network import NORMALISATION, load_weights
 from lib.network.architectures import build_network
 from lib.network.published import authors
 
@@ -32,7 +34,11 @@ def test_the_authors_checkpoints_are_told_from_their_tensors(tmp_path, name, thr
     network = build_network(name, **PAPERS[name]).eval()
     path = tmp_path / "model_epoch_31.pth"
     torch.save(parallel(network), path)
-    model, description = load_weights(path)
+    with pytest.warns(
+        UserWarning,
+        match=f"model_epoch_31.pth has no JSON.* paper's {name} .* threshold {threshold} .* in model_",
+    ):
+        model, description = load_weights(path)
     assert (description["threshold"], description["window"]) == (threshold, 96)
     with torch.no_grad():
         assert torch.equal(model(volume((64, 32, 32))), network(volume((64, 32, 32))))
@@ -45,7 +51,23 @@ def test_an_archive_as_the_authors_publish_it_is_read(tmp_path):
         member = tarfile.TarInfo("model_epoch_31.pth")
         member.size = len(content.getvalue())
         archive.addfile(member, io.BytesIO(content.getvalue()))
-    assert torch.equal(load_weights(tmp_path / "model_epoch_31.tar.xz")[0](volume()), network(volume()))
+    with warnings.catch_warnings(action="error"):
+        model, _ = load_weights(tmp_path / "model_epoch_31.tar.xz")
+    assert torch.equal(model(volume()), network(volume()))
+
+
+def test_nothing_is_taken_for_granted_of_a_file_with_a_json(tmp_path):
+    described = {"architecture": {"name": "unet", **PAPERS["unet"], "act": "RELU"}, "channels": ["FLAIR", "MPRAGE"]}
+    network = build_network(**described["architecture"])
+    torch.save(parallel(network), tmp_path / "own.pth")
+    with pytest.raises(
+        ValueError, match=r"own.pth is not of the architecture told from its tensors, unet .*: it lacks"
+    ):
+        load_weights(tmp_path / "own.pth")
+    described |= {"normalisation": NORMALISATION, "threshold": 0.5, "window": 96}
+    (tmp_path / "own.json").write_text(json.dumps(described))
+    with warnings.catch_warnings(action="error"):
+        assert load_weights(tmp_path / "own.pth")[1]["threshold"] == 0.5
 
 
 def test_the_paper_s_own_u_net_is_told():
