@@ -19,6 +19,8 @@ from lib.network.published.normalisation import BOX, HEAD
 CHECKPOINT = "checkpoint_final.pth"
 NEEDED = "dynamic-network-architectures"
 LIBRARY = "dynamic_network_architectures.architectures."
+U_NETS = ("PlainConvUNet", "ResidualEncoderUNet", "ResidualUNet")
+INSTEAD = "name a function of yours that returns the network, <folder>/<package.module>:<function>"
 TORCH_PARTS = ("torch.nn.modules.conv.", "torch.nn.modules.instancenorm.", "torch.nn.modules.batchnorm.")
 TORCH_PARTS += ("torch.nn.modules.dropout.", "torch.nn.modules.activation.", "torch.nn.")
 SIZES = ("kernel_size", "stride", "padding", "output_padding", "dilation")
@@ -31,8 +33,8 @@ def is_nnunet(path):
 def load_nnunet(path):
     """The mean of the folds of a results folder, and its description.
 
-    Raises ValueError if a file is missing, the configuration is 2D or a cascade, an intensity scheme is not the z-score,
-    a scheme differs between channels, or there is no lesion among several classes.
+    Raises ValueError if a file is missing, the plans are of an old nnU-Net v2, the configuration is 2D or a cascade, an
+    intensity scheme is not the z-score, a scheme differs between channels, or the network is none of the library's U-Nets.
     """
     plans, dataset = (_json(path / name) for name in ("plans.json", "dataset.json"))
     files = sorted(file for file in path.glob(f"fold_*/{CHECKPOINT}") if file.parent.name != "fold_all")
@@ -42,6 +44,11 @@ def load_nnunet(path):
     kept = read_checkpoint(files[0])
     try:
         settings = _configuration(plans, kept["init_args"]["configuration"])
+        if "architecture" not in settings and "UNet_class_name" in settings:
+            raise ValueError(
+                f"{path / 'plans.json'} is older than what is read here: it has UNet_class_name in place of architecture. "
+                f"Plan and train again with a newer nnU-Net v2, or {INSTEAD}"
+            )
         order = [2 - axis for axis in plans["transpose_forward"]]  # axis of (X, Y, Z) of each axis of the network
         names = [dataset["channel_names"][key] for key in sorted(dataset["channel_names"], key=int)]
         description = {
@@ -136,6 +143,10 @@ def _build(architecture, in_channels, classes, path):
     for key in architecture["_kw_requires_import"]:
         if arguments[key]:
             arguments[key] = getattr(nn, arguments[key].rpartition(".")[2])
+    if (kind := name.rpartition(".")[2]) not in U_NETS:
+        raise ValueError(
+            f"{path / 'plans.json'} asks for the network {kind}: only {', '.join(U_NETS)} are built here; {INSTEAD}"
+        )
     try:
         from dynamic_network_architectures.architectures import unet
     except ImportError as error:
@@ -143,5 +154,6 @@ def _build(architecture, in_channels, classes, path):
             f"{path} needs the networks of nnU-Net ({error}): .venv/bin/pip install --no-deps {NEEDED}"
         ) from None
     with torch.random.fork_rng():
-        network = getattr(unet, name.rpartition(".")[2])
-        return network(input_channels=in_channels, num_classes=classes, **arguments | {"deep_supervision": False})
+        return getattr(unet, kind)(
+            input_channels=in_channels, num_classes=classes, **arguments | {"deep_supervision": False}
+        )

@@ -137,6 +137,29 @@ def test_plans_that_name_other_code_are_refused(tmp_path):
             nnunet._build(architecture | {"_kw_requires_import": ["conv_op"]}, 2, 2, tmp_path)
 
 
+def test_a_network_that_is_not_built_here_is_named_with_what_can_be_done(tmp_path):
+    for network_class in ("primus.Primus", "unet.UNetDecoder"):
+        name = f"dynamic_network_architectures.architectures.{network_class}"
+        architecture = {"network_class_name": name, "arch_kwargs": {}, "_kw_requires_import": []}
+        kind = network_class.partition(".")[2]
+        with pytest.raises(ValueError, match=f"asks for the network {kind}: only PlainConvUNet.* name a function"):
+            nnunet._build(architecture, 2, 2, tmp_path)
+
+
+def test_plans_older_than_what_is_read_are_said_to_be_so(tmp_path):
+    """They have the network's arguments among those of the configuration."""
+    old = plans(UNet_class_name="PlainConvUNet", UNet_base_num_features=4)
+    del old["configurations"]["3d_fullres"]["architecture"]
+    (tmp_path / "plans.json").write_text(json.dumps(old))
+    (tmp_path / "dataset.json").write_text("{}")
+    (tmp_path / "fold_0").mkdir()
+    torch.save({"init_args": {"configuration": "3d_fullres"}}, tmp_path / "fold_0" / "checkpoint_final.pth")
+    with pytest.raises(
+        ValueError, match=r"plans.json is older than what is read here.* Plan and train again .* function"
+    ):
+        load_weights(tmp_path)
+
+
 def test_a_turned_network_is_the_network_between_two_turns():
     torch.manual_seed(0)
     network = nn.Sequential(
