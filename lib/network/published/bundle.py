@@ -5,6 +5,7 @@ any expression.
 """
 
 import json
+import warnings
 
 import yaml
 
@@ -14,6 +15,7 @@ from lib.network.published.normalisation import NORMALISATION
 CONFIGS = [f"configs/inference.{suffix}" for suffix in ("json", "yaml", "yml")]
 WEIGHTS = "models/model.pt"
 ALLOWED = "monai.networks.nets."
+WINDOW = 96  # voxels, of a bundle that says none
 
 
 def is_bundle(path):
@@ -33,22 +35,26 @@ def load_bundle(path):
         definition = config["network_def"]
     except (ValueError, KeyError, TypeError, yaml.YAMLError) as error:
         raise ValueError(f"{file} has no network_def that can be read: {error!r}") from None
-    network = _build(file, config, definition)
+    try:
+        definition, window = _checked(config, definition), _window(config)
+    except _Refused as error:
+        raise ValueError(f"{file}: {error}") from None
+    except RecursionError:
+        raise ValueError(f"{file}: network_def or inferer refers to itself") from None
+    network = _build(file, definition)
     load_checkpoint(network, path / WEIGHTS, f"in {file.name}")
-    settings = {"architecture": {"name": f"bundle {definition['_target_']}"}, "normalisation": NORMALISATION}
-    return network.eval(), settings | {"threshold": 0.5, "window": _window(config)}
+    settings = {
+        "architecture": {"name": f"bundle {definition['_target_'].removeprefix(ALLOWED)}"},
+        "normalisation": NORMALISATION,
+    }
+    return network.eval(), settings | {"threshold": 0.5, "window": window}
 
 
-def _build(file, config, definition):
+def _build(file, definition):
     from monai.bundle import ConfigParser  # importing it takes seconds
 
-    plain = {name: value for name, value in config.items() if isinstance(value, str | int | float)}
     try:
-        return ConfigParser(plain | {"network_def": _checked(file, plain, definition)}).get_parsed_content(
-            "network_def"
-        )
-    except _Refused as error:
-        raise ValueError(str(error)) from None
+        return ConfigParser({"network_def": definition}).get_parsed_content("network_def")
     except Exception as error:  # MONAI's are of many kinds
         raise ValueError(f"{file}: network_def cannot be built: {error}") from None
 
@@ -57,34 +63,57 @@ class _Refused(Exception):
     """What a configuration asks for would run code, or another program than a network of MONAI."""
 
 
-def _checked(file, plain, value):
-    """A part of network_def without anything that runs code; networks by their full names.  plain: what it may refer to."""
+def _checked(config, value, key="network_def"):
+    """A part of network_def with what it refers to in place of references, without anything that runs code; networks by
+    their full names.  key: of the part, for errors."""
     from monai.networks import nets
 
-    if isinstance(value, dict):
-        if unknown := [name for name in value if name.startswith("_") and name not in ("_target_", "_desc_")]:
-            raise _Refused(f"{file}: network_def has {', '.join(unknown)}, which is not done here: leave it out")
-        value = dict(value)
-        if "_target_" in value:
-            target = str(value["_target_"])
-            name = target.removeprefix(ALLOWED)
-            if not (name.isidentifier() and isinstance(getattr(nets, name, None), type)):
-                raise _Refused(f"{file}: network_def asks for {target}: only the networks of {ALLOWED}* are built")
-            value["_target_"] = ALLOWED + name
-        return {name: part if name == "_target_" else _checked(file, plain, part) for name, part in value.items()}
+    value = _referred(config, value, key)
+    if key == "network_def" and not (isinstance(value, dict) and "_target_" in value):
+        raise _Refused(f"{key} names no network: it has no _target_")
     if isinstance(value, list):
-        return [_checked(file, plain, part) for part in value]
-    if isinstance(value, str) and value.startswith("@"):
-        if (name := value[1:]) not in plain or str(plain[name]).startswith(("@", "$", "%")):
-            raise _Refused(f"{file}: network_def refers to {value}: write the value in its place")
-    elif isinstance(value, str) and value.startswith(("$", "%")):
-        raise _Refused(f"{file}: network_def has {value}, which runs code: write the value in its place")
-    return value
+        return [_checked(config, part, f"{key}::{number}") for number, part in enumerate(value)]
+    if not isinstance(value, dict):
+        return value
+    if unknown := [name for name in value if str(name).startswith("_") and name not in ("_target_", "_desc_")]:
+        raise _Refused(f"{key} has {', '.join(unknown)}, which is not done here: leave it out")
+    parts = {name: _checked(config, value[name], f"{key}::{name}") for name in value if name != "_target_"}
+    if "_target_" not in value:
+        return parts
+    target = str(value["_target_"])
+    name = target.removeprefix(ALLOWED)
+    if not (name.isidentifier() and isinstance(getattr(nets, name, None), type)):
+        raise _Refused(f"{key} asks for {target}: only the networks of {ALLOWED}* are built")
+    return parts | {"_target_": ALLOWED + name}
+
+
+def _referred(config, value, key):
+    """A value, or what it refers to (@name, @name::part); expressions are refused.  key: of the value, for errors."""
+    if not isinstance(value, str) or not value.startswith(("@", "$", "%")):
+        return value
+    if value[0] != "@":
+        raise _Refused(f"{key} is {value}, which runs code: write the value in its place")
+    found = config
+    for part in value[1:].replace("#", "::").split("::"):
+        found = _referred(config, found, f"{value} of {key}")
+        try:
+            found = found[int(part) if isinstance(found, list) else part]
+        except (LookupError, TypeError, ValueError):
+            raise _Refused(f"{key} refers to {value}, which is not there: write the value in its place") from None
+    return _referred(config, found, f"{value} of {key}")
 
 
 def _window(config):
-    """Side of the inferer's cubic patches; 96 if it says none."""
-    sides = config["inferer"].get("roi_size") if isinstance(config.get("inferer"), dict) else None
-    sides = {*sides} if isinstance(sides, list) else {sides}
-    (side, *others) = sides
-    return side if isinstance(side, int) and side > 0 and not others else 96
+    """Side of the inferer's cubic patches; 96 if it says none, with a warning if they are no cubes."""
+    inferer = _referred(config, config.get("inferer"), "inferer")
+    key, given = "inferer::roi_size", inferer.get("roi_size") if isinstance(inferer, dict) else None
+    sides = _referred(config, given, key)
+    sides = [_referred(config, side, key) for side in sides] if isinstance(sides, list) else [sides]
+    if sides == [None]:
+        return WINDOW
+    if all(type(side) is int and side > 0 and side == sides[0] for side in sides) and sides:
+        return sides[0]
+    warnings.warn(
+        f"{key} {sides} is no cube: the window is {WINDOW}, or what a JSON beside the bundle says", stacklevel=2
+    )
+    return WINDOW

@@ -47,8 +47,13 @@ def test_a_bundle_is_built_and_adapted_to_its_channel(tmp_path):
         (UNET | {"_target_": "monai.networks.utils.torch.load"}, "asks for monai.networks.utils.torch.load"),
         (UNET | {"_target_": "monai.networks.nets.unet.torch.load"}, "asks for monai.networks.nets.unet"),
         (UNET | {"act": {"_target_": "subprocess.run"}}, "asks for subprocess.run"),
-        (UNET | {"dropout": "$__import__('os').system('exit')"}, r"has \$__import__.*, which runs code"),
-        (UNET | {"dropout": "@hidden"}, "refers to @hidden"),
+        (UNET | {"dropout": "$__import__('os').system('exit')"}, r"is \$__import__.*, which runs code"),
+        (UNET | {"dropout": "@hidden"}, r"is \$exit\(\), which runs code: write"),
+        (UNET | {"dropout": "@hidden::0"}, r"is \$exit\(\), which runs code: write"),
+        (UNET | {"dropout": "@none"}, "refers to @none, which is not there: write the value"),
+        (UNET | {"dropout": "@network_def::dropout"}, "or inferer refers to itself"),
+        ({"spatial_dims": 3}, "names no network"),
+        ("@hidden", r"is \$exit\(\), which runs code"),
         (UNET | {"_requires_": "$exit()"}, "has _requires_"),
         (UNET | {"_mode_": "debug"}, "has _mode_"),
         (UNET | {"depth": 3}, "cannot be built"),
@@ -56,5 +61,37 @@ def test_a_bundle_is_built_and_adapted_to_its_channel(tmp_path):
 )
 def test_a_bundle_that_would_run_code_is_refused(tmp_path, definition, said):
     bundle_of(tmp_path, definition, hidden="$exit()")
-    with pytest.raises(ValueError, match=f"inference.json: network_def {said}"):
+    with pytest.raises(ValueError, match=f"inference.json: .*network_def.* {said}"):
         load_weights(tmp_path)
+
+
+def test_references_are_followed_to_what_they_are_of(tmp_path):
+    definition = UNET | {"channels": "@sizes::channels", "strides": ["@sizes#strides::0"], "out_channels": "@out"}
+    others = {
+        "sizes": {"channels": [4, "@eight"], "strides": "@strides"},
+        "strides": [2],
+        "eight": 8,
+        "out": "@two",
+        "two": 2,
+    }
+    network = bundle_of(
+        tmp_path, "@net", net=definition, inferer={"roi_size": "@roi"}, roi=["@side"] * 3, side=32, **others
+    )
+    model, description = load_weights(beside(tmp_path, channels=["FLAIR"]))
+    assert (description["window"], description["architecture"]) == (32, {"name": "bundle UNet"})
+    assert torch.equal(model(volume()), network(volume()[:, :1]))
+
+
+@pytest.mark.parametrize("roi", ["$exit()", ["$exit()"] * 3, "@roi"])
+def test_a_window_that_would_run_code_is_refused(tmp_path, roi):
+    bundle_of(tmp_path, UNET, inferer={"roi_size": roi}, roi="$exit()")
+    with pytest.raises(
+        ValueError, match=r"inference.json: .*inferer::roi_size is \$exit\(\), which runs code: write the value"
+    ):
+        load_weights(beside(tmp_path, channels=["FLAIR"]))
+
+
+def test_a_window_that_is_no_cube_is_said_not_to_be_used(tmp_path):
+    bundle_of(tmp_path, UNET, inferer={"roi_size": [16, 16, 8]})
+    with pytest.warns(UserWarning, match=r"roi_size \[16, 16, 8\] is no cube: the window is 96"):
+        assert load_weights(beside(tmp_path, channels=["FLAIR"]))[1]["window"] == 96
