@@ -37,7 +37,7 @@ REACHES = {"reach5_flair_mm": "FLAIR", "reach5_mprage_mm": "MPRAGE"}
 @styled
 def plot_context(responses, curve, plateau):
     """Detection and score against the tissue kept, the rest being the mean: tables 06_context, 06_curve, 06_plateau."""
-    fig, axes = new_panels(146, 2, 2, sharey="col")
+    fig, axes = new_panels(158, 2, 2, sharey="col")
     for pair, (growth, axis) in zip(axes, GROWTHS.items(), strict=True):
         here = rows_of(curve, fill="mean", growth=growth).sort_values("step")
         each = rows_of(responses, fill="mean", growth=growth)
@@ -56,8 +56,8 @@ def plot_context(responses, curve, plateau):
                 xlim=(0, None),
                 title=f"n = {lesions_and_patients(here)}",
             )
-            narrow = {"columnspacing": 1, "handlelength": 1.6, "handletextpad": 0.5}
-            ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), ncols=2, **narrow)
+            # one column: two are wider than a panel where a radius is not reached
+            ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.18), handlelength=1.6, handletextpad=0.5)
     return fig
 
 

@@ -114,6 +114,29 @@ def test_censored_crossings_and_curves_without_variation_are_said_to_be():
     }
 
 
+NOWHERE = dict.fromkeys(("first", "low_first", "high_first", "last", "low_last", "high_last"), np.inf)
+
+
+@pytest.mark.parametrize(
+    "crossings",
+    [
+        NOWHERE,
+        NOWHERE | {"first": 12.0, "low_first": 10.975, "last": 14.0, "low_last": 12.975},
+        NOWHERE | {"first": 0.0, "low_first": 0.0, "last": 0.0, "low_last": 0.0},  # at most the smallest step
+    ],
+)
+def test_radii_that_are_not_reached_leave_the_panels_their_width(figures, crossings):
+    responses, curve, overall = tables()
+    fig = plot_context(responses, curve, overall.assign(**crossings))
+    assert_fits_the_double_column(fig)
+    for ax, usual in zip(fig.axes, figures["context"].axes, strict=True):
+        assert ax.get_position().bounds == pytest.approx(usual.get_position().bounds, abs=0.01)
+        panel, legend = ax.get_window_extent(), ax.get_legend().get_window_extent()
+        assert panel.x0 <= legend.x0 and legend.x1 <= panel.x1
+        letter, n = (title.get_window_extent() for title in (ax._left_title, ax.title))
+        assert letter.x1 < n.x0
+
+
 def test_fills_are_told_apart_in_the_curves_and_plateaus(figures):
     fraction, score, plateau = figures["fills"].axes
     _, curve, overall = tables()
