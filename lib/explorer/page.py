@@ -63,7 +63,7 @@ def _draw_lesion(row, case, image, prediction, spacing_mm, scale):
     if case is None:
         for ax in row[1:]:
             ax.set_axis_off()
-        figures.write_on(row[0], 0.5, 0.05, "no lesion of this scan is explained", ha="center")
+        row[2].text(0.5, 0.5, "no lesion of this scan is explained", ha="center", va="center", fontsize=6)
         return
     row[0].set_ylabel(f"{case['kind']} {case['label']}", color=figures.KIND_COLOURS[case["kind"]])
     for ax, channel, values in zip(row[1:], (0, 0, 1), (None, *case["saliency"]), strict=True):

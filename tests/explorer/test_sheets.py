@@ -1,10 +1,12 @@
 """What a run found, lesion by lesion: rows of the table are those of the notebooks, maps lie on the FLAIR with their lesion."""
 
+import matplotlib.pyplot as plt
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
 
+from lib.explorer.page import plot_sheet
 from lib.explorer.sheets import collect_lesions, write_sheets
 from lib.run.paths import Run, save_table
 from lib.saliency.maps import map_name
@@ -66,6 +68,20 @@ def test_every_scan_has_a_page_and_every_explained_lesion_its_map_and_mask_on_th
         np.testing.assert_array_equal(load_map(file), expected)
         assert nib.load(file).shape == nib.load(run.scans().loc[0, "flair"]).shape
     assert len(list(folder.iterdir())) == 3
+
+
+def test_that_no_lesion_is_explained_is_said_where_nothing_stands(run):
+    run, _, _ = run
+    scan, lesions = load_scan(run.scans().iloc[0]), collect_lesions(run).assign(place="")
+    page = plot_sheet("", scan.image, np.zeros(scan.brain.shape, bool), [], lesions, scan.spacing_mm)
+    page.canvas.draw()
+    (said,) = (text for text in page.findobj(plt.Text) if text.get_text() == "no lesion of this scan is explained")
+    others = [text for text in page.findobj(plt.Text) if text is not said and text.get_text()]
+    shown = [ax for ax in page.axes if ax.axison]  # the slice
+    box = said.get_window_extent()
+    assert len(shown) == 1 and any("mm" in text.get_text() for text in shown[0].texts)
+    assert not any(box.overlaps(other.get_window_extent()) for other in (*others, *shown))
+    assert box.x0 >= 0 and box.x1 <= page.bbox.x1
 
 
 def test_without_maps_and_radii_the_table_is_that_of_notebook_3(run, tmp_path):
