@@ -180,6 +180,8 @@ table.pivot_table("detected", ["surroundings", "sequences", "diameter_mm"], "con
 # likelihood. Its 50 % point has a patient-bootstrap 95 % interval; it is infinite where one half is not reached at any contrast that was
 # tried. Where fewer than two contrasts lie on the rise of the curve, it is known only between which two one half is found, `bracket_low` and `bracket_high`
 # (with one on the rise, its neighbours), and the interval counts these ends. The same against diameter at a given contrast: the smallest lesion that is found.
+# Where more than one half of the smallest are found already, `bracket_high` is the smallest diameter that was tried; where less than one half of the largest are
+# found, `bracket_low` is the largest.
 
 # %%
 refits = {"n_resamples": n_refits, "generator": generator}
@@ -189,7 +191,7 @@ curves.loc[:, :"high"].assign(deviance_explained=curves["deviance_explained"]).r
 
 # %%
 deep = insertions[(insertions["surroundings"] == DEEP) & (insertions["contrast"] > 0)]
-smallest = psychometric_table(deep, "diameter_mm", ["sequences", "contrast"], **refits)
+smallest = psychometric_table(deep, "diameter_mm", ["sequences", "contrast"], one_sided=True, **refits)
 smallest = run.save_table(smallest.rename(columns={"level50": "diameter50_mm"}), "smallest")
 smallest.loc[:, :"high"].assign(deviance_explained=smallest["deviance_explained"]).round(2)
 

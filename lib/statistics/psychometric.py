@@ -72,6 +72,15 @@ def half_level(levels, parameters):
     return (lower + upper) / 2, lower, upper
 
 
+def open_bracket(levels, half):
+    """`half_level`, its bracket open on one side where one half lies beyond the levels: (level, lower, upper).
+
+    From -inf to the first level where more than one half is detected at all, from the last to inf where less is.
+    """
+    level, lower, upper = half
+    return level, levels[-1] if level == np.inf else lower, levels[0] if level == -np.inf else upper
+
+
 def deviance(levels, detected, n, parameters):
     """Deviance of the curve from the counts, and the share of the deviance of a constant that it explains.
 
@@ -83,13 +92,15 @@ def deviance(levels, detected, n, parameters):
     return left, 1 - left / constant if constant > 1e-9 else np.nan
 
 
-def psychometric_table(insertions, level, by, *, n_resamples, generator):
+def psychometric_table(insertions, level, by, *, n_resamples, generator, one_sided=False):
     """Curve of detection against column `level` ("contrast" or "diameter_mm"), for each group of the columns `by`.
 
     insertions: rows of `insertion_response` with subject; every site of a group has all its levels.  Returns rows of
     `by`, n (lesions a level), patients, level50 with bracket_low and bracket_high (`half_level`) and low and high
     (`half_interval`), first and last (levels tested), and what the curve is: midpoint, width, guess, lapse, deviance,
     deviance_explained.
+    one_sided: where one half lies beyond the levels tested, the bracket keeps the end that they tell (`open_bracket`);
+    level50, low and high stay infinite.
     """
     rows = []
     for names, group in insertions.groupby(by, sort=False):
@@ -100,6 +111,7 @@ def psychometric_table(insertions, level, by, *, n_resamples, generator):
         low, high = half_interval(levels, detected, n, n_resamples=n_resamples, generator=generator)
         left, explained = deviance(levels, detected.sum(0), n.sum(0), parameters)
         half = half_level(levels, parameters)
+        half = open_bracket(levels, half) if one_sided else half
         found = int(n.sum(0).min()), len(counts), *half, low, high, levels[0], levels[-1]
         rows.append((*names, *found, *parameters, left, explained))
     found = ["n", "patients", "level50", "bracket_low", "bracket_high", "low", "high", "first", "last"]

@@ -13,6 +13,7 @@ from lib.statistics.psychometric import (
     fit_curve,
     half_interval,
     half_level,
+    open_bracket,
     psychometric_table,
 )
 
@@ -124,6 +125,28 @@ def test_nothing_detected_or_all():
     assert half_level(LEVELS, fit_curve(LEVELS, 0 * n, n))[0] == np.inf
     assert half_level(LEVELS, fit_curve(LEVELS, n, n))[0] == -np.inf
     assert fit_curve(LEVELS, n, n)[3] <= MOST_LAPSES
+
+
+def test_open_bracket_keeps_the_end_that_the_levels_tell():
+    assert open_bracket(LEVELS, (np.inf,) * 3) == (np.inf, 3.0, np.inf)
+    assert open_bracket(LEVELS, (-np.inf,) * 3) == (-np.inf, -np.inf, 0.0)
+    assert open_bracket(LEVELS, (1.25, 1.0, 1.5)) == (1.25, 1.0, 1.5)
+
+
+def test_one_sided_brackets_are_all_that_is_another_in_the_table():
+    detect = {"none": lambda *_: False, "all": lambda *_: True, "some": lambda s, _, x: x > 1 + s / 8}
+    table = pd.concat(rows(found, 4).assign(sequences=name) for name, found in detect.items())
+
+    def found(**options):
+        drawn = {"n_resamples": 20, "generator": np.random.default_rng(0)}
+        return psychometric_table(table, "contrast", ["sequences"], **drawn, **options).set_index("sequences")
+
+    usual, one_sided = found(), found(one_sided=True)
+    brackets = ["bracket_low", "bracket_high"]
+    assert one_sided.loc[["none", "all"], brackets].to_numpy().tolist() == [[3.0, np.inf], [-np.inf, 0.0]]
+    pd.testing.assert_series_equal(one_sided.loc["some"], usual.loc["some"], check_exact=True)
+    rest = usual.columns.difference(brackets)
+    pd.testing.assert_frame_equal(one_sided[rest], usual[rest], check_exact=True)
 
 
 def test_deviance_is_0_for_the_saturated_curve_and_all_for_the_constant():
