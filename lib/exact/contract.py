@@ -97,6 +97,16 @@ def usable(logits):
     return logits
 
 
+def of_each(logits, copies):
+    """Logits (B, 2, ...) of copies (B, C, ...) that were passed together, as they are.  ValueError if they are not as many."""
+    if len(logits) != len(copies):
+        raise ValueError(
+            f"the network gives {len(logits)} results for {len(copies)} volumes together: "
+            "let it treat each volume of a batch alone, x in place of x[:1]"
+        )
+    return logits
+
+
 def accepted_probe(model, shape):
     """The first probe (1, C, X, Y, Z) that the network accepts and answers on its own grid, and the answer.  shape: of
     `check_network`.  Raises ValueError if there is none."""

@@ -93,15 +93,15 @@ class _FirstConvolution(TorchFunctionMode):
         return function(*args, **kwargs)
 
 
-def record(model, shape):
-    """The nodes of a network in evaluation mode on a volume (1, C, *shape), in their order; the node of the logits, or
+def record(model, shape, copies=1):
+    """The nodes of a network in evaluation mode on volumes (copies, C, *shape), in their order; the node of the logits, or
     None where the network fails; and the error."""
-    return _recorded(model, (1, n_channels(model), *shape))
+    return _recorded(model, (copies, n_channels(model), *shape))
 
 
 @torch.no_grad()
 def _recorded(model, shape):
-    """`record` on a volume (1, C, X, Y, Z) of this shape."""
+    """`record` on volumes (B, C, X, Y, Z) of this shape."""
     dtype = next(model.parameters(), torch.empty(0)).dtype
     with torch.inference_mode(False):
         volume = torch.empty(shape, dtype=dtype, device="meta")

@@ -11,6 +11,7 @@ from lib.exact.normalisation import hold_statistics
 from lib.exact.reach import PADDINGS, reach
 
 LARGEST_STRIDE = 64
+COPIES = 64  # volumes of a batch on which it is seen that each has a result of its own
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,11 +101,7 @@ def follow(model, shape, held=False):
         error = ValueError(f"it returns {found} for {(1, n_channels(model), *shape)}")
     if error is not None:
         return None, strides, error
-    needed = {logits}
-    for node in reversed(nodes):
-        if node in needed:
-            needed |= set(node.inputs)
-    nodes = [node for node in nodes if node in needed]
+    nodes = _needed(nodes, logits)
     if reaches.get(logits) is None:
         beyond = (node.name for node in nodes if reaches[node] is None and all(map(reaches.get, node.inputs)))
         reason = (
@@ -112,6 +109,24 @@ def follow(model, shape, held=False):
         )
         return ReceptiveField(shape, nodes, reaches, reason=reason), strides, None
     return ReceptiveField(shape, nodes, reaches, strides), strides, None
+
+
+def _needed(nodes, logits):
+    needed = {logits}
+    for node in reversed(nodes):
+        if node in needed:
+            needed |= set(node.inputs)
+    return [node for node in nodes if node in needed]
+
+
+def takes_some(model, shape):
+    """The first operation that takes some volumes of a batch alone, as x[:1] does; "" without one, or if batches fail.
+
+    A batch of one does not show it. Of several noisy copies such a network explains the first.
+    """
+    nodes, logits, error = record(model, shape, COPIES)
+    nodes = _needed(nodes, logits) if error is None else []
+    return next((node.name for node in nodes if node.shape[:1] != (COPIES,)), "")
 
 
 def _opaque(shape, error):

@@ -14,10 +14,10 @@ import numpy as np
 import torch
 
 from lib.exact.adjoint import AdjointGradients
-from lib.exact.contract import check_network, usable
+from lib.exact.contract import check_network, of_each, usable
 from lib.exact.graph import frozen, like_model, n_channels
 from lib.exact.local_convolution import cover, grid_box
-from lib.exact.receptive_field import ReceptiveField, follow, receptive_field
+from lib.exact.receptive_field import ReceptiveField, follow, receptive_field, takes_some
 from lib.exact.steps import build_steps
 
 BATCH_VOXELS = 2**21  # input voxels that are predicted at once
@@ -75,21 +75,25 @@ def find_window(model, lesion, shape, held=False):
         raise
     check_network(model, shape, (node.name for node in whole.nodes))
     first, stop = voxels.min(0), voxels.max(0) + 1
-    window = Window(whole.box(first, stop), whole.reason, whole)
+    window, reason = Window(whole.box(first, stop), whole.reason, whole), ""
     if window.shape != whole.shape and not whole.agrees(
         follow(model, window.shape, held)[0], window.input, first, stop
     ):
-        whole = replace(whole, reason="the network does not treat a part of the volume as it treats the whole")
+        reason = "the network does not treat a part of the volume as it treats the whole"
+    elif not whole.reason and (name := takes_some(model, window.shape)):
+        reason = f"the network does not treat each volume of a batch alone: {name} takes some of them, as x[:1] does"
+    if reason:
+        whole = replace(whole, reason=reason)
         return Window(whole.box(first, stop), whole.reason, whole)
     return window
 
 
 def whole_logits(model, volumes):
     """Logits (B, 2, X, Y, Z) of whole volumes (B, C, X, Y, Z), also of sizes that the network does not accept: they are
-    zero-padded at the far ends.  Raises ValueError as `find_window`."""
+    zero-padded at the far ends.  Raises ValueError as `find_window`, and as `of_each`."""
     x, y, z = volumes.shape[2:]
     padded = pad_far(volumes, receptive_field(model, (x, y, z)).shape)
-    return model(padded.clone())[..., :x, :y, :z]
+    return of_each(model(padded.clone()), padded)[..., :x, :y, :z]
 
 
 @torch.no_grad()
@@ -114,7 +118,7 @@ def predict_lesion(model, volumes, lesion):
     def logits(copies):
         if steps:
             return AdjointGradients(steps, window.field.shape, copies, voxels, window.box).logits
-        return at_voxels(model(copies), voxels, window)
+        return at_voxels(of_each(model(copies), copies), voxels, window)
 
     crops = map(crop, volumes)
     with frozen(model):

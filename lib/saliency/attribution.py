@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from lib.exact import at_voxels, find_window, lesion_voxels, like_model
+from lib.exact import at_voxels, find_window, lesion_voxels, like_model, of_each
 from lib.saliency.scores import class_logit
 
 SUMS, PRODUCTS = {"add", "sub", "rsub", "neg", "clone"}, {"mul", "div"}  # pointwise, but linear (in one factor)
@@ -43,7 +43,8 @@ class LesionScore(nn.Module):
                 module.register_forward_pre_hook(lambda _, inputs: tuple(values.clone() for values in inputs))
 
     def forward(self, windows):
-        return self.score(at_voxels(self.model(windows.clone()), self.voxels, self.window)).mean(1)
+        logits = of_each(self.model(windows.clone()), windows)
+        return self.score(at_voxels(logits, self.voxels, self.window)).mean(1)
 
     def attribute(self, method, volume, **options):
         """Attribution (2, X, Y, Z) of a volume (1, 2, X, Y, Z), zero outside the window.

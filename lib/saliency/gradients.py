@@ -26,6 +26,7 @@ from lib.exact import (
     lesion_voxels,
     like_model,
     n_channels,
+    of_each,
     pad_far,
     usable,
 )
@@ -197,7 +198,7 @@ class AutogradGradients:
 
     def __init__(self, model, copies, window):
         self.copies, self.window = copies.requires_grad_(), window
-        self.window_logits = model(self.copies.clone())
+        self.window_logits = of_each(model(self.copies.clone()), self.copies)
         if not self.window_logits.requires_grad:
             raise ValueError("the logits have no gradient: the network detaches them or runs under torch.no_grad")
 
@@ -219,9 +220,7 @@ class AutogradGradients:
         except RuntimeError as error:
             if "checkpoint" not in str(error).lower():
                 raise
-            raise ValueError(
-                "the network checkpoints its activations: let it do so with use_reentrant=False"
-            ) from error
+            raise ValueError("the network checkpoints activations: let it do so with use_reentrant=False") from error
 
 
 def noise_sigma(volume, noise_fraction, noise_range="channel"):

@@ -3,11 +3,13 @@
 import numpy as np
 import pytest
 import torch
-from literal import block, random_unet, relative_error
+from literal import block, literal, random_unet, relative_error, scan
 from torch import nn
 
 from lib.exact.receptive_field import frozen
-from lib.exact.windows import Window, find_window, predict_lesion, whole_logits
+from lib.exact.windows import Window, find_window, predict_lesion, predict_lesions, whole_logits
+from lib.saliency.attribution import LesionScore
+from lib.saliency.gradients import smoothgrad
 
 
 def test_window_of_the_papers_family_is_the_receptive_field_on_the_stride_grid():
@@ -89,3 +91,54 @@ def test_errors_name_the_shapes():
         find_window(model, np.ones((8, 8, 8), bool), (8, 8, 9))
     with pytest.raises(ValueError, match=r"\(2, 8, 8, 9\)"):
         predict_lesion(model, torch.zeros(1, 2, 8, 8, 9), np.ones((8, 8, 8), bool))
+
+
+class OfBatch(nn.Module):
+    """A convolution, what is made of its result, another one."""
+
+    def __init__(self, inner):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.last, self.inner = nn.Conv3d(2, 4, 3, padding=1), nn.Conv3d(4, 2, 1), inner
+
+    def forward(self, x):
+        return self.last(self.inner(self.first(x).sigmoid()))
+
+
+@pytest.mark.parametrize(
+    "inner",
+    [lambda x: x[:1], lambda x: x[:1, :4], lambda x: x + x[:1], lambda x: x.narrow(0, 0, 1)],
+    ids=["first", "first of all channels", "first added", "narrow"],
+)
+def test_a_network_of_one_volume_of_a_batch_counts_every_copy(inner):
+    model, volume, lesion = OfBatch(inner).double().eval(), scan((14, 13, 12)).double(), block((14, 13, 12), (5, 6, 5))
+    assert "treat each volume of a batch alone: slice" in find_window(model, lesion, lesion.shape).reason
+    found = smoothgrad(model, volume, lesion, n_samples=3, generator=torch.Generator().manual_seed(7))
+    assert relative_error(found, literal(model, volume, lesion, 3, "max")) < 1e-12
+    volumes = torch.cat([volume, 2 * volume, -volume])
+    with torch.no_grad():
+        expected = torch.cat([model(one[None])[:, :, torch.from_numpy(lesion)] for one in volumes])
+    for logits in (predict_lesion(model, volumes, lesion), *predict_lesions(model, volumes, [lesion])):
+        assert relative_error(logits, expected) < 1e-12
+
+
+@pytest.mark.parametrize("inner", [lambda x: x[:], lambda x: x[: len(x)], lambda x: x[:, 1:].sum(1, keepdim=True) + x])
+def test_a_network_that_takes_all_volumes_of_a_batch_keeps_its_windows(inner):
+    lesion = block((14, 13, 12), (5, 6, 5), (1, 1, 1))
+    assert not find_window(OfBatch(inner), lesion, lesion.shape).reason
+
+
+def test_as_many_logits_as_copies_are_asked_for_where_copies_are_passed_together():
+    model, lesion = OfBatch(lambda x: x[:1]), block((14, 13, 12), (5, 6, 5))
+    for use in (lambda x: whole_logits(model, x), LesionScore(model, lesion, lesion.shape)):
+        with pytest.raises(ValueError, match="1 results for 3 volumes together"):
+            use(torch.zeros(3, 2, *lesion.shape))
+
+
+@pytest.mark.parametrize("use", [smoothgrad, predict_lesion])
+def test_copies_that_a_network_drops_are_not_lost_silently(use, monkeypatch):
+    monkeypatch.setattr("lib.exact.windows.takes_some", lambda *_: "")  # as if it were not seen in what it computes
+    model, lesion, volumes = OfBatch(lambda x: x[:1]), block((14, 13, 12), (5, 6, 5)), torch.zeros(3, 2, 14, 13, 12)
+    options = {"n_samples": 4, "generator": torch.Generator().manual_seed(0)} if use is smoothgrad else {}
+    with pytest.raises(ValueError, match="1 results for . volumes together"):
+        use(model, volumes[:1] if options else volumes, lesion, **options)
