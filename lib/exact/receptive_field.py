@@ -69,9 +69,12 @@ def receptive_field(model, shape, held=False):
     field = (
         field or follow(model, multiples(shape, strides), held)[0] or (_runs(model, shape) and _opaque(shape, error))
     )
-    for stride in range(2, LARGEST_STRIDE + 1) if not field else ():
+    least = None if field else multiples(shape, follow(model, shape, held=True)[1])  # by the strides of each axis, also
+    for stride in range(2, LARGEST_STRIDE + 1) if not field else ():  # of what follows instance normalisation
         larger, odd = multiples(shape, stride), (3 * stride,) * 3  # accepted only if no larger stride is asked for
-        field = follow(model, larger, held)[0]
+        if least and np.less_equal(least, larger).all():
+            field, least = follow(model, least, held)[0], None
+        field = field or follow(model, larger, held)[0]
         if not field and stride.bit_count() == 1 and not follow(model, odd, held)[0] and _runs(model, odd):
             field = _opaque(larger, error)
         if field:

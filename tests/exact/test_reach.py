@@ -132,6 +132,9 @@ NETWORKS = {  # name: (network, how it is explained[, multiples to which it asks
     "residual unet": (lambda: unet(num_res_units=2), "adjoint", 2),
     "unet of relu": (lambda: unet(act="relu", dropout=0.2), "adjoint", 2),
     "unet of anisotropic strides": (lambda: unet(channels=(4, 4, 4), strides=((2, 2, 1), 2)), "adjoint", (4, 4, 2)),
+    "unet of anisotropic strides and instance normalisation": (
+        lambda: unet(channels=(4, 4, 4), strides=((2, 2, 1), 2), norm="instance"), "whole", (4, 4, 2), (33, 17, 18)
+    ),
     "unet of stride 3": (lambda: unet(strides=(3,)), "adjoint", 3),
     "unet of strides 3 and 3": (lambda: unet(channels=(4, 4, 4), strides=(3, 3)), "adjoint", 9),
     "unet of stride 5": (lambda: unet(strides=(5,), kernel_size=5, up_kernel_size=5), "adjoint", 5),

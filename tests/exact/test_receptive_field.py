@@ -95,6 +95,18 @@ def test_a_network_that_is_never_cropped_is_padded_to_what_it_accepts(network, s
         assert whole_logits(model, torch.zeros(1, 2, *shape)).shape == (1, 2, *shape)
 
 
+@pytest.mark.parametrize("norm", ["instance", ("group", {"num_groups": 2}), "batch"])
+def test_strides_of_each_axis_are_found_whatever_the_normalisation(norm):
+    kernels, strides = [[3, 3, 1], 3, 3], [1, [2, 2, 1], 2]
+    dynunet = nets.DynUNet(3, 2, 2, kernels, strides, strides[1:], filters=[4, 4, 4], norm_name=norm)
+    unet = nets.UNet(3, 2, 2, (4, 4, 4), strides[1:], norm=norm)
+    for model in (dynunet, unet):
+        assert receptive_field(model, (24, 25, 18)).shape == (24, 28, 18)
+        assert receptive_field(model, (24, 28, 18)).shape == (24, 28, 18)
+    both = nets.UNet(3, 2, 2, (4, 4, 4, 4), (*strides[1:], (1, 2, 1)), norm=norm)
+    assert receptive_field(both, (9, 9, 9)).shape == (12, 16, 10)
+
+
 class OneSize(nn.Conv3d):
     def forward(self, x):
         if x.shape[2:] != (16, 16, 16):
