@@ -6,6 +6,8 @@ import copy
 import torch
 from torch import nn
 
+from lib.exact import like_model, n_channels
+
 PROBE = 96  # voxels a side, a multiple of most networks' strides
 
 
@@ -40,8 +42,9 @@ def named_layer(model, layer=""):
 
     layer: name of a module, as the network itself has it also where an `Adapter` is around it. Empty: the end of the decoder
     one level below the output, of the networks of `build_network`, also wrapped: "model.1.submodule.2.conv" of UNet, its
-    transposed convolution; the block that ends that level of DynUNet ("upsamples.1" of four levels) and of SwinUNETR
-    ("decoder2").  Raises ValueError, with a module that may do, if there is none of that name, or of such a network.
+    transposed convolution; the block that ends that level of UNet with residual units ("model.1.submodule.2") or of two
+    levels ("model.1.submodule"), of DynUNet ("upsamples.1" of four levels) and of SwinUNETR ("decoder2").
+    Raises ValueError, with a module that may do, if there is none of that name, or of such a network.
     """
     if not layer:
         return _decoder_layer(model)
@@ -54,21 +57,27 @@ def named_layer(model, layer=""):
 def _decoder_layer(model):
     from monai.networks import nets  # importing it takes seconds
 
-    found = []
-    for name, network in model.named_modules():
+    found, modules = [], dict(model.named_modules())
+    for name, network in modules.items():
         match network:
-            case nets.UNet():
-                found.append(f"{name}.model.1.submodule.2.conv")
+            case nets.UNet():  # plain, with residual units, of two levels
+                ends = [f"model.1.submodule{end}" for end in (".2.conv", ".2", "")]
             case nets.DynUNet():
-                found.append(f"{name}.upsamples.{len(network.upsamples) - 2}")
+                ends = [f"upsamples.{len(network.upsamples) - 2}"]
             case nets.SwinUNETR():
-                found.append(f"{name}.decoder2")
-    if len(found) != 1:
+                ends = ["decoder2"]
+            case _:
+                continue
+        ends = [f"{name}.{end}".removeprefix(".") for end in ends]
+        found.append(next((end for end in ends if end in modules), None))
+    if len(found) != 1 or found[0] is None:
         kind = type(getattr(model, "network", model)).__name__
         raise ValueError(f"which layer of {kind} Grad-CAM++ takes is not known: {_advice(model)}")
-    return found[0].removeprefix(".")
+    return found[0]
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def _advice(model):
     """How to name a layer, with the module that is the last to return feature maps of half the resolution that matter."""
     network, seen = copy.deepcopy(model).to("meta").eval(), []
@@ -76,7 +85,8 @@ def _advice(model):
         module.register_forward_hook(lambda *called, name=name: seen.append((name.removeprefix("network."), called[2])))
     half, shape = [], (PROBE // 2,) * 3
     with contextlib.suppress(Exception):  # whatever a stranger's network raises on shapes alone
-        logits = network(torch.empty(1, 2, *(PROBE,) * 3, device="meta", requires_grad=True))
+        probe = torch.empty(1, n_channels(model), *(PROBE,) * 3, device="meta")
+        logits = network(like_model(network, probe).requires_grad_())
         maps = [
             (name, values) for name, values in seen if isinstance(values, torch.Tensor) and values.shape[2:] == shape
         ]
