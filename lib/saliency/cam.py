@@ -27,8 +27,8 @@ def grad_cam(model, volume, lesion, *, layer="", score=class_logit, activations=
     of odd kernel) and the map is interpolated linearly between these positions, constant beyond the last.
     activations: of `layer_activations`, which the lesions of one scan share; computed if not given.
     Returns (X, Y, Z), not negative, in arbitrary units.
-    Raises ValueError if the lesion is empty, shapes differ, or the layer does not exist, is run more than once or has
-    no part in the logits.
+    Raises ValueError if the lesion is empty, shapes differ, or the layer does not exist, is run more than once, returns
+    no single tensor, has no part in the logits, or is not finite somewhere in the volume.
     """
 
     def weigh(gradients, activations, totals):
@@ -80,9 +80,13 @@ def _position_map(weigh, model, volume, lesion, layer, score, activations):
         raise ValueError(f"layer {layer!r} returns {tuple(grid)}: choose one that returns (1, K, X/r, Y/r, Z/r)")
     first = [side.start // r for side, r in zip(window.input, stride, strict=True)]
     part = (..., *(slice(low, low + size) for low, size in zip(first, gradients.shape[2:], strict=True)))
-    total = activations.double().sum((2, 3, 4), keepdim=True).to(activations)
+    total = activations.double().sum((2, 3, 4), keepdim=True)
+    if not total.isfinite().all():
+        raise ValueError(
+            f"layer {layer!r} gives NaN or infinite values for this scan: its weights, or the scan, are not usable"
+        )
     cam = torch.zeros_like(activations[:, :1])
-    cam[part] = weigh(gradients, activations[part], total)
+    cam[part] = weigh(gradients, activations[part], total.to(activations))
     last = [-(-size // r) for size, r in zip(whole, stride, strict=True)]  # position at or beyond the last voxel
     beyond = [end + 1 - positions for end, positions in zip(last, grid, strict=True)]
     cam = F.pad(cam, [side for amount in beyond[::-1] for side in (0, amount)], mode="replicate")
@@ -115,6 +119,9 @@ def _kept(model, layer):
     kept = []
 
     def keep(module, inputs, output):
+        if not isinstance(output, torch.Tensor):
+            found = f"returns a {type(output).__name__}, not one tensor"
+            raise ValueError(f"layer {layer!r} {found}: choose one that returns (1, K, X/r, Y/r, Z/r)")
         kept.append(output.detach().clone().requires_grad_(torch.is_grad_enabled()))
         return kept[-1].clone()
 

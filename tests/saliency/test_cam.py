@@ -11,6 +11,7 @@ from literal import (
     relative_error,
     scan,
 )
+from monai.networks.nets import UNet
 from torch import nn
 
 from lib.exact.windows import find_window, whole_logits
@@ -33,6 +34,17 @@ def test_maps_equal_the_equations_on_the_whole_volume(method, literal, shape, pl
     even = tuple(slice(-(-size // 2)) for size in shape)
     assert relative_error(actual[::2, ::2, ::2], coarse[even]) < 1e-5
     torch.testing.assert_close(actual[1:-1:2], (actual[:-2:2] + actual[2::2]) / 2)
+
+
+@pytest.mark.parametrize("channels, residual", [((4, 6, 8), 2), ((4, 6), 0), ((4, 6), 1)])
+@pytest.mark.parametrize(("method", "literal"), [(grad_cam, literal_grad_cam), (hires_cam, literal_hires_cam)])
+def test_the_layer_of_its_own_of_a_unet_of_residual_units_or_two_levels(channels, residual, method, literal):
+    torch.manual_seed(0)
+    model = UNet(3, 2, 2, channels, (2,) * (len(channels) - 1), num_res_units=residual, norm="batch").double().eval()
+    volume, lesion = scan((16, 20, 12)).double(), block((16, 20, 12), (7, 8, 5))
+    expected = literal(model, volume, lesion, named_layer(model))
+    assert expected.any()
+    assert relative_error(method(model, volume, lesion)[::2, ::2, ::2], expected) < 1e-10
 
 
 class Bright(nn.Module):
@@ -209,6 +221,36 @@ def test_a_layer_without_one_set_of_feature_maps_is_refused():
     for layer, named in (("twice", "2 times"), ("aside", "no logit depends")):
         with pytest.raises(ValueError, match=named):
             grad_cam(Odd(), scan(), block(SHAPE, (1, 1, 1)), layer=layer)
+
+
+class Halves(nn.Module):
+    """A list of two."""
+
+    def forward(self, x):
+        return [x / 2, x / 2]
+
+
+class Listed(Bright):
+    def __init__(self):
+        super().__init__(linear_head())
+        self.halves = Halves()
+
+    def forward(self, x):
+        return self.after(sum(self.halves(self.features(x))))
+
+
+def test_a_layer_that_returns_a_list_is_refused_by_name():
+    with pytest.raises(ValueError, match="layer 'halves' returns a list, not one tensor: choose one"):
+        grad_cam(Listed(), scan(), block(SHAPE, (1, 1, 1)), layer="halves")
+
+
+@pytest.mark.parametrize("method", [grad_cam, hires_cam])
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_scan_that_is_not_finite_far_from_the_lesion_is_refused(method, value):
+    model, volume, lesion = Bright(linear_head()), scan(), block(SHAPE, PLACES["high border"])
+    volume[0, 0, 0, 0, 0] = value
+    with pytest.raises(ValueError, match="layer 'features' gives NaN or infinite values for this scan"):
+        method(model, volume, lesion, layer="features")
 
 
 def test_explaining_leaves_the_model_as_it_was(leaves_as_it_was):
