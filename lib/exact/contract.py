@@ -11,6 +11,7 @@ from lib.exact.graph import frozen, like_model, n_channels
 
 # (X, Y, Z), tried in turn: networks want multiples of their strides, and some more than one voxel at their deepest level.
 SIZES = [(32, 32, 32), (64, 32, 32), *((side,) * 3 for side in (48, 54, 64, 80, 96))]
+LARGE = (0.4, 0.2, 0.1, 0.05, 0)  # powers of the largest number: factors of a probe, smaller where values overflow
 A_PATCH = 1000  # voxels at least, in which no logits add up to 1 by chance
 TOLERANCE = 1e-2  # of two calls on one input, and of probabilities that add up to 1: also in half precision
 
@@ -32,9 +33,8 @@ def _checked(network, _, shape):
     model = network()
     with frozen(model), torch.no_grad():
         probe, logits = accepted_probe(model, shape)
-        large = torch.finfo(probe.dtype).max ** 0.4  # whatever the weights, logits are then no probabilities
         before = _held(model)
-        again, of_other = model(probe.clone()), model(-large * probe)
+        again, of_other = model(probe.clone()), _of_large(model, probe)
         after = _held(model)
     if not logits.isfinite().all():
         raise ValueError("the network gives NaN or infinite values for normal noise: its weights are not usable")
@@ -130,6 +130,16 @@ def accepted_probe(model, shape):
     if mismatch:
         raise ValueError(f"the network gives {mismatch}: pad its convolutions or its output to the grid of the input")
     raise ValueError(failure)
+
+
+def _of_large(model, probe):
+    """Output for a probe turned round and as large as gives finite values: whatever the weights, logits are then no
+    probabilities."""
+    for power in LARGE:
+        output = model(-(torch.finfo(probe.dtype).max ** power) * probe)
+        if output.isfinite().all():
+            break
+    return output
 
 
 def _no_logits(output, probe):

@@ -60,6 +60,22 @@ def test_what_is_no_logits_is_named_with_its_cure(network, found, cure):
         check_network(network, SHAPE)
 
 
+class Cubed(Ends):
+    """Of an input as large as the check's, its values overflow."""
+
+    def forward(self, x):
+        return self.end(self.conv(x) ** 3)
+
+
+@pytest.mark.parametrize("dtype", [torch.float, torch.double, torch.half])
+def test_probabilities_are_seen_where_a_large_input_overflows(dtype):
+    for end, cure in (("softmax", "before its softmax"), ("sigmoid", "its sigmoid"), ("log_softmax", "log-softmax")):
+        options = () if end == "sigmoid" else (1,)
+        with pytest.raises(ValueError, match=cure):
+            check_network(Cubed(lambda y, end=end, options=options: getattr(y, end)(*options)).to(dtype), SHAPE)
+    check_network(Cubed().to(dtype), SHAPE)
+
+
 class FixedSize(nn.Module):
     """Takes one size alone, as networks with learnt positions do."""
 
