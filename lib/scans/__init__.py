@@ -5,6 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "bids": ["bids_scans"],
         "checks": ["check_scans"],
         "images": [
             "FILES",
@@ -19,6 +20,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "maps": ["is_whole", "load_cut", "load_labels", "load_map", "save_cut", "save_map", "write_nifti"],
         "public": ["PUBLIC", "public_scans", "split_source"],
-        "table": ["SPLITS", "find_scans", "scan_names", "split_patients"],
+        "table": ["SPLITS", "check_rows", "find_scans", "read_cells", "scan_names", "split_patients"],
     },
 )

@@ -28,10 +28,10 @@ def bids_scans(folder, choose=""):
     "acq-3D,derivatives/lesions,desc-rater1". A mask of another run, acq, ce or rec than both images does not fit. A
     part counts for the kinds of which some file has it: a file must have that folder, and must have that entity or,
     where no file of the scan has, none of its name. Images in `derivatives/` are looked at only if a part begins with
-    this word. Linked folders are followed. Raises ValueError that lists every scan with several files that fit or with
-    none, or parts that no file has or that are subjects or sessions.
+    this word. None, where nobody can choose: no message offers it. Linked folders are followed. Raises ValueError that
+    lists every scan with several files that fit or with none, or parts that no file has or that are subjects or sessions.
     """
-    parts = [part for part in (part.strip(" /") for part in choose.split(",")) if part]
+    parts = [part for part in (part.strip(" /") for part in (choose or "").split(",")) if part]
     if scans := ", ".join(part for part in parts if re.fullmatch("(sub|ses)-[^_/]+", part)):
         raise ValueError(f"choose has {scans}, but is for files, not for scans: list those wanted in a scans table")
     files = [_describe(path) for path in _images(folder)]
@@ -69,7 +69,7 @@ def bids_scans(folder, choose=""):
         paths = {"lesions": ""} | {kind: str(folder / file.path) for kind, file in taken.items()}
         rows.append({"subject": scan[0], "session": scan[1], **paths})
     if problems:
-        raise ValueError(_message(folder, problems, asked, files))
+        raise ValueError(_message(folder, problems, asked, files, offered=choose is not None))
     return rows
 
 
@@ -121,7 +121,7 @@ def _narrow(files, part):
     return having if having or "/" in part else [file for file in files if not _has(file, entity, end="")]
 
 
-def _message(folder, problems, asked, files):
+def _message(folder, problems, asked, files, offered):
     """What is wrong, and its cure. problems: {scan: [(kind, files that fit: several or none)]}."""
     names = ["sub-" + subject + (session and f"_ses-{session}") for subject, session in problems]
     lines = [f"{folder}: {len(problems)} scan(s) without exactly one file of each kind"]
@@ -135,7 +135,7 @@ def _message(folder, problems, asked, files):
             lines.append(f"scan {name}: {what}{paths}")
     if rest := names[SHOWN:]:
         lines.append(f"and {len(rest)} more: {textwrap.shorten(' '.join(rest), 300, placeholder=' ...')}")
-    several = any(fit for texts in problems.values() for _, fit in texts)
+    several = offered and any(fit for texts in problems.values() for _, fit in texts)
     lines += [
         'choose by parts of their paths, such as SET="choose=acq-3D,derivatives/lesions,desc-rater1", or'
     ] * several

@@ -68,7 +68,16 @@ def find_scans(source, choose=""):
     elif source.is_dir():
         table = pd.DataFrame(bids_scans(source.absolute(), choose), columns=[*SCHEMA.columns])
     else:
-        table = _read_table(source)
+        table = read_cells(source)
+    table = check_rows(table, source)
+    if source.is_file():
+        table[FILES] = table[FILES].map(lambda file: file and str(source.parent / Path(file).expanduser()))
+    return table[["scan", *SCHEMA.columns]]
+
+
+def check_rows(table, source):
+    """The rows of a source with bare names of subjects and sessions, scan before them, sorted by it; a session or lesions
+    that lack are "". Raises ValueError with all problems: no scan, a column, name or file that lacks, names that are alike."""
     try:
         table = SCHEMA.validate(table, lazy=True)
     except pa.errors.SchemaErrors as errors:
@@ -80,9 +89,7 @@ def find_scans(source, choose=""):
         raise ValueError("\n".join([f"{source}:", *problems.unique()])) from None
     if table.empty:
         raise ValueError(f"{source}: no scan found; data/README.md says how scans are laid out")
-    if source.is_file():
-        table[FILES] = table[FILES].map(lambda file: file and str(source.parent / Path(file).expanduser()))
-    return table.assign(scan=scan_names(table)).sort_values("scan", ignore_index=True)[["scan", *SCHEMA.columns]]
+    return table.assign(scan=scan_names(table)).sort_values("scan", ignore_index=True)
 
 
 def scan_names(table):
@@ -94,8 +101,12 @@ def _alike(names):  # equal where a file system may take one for the other, such
     return names.str.normalize("NFC").str.lower()
 
 
-def _read_table(file):
-    """Cells of a table file as texts, without blanks around them; those of EMPTY are empty."""
+def read_cells(file, columns=tuple(SCHEMA.columns)):
+    """Cells of a table file as texts, without blanks around them; those of EMPTY are empty.
+
+    columns: names of those that are read. Raises ValueError if it is no table, lists one of them twice, or has one that may
+    be meant for lesions in place of it.
+    """
     raw = file.read_bytes()
     utf16 = raw.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
@@ -115,11 +126,13 @@ def _read_table(file):
             cure = f"no row may have more cells than the first (quote one that holds {separator!r}); close every quote"
         raise ValueError(f"{file} cannot be read as a table ({str(error).strip()}); {cure}") from None
     cells.columns = [name.lower() for name in cells.iloc[0]]
-    if "lesions" not in [*cells] and (meant := [name for name in cells if re.fullmatch(MASKS, name)]):
+    if "lesions" not in [*cells] and (
+        meant := [name for name in cells if name not in columns and re.fullmatch(MASKS, name)]
+    ):
         raise ValueError(
             f"{file}: column {meant[0]} is not read: name it lesions, or leave it out to explain scans without"
         )
-    known = cells.iloc[1:, cells.columns.isin([*SCHEMA.columns])].reset_index(drop=True)
+    known = cells.iloc[1:, cells.columns.isin(columns)].reset_index(drop=True)
     if twice := ", ".join(known.columns[known.columns.duplicated()]):
         raise ValueError(f"{file}: column listed twice: {twice}; keep one")
     return known
