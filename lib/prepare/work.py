@@ -85,11 +85,11 @@ def _place(row):
 
 
 def _files(folder, row):
-    """Row of scans.tsv, its paths counted from the folder."""
+    """Row of scans.tsv, its paths counted from the folder. Names have their prefix, as a bare NA would be read as none."""
     stem = _place(row) / f"{row['scan']}_space-{row['reference']}"
     lesions = f"{stem}_label-lesion_mask.nii.gz"
     return {
-        "subject": row["subject"], "session": row["session"],
+        "subject": f"sub-{row['subject']}", "session": row["session"] and f"ses-{row['session']}",
         "flair": f"{stem}_desc-preproc_FLAIR.nii.gz", "t1w": f"{stem}_desc-preproc_T1w.nii.gz",
         "lesions": lesions if (folder / lesions).exists() else "",
     }  # fmt: skip

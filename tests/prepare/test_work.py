@@ -5,7 +5,8 @@ import pandas as pd
 import pytest
 from heads import save
 
-from lib.prepare import prepare_all
+from lib.prepare import prepare_all, work
+from lib.scans import find_scans
 
 
 def test_a_scan_that_fails_does_not_stop_the_others_and_leaves_nothing(tmp_path):
@@ -28,6 +29,15 @@ def test_a_subject_named_like_a_session_has_a_place_of_its_own(tmp_path):
     of_a.touch()
     prepare_all(tmp_path / "raw.tsv", tmp_path / "out")
     assert of_a.exists()
+
+
+def test_a_subject_or_session_named_na_is_one_for_make_paper_too(tmp_path, monkeypatch):
+    passed = {"status": "passed", "why": "", "reference": "FLAIR"}
+    monkeypatch.setattr(work, "_prepare_one", lambda row, folder, side_mm: row | passed)
+    (tmp_path / "raw.tsv").write_text("subject\tsession\tflair\tt1w\nsub-NA\tses-NaN\ta.nii\tb.nii\n1\t\tc\td\n")
+    prepared = prepare_all(tmp_path / "raw.tsv", tmp_path / "out")
+    assert find_scans(tmp_path / "out" / "scans.tsv")["scan"].tolist() == ["sub-1", "sub-NA_ses-NaN"]
+    assert prepared["scan"].tolist() == ["sub-1", "sub-NA_ses-NaN"]
 
 
 def test_a_folder_of_others_is_left_alone(tmp_path):
