@@ -16,6 +16,7 @@ from lib.prepare.volumes import (
     one_grid,
     read_mask,
     read_volume,
+    to_array,
     volume_ml,
     write_volume,
 )
@@ -50,6 +51,8 @@ def prepare_scan(row, folder, side_mm=VOXEL_MM):
         images = {name: correct_bias(image) for name, image in images.items()}
     labels = {"lesions": row.get("label"), "mask": ""}
     masks = {name: _mask_of(row.get(name), label, raw, moved, grid, transform) for name, label in labels.items()}
+    if masks["mask"] and not to_array(masks["mask"][0]).any():
+        raise ValueError(f"{row['mask']} is 0 everywhere in the {reference}; give a mask of the brain, or none")
     brain, source, template = find_brain(images, masks["mask"] and masks["mask"][0])
     numbers = scan_numbers(images, (moved, before), brain, template)
     if masks["lesions"]:

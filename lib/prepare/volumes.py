@@ -19,8 +19,9 @@ GIVEN_IN_VOXELS = 1e-3  # how far apart grids may be that are one
 VOXEL_MM = 1.0  # of the prepared grid
 
 
-def read_volume(file):
-    """Image of a NIfTI file, float32, its axes turned to RAS. Raises ValueError that names the file and says what to do."""
+def read_volume(file, empty=False):
+    """Image of a NIfTI file, float32, its axes turned to RAS; empty: whether it may be 0 everywhere. Raises ValueError that
+    names the file and says what to do."""
     file = Path(file)
     if file.is_dir() or file.suffix.lower() in (".dcm", ".ima"):
         raise ValueError(f"{file} is DICOM, or a folder of it: convert it first (dcm2niix -z y -o nifti {file})")
@@ -39,15 +40,16 @@ def read_volume(file):
     axes = image.affine[:3, :3] / voxel_sizes(image.affine)
     if not np.isfinite(axes).all() or np.abs(axes.T @ axes - np.eye(3)).max() > SHEAR:
         raise ValueError(f"{file} has axes that are not at right angles: {image.affine.tolist()}; resample it")
-    if data.min() == data.max():
+    if data.min() == data.max() and (data.any() or not empty):
         raise ValueError(f"{file} is {data.min():g} everywhere; give the image itself")
     turned = nib.as_closest_canonical(nib.Nifti1Image(data, image.affine))
     return from_array(turned.get_fdata(dtype=np.float32), turned.affine)
 
 
 def read_mask(file, label=""):
-    """Mask of a NIfTI file, 0 and 1: the voxels of a label, or with "" those above 0.5. Raises ValueError as `read_volume`."""
-    mask = read_volume(file)
+    """Mask of a NIfTI file, 0 and 1: the voxels of a label, or with "" those above 0.5. There may be none: not every patient
+    has lesions. Raises ValueError as `read_volume`."""
+    mask = read_volume(file, empty=True)
     return sitk.BinaryThreshold(mask, label - 0.5, label + 0.5) if label else mask > 0.5
 
 

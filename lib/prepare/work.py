@@ -6,6 +6,7 @@ python -m lib.prepare.work    settings are taken from the environment, as the Ma
 import json
 import os
 import resource
+import shlex
 import shutil
 import sys
 import time
@@ -126,9 +127,8 @@ def main():
     except ValueError as error:
         sys.exit(str(error))
     failed = (prepared["status"] == "failed").sum()
-    print(
-        f"{len(prepared) - failed} of {len(prepared)} scans prepared: {folder}/prepared.csv; then: make paper DATA={folder}/scans.tsv"
-    )
+    print(f"{len(prepared) - failed} of {len(prepared)} scans prepared: {folder}/prepared.csv", end="; ")
+    print(f"then: make paper DATA={shlex.quote(f'{folder}/scans.tsv')}")
     sys.exit(int(failed > 0))
 
 

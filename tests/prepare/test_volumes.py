@@ -46,6 +46,15 @@ def test_what_is_no_volume_is_refused_by_name(array, says, tmp_path):
         read_volume(save(tmp_path / "a.nii.gz", array))
 
 
+def test_a_mask_without_lesions_is_read(tmp_path):
+    file = save(tmp_path / "a.nii.gz", np.zeros((9, 9, 9), np.uint8))
+    assert not to_array(read_mask(file)).any() and not to_array(read_mask(file, 1)).any()
+    with pytest.raises(ValueError, match="a.nii.gz is 0 everywhere"):
+        read_volume(file)
+    with pytest.raises(ValueError, match="b.nii.gz is 1 everywhere"):
+        read_mask(save(tmp_path / "b.nii.gz", np.ones((9, 9, 9), np.uint8)))
+
+
 def test_dicom_is_sent_to_dcm2niix(tmp_path):
     (tmp_path / "one.dcm").touch()
     for source in (read_volume, raw_scans):

@@ -1,12 +1,17 @@
 """Several scans: what fails, what is kept."""
 
+import shlex
+
 import numpy as np
 import pandas as pd
 import pytest
-from heads import save
+import SimpleITK as sitk
+from heads import blobs, save
 
-from lib.prepare import prepare_all, work
-from lib.scans import find_scans
+from lib.prepare import prepare_all, scan, work
+from lib.scans import find_scans, load_lesions
+
+SIDE_MM = 3.0  # of the voxels of a small head
 
 
 def test_a_scan_that_fails_does_not_stop_the_others_and_leaves_nothing(tmp_path):
@@ -46,3 +51,46 @@ def test_a_folder_of_others_is_left_alone(tmp_path):
     (tmp_path / "out" / "mine.txt").touch()
     with pytest.raises(ValueError, match="give another OUT"):
         prepare_all(tmp_path / "raw.tsv", tmp_path / "out")
+
+
+def test_the_next_command_can_be_pasted(tmp_path, monkeypatch, capsys):
+    (tmp_path / "raw.tsv").write_text("subject\tflair\tt1w\n1\tno.nii\tno.nii\n")
+    monkeypatch.setenv("RUN_DATA", str(tmp_path / "raw.tsv"))
+    monkeypatch.setenv("RUN_OUT", str(tmp_path / "my own's"))
+    with pytest.raises(SystemExit):
+        work.main()
+    made = tmp_path / "my own's" / "build" / "prepared-raw"
+    command = capsys.readouterr().out.strip().partition("then: ")[2]
+    assert shlex.split(command) == ["make", "paper", f"DATA={made}/scans.tsv"]
+
+
+def write_stripped(folder, mask):
+    """A table of one scan, stripped and registered, with a mask of nothing as `mask`."""
+    array, affine = blobs(spacing=SIDE_MM)
+    brain = np.where(array > 0.4, array, 0)
+    for name, values in {"flair": brain, "t1w": brain**2, "mask": np.zeros(array.shape, np.uint8)}.items():
+        save(folder / f"{name}.nii.gz", values, affine)
+    (folder / "raw.tsv").write_text(f"subject\tflair\tt1w\t{mask}\n1\tflair.nii.gz\tt1w.nii.gz\tmask.nii.gz\n")
+    return folder / "raw.tsv"
+
+
+def test_a_patient_without_lesions_keeps_the_empty_mask(tmp_path, monkeypatch):
+    """Without page and template, which take long."""
+
+    def find_brain(images, given):
+        brain = sitk.Cast(images["FLAIR"] != 0, sitk.sitkUInt8)
+        template = {"transform": sitk.Transform(), "in_field": 0.6}  # of a head as small as this
+        return brain, "", template | dict.fromkeys(["brain", "white", "grey"], brain)
+
+    monkeypatch.setattr(scan, "find_brain", find_brain)
+    for name in ("plot_prepared", "save_figure"):
+        monkeypatch.setattr(work, name, lambda *arguments: None)
+    (row,) = prepare_all(write_stripped(tmp_path, "lesions"), tmp_path / "out", SIDE_MM).to_dict("records")
+    assert (row["status"], row["lesions_raw_ml"], row["lesions_ml"]) == ("passed", 0, 0)
+    (row,) = find_scans(tmp_path / "out" / "scans.tsv").to_dict("records")
+    assert not load_lesions(row)[0].any()
+
+
+def test_a_brain_mask_of_nothing_is_refused_by_name(tmp_path):
+    (row,) = prepare_all(write_stripped(tmp_path, "mask"), tmp_path / "out", SIDE_MM).to_dict("records")
+    assert row["status"] == "failed" and "mask.nii.gz is 0 everywhere in the FLAIR" in row["why"]
