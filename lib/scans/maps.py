@@ -7,12 +7,18 @@ from scipy import ndimage
 
 from lib.provenance import write_atomically
 
+PLACE = [  # fields of a NIfTI header that say where an image lies
+    *("qform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z"),
+    *("sform_code", "srow_x", "srow_y", "srow_z"),
+]
+
 
 def save_map(array, like, path):
-    """Write a map, (X, Y, Z) or (X, Y, Z, C), in RAS as NIfTI in the orientation, grid and affine of the scan file `like`."""
+    """Write a map, (X, Y, Z) or (X, Y, Z, C), in RAS as NIfTI in the orientation, grid and affine of the scan file `like`,
+    with its qform and sform."""
     reference = nib.load(like)
     to_input = ornt_transform(axcodes2ornt("RAS"), io_orientation(reference.affine))
-    write_nifti(apply_orientation(np.asarray(array), to_input), reference.affine, path)
+    write_nifti(apply_orientation(np.asarray(array), to_input), reference.affine, path, reference.header)
 
 
 def load_map(path):
@@ -61,8 +67,15 @@ def load_cut(path, affine, shape):
     return whole
 
 
-def write_nifti(data, affine, path):
-    """Write an array of voxels as they are to be stored, and their affine (4, 4) in mm."""
+def write_nifti(data, affine, path, like=None):
+    """Write an array of voxels as they are to be stored, and their affine (4, 4) in mm.
+
+    like: header of this affine whose qform, sform and codes are kept, if it is one of NIfTI; else the sform alone is written.
+    """
     image = nib.Nifti1Image(data, affine)
+    if isinstance(like, nib.Nifti1Header):
+        image.header["pixdim"][:4] = like["pixdim"][:4]  # the first is of the qform too
+        for field in PLACE:
+            image.header[field] = like[field]
     image.header.set_xyzt_units("mm")
     write_atomically(path, lambda file: nib.save(image, file))

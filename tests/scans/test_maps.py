@@ -3,7 +3,7 @@
 import nibabel as nib
 import numpy as np
 import pytest
-from nibabel.affines import apply_affine
+from nibabel.affines import apply_affine, from_matvec
 
 from lib.scans.maps import load_cut, load_labels, load_map, save_cut, save_map
 
@@ -25,6 +25,43 @@ def test_a_map_lies_on_the_input_scan_whatever_its_orientation(tmp_path, orienta
     np.testing.assert_array_equal(written.get_fdata(dtype=np.float32), data)
     np.testing.assert_array_equal(written.affine, AFFINES[orientation])
     np.testing.assert_array_equal(load_map(tmp_path / "map.nii.gz"), canonical)
+
+
+@pytest.mark.parametrize("channels", [(), (2,)])
+@pytest.mark.parametrize("codes", [(0, 0), (1, 0), (0, 1), (1, 1), (1, 4)])  # of qform and sform
+def test_a_map_has_the_qform_and_sform_of_the_scan(tmp_path, codes, channels):
+    """An oblique one, 1 mm off the sform; affines to the last digit, although a qform is stored as a quaternion."""
+    generator = np.random.default_rng(0)
+    data, turn = generator.random((5, 6, 7)).astype(np.float32), np.linalg.qr(generator.normal(size=(3, 3)))[0]
+    oblique = from_matvec(turn @ np.diag([0.7, 0.8, 3]), (10, -12, 3))
+    scan = nib.Nifti1Image(data, oblique)
+    scan.set_sform(oblique, codes[1])
+    scan.set_qform(from_matvec(oblique[:3, :3], (11, -12, 3)), codes[0])
+    nib.save(scan, tmp_path / "scan.nii.gz")
+    like = nib.load(tmp_path / "scan.nii.gz")
+    canonical = nib.as_closest_canonical(like).get_fdata(dtype=np.float32)
+    save_map(
+        np.stack([canonical] * 2, -1) if channels else canonical, tmp_path / "scan.nii.gz", tmp_path / "map.nii.gz"
+    )
+    written = nib.load(tmp_path / "map.nii.gz")
+    assert (written.header["qform_code"], written.header["sform_code"]) == codes
+    np.testing.assert_array_equal(written.affine, like.affine)
+    np.testing.assert_array_equal(written.get_qform(), like.get_qform())
+    np.testing.assert_array_equal(written.get_sform(), like.get_sform())
+    assert written.header.get_zooms()[:3] == like.header.get_zooms()
+    stored = written.get_fdata(dtype=np.float32)
+    np.testing.assert_array_equal(stored[..., 1] if channels else stored, data)
+    loaded = load_map(tmp_path / "map.nii.gz")
+    np.testing.assert_array_equal(loaded[..., 1] if channels else loaded, canonical)
+
+
+def test_a_map_on_a_scan_that_is_not_nifti_has_its_affine(tmp_path):
+    data = np.random.default_rng(0).random((5, 6, 7)).astype(np.float32)
+    nib.save(nib.MGHImage(data, AFFINES["LAS"].astype(np.float32)), tmp_path / "scan.mgz")
+    save_map(data[::-1], tmp_path / "scan.mgz", tmp_path / "map.nii.gz")
+    written = nib.load(tmp_path / "map.nii.gz")
+    np.testing.assert_array_equal(written.affine, AFFINES["LAS"])
+    np.testing.assert_array_equal(written.get_fdata(dtype=np.float32), data)
 
 
 def test_labels_of_a_scan_without_annotation_are_those_that_are_predicted(tmp_path):
