@@ -11,6 +11,7 @@ import bids2table
 
 NAMED = {"flair": "*_FLAIR.nii[.gz]", "t1w": "*_T1w.nii[.gz]", "lesions": "*_label-lesion_mask.nii[.gz]"}
 LIKE = {"flair": "flair", "t1w": "t1|mprage", "lesions": "lesion|mask|seg|roi|wmh|lst"}  # in names of what may be meant
+OTHER_MASKS = re.compile("brain|_defacemask")
 PLAIN = {"sub", "ses", "datatype", "suffix", "ext"}  # entities that every file has
 ACQUIRED = ("acq", "ce", "rec", "run")  # entities of an acquisition; a mask has those of the image it was drawn on
 SHOWN = 10  # scans with a problem that are described; the rest is named
@@ -146,10 +147,10 @@ def _message(folder, problems, asked, files, offered):
 
 
 def _like(files, scan, kind):
-    """Files of a scan that may be meant for a kind, by their names; a mask of the brain is none of lesions."""
+    """Files of a scan that may be meant for a kind, by their names; a mask of the brain or the face is none of lesions."""
     like = re.compile(f"(?i)({LIKE[kind]})[^/]*$")
     found = [file for file in files if file.scan == scan and like.search(file.path)]
-    return [file for file in found if kind != "lesions" or "brain" not in file.path.rpartition("/")[2]]
+    return [file for file in found if kind != "lesions" or not OTHER_MASKS.search(file.path.rpartition("/")[2])]
 
 
 def _not_installed(folder):

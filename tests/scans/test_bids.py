@@ -139,7 +139,13 @@ def test_a_choice_that_one_scan_does_not_offer_names_that_scan(make_folder, file
     assert "scan sub-01" not in str(error.value)
 
 
-@pytest.mark.parametrize("others", [[], ["derivatives/prepared/sub-01/anat/sub-01_desc-brain_mask.nii.gz"]])
+OTHER_MASKS = [
+    "derivatives/prepared/sub-01/anat/sub-01_desc-brain_mask.nii.gz",
+    "sub-01/anat/sub-01_mod-T1w_defacemask.nii.gz",
+]
+
+
+@pytest.mark.parametrize("others", [[], *([name] for name in OTHER_MASKS)])
 def test_a_scan_without_a_file_like_a_lesion_mask_has_no_annotation(make_folder, others):
     first, second = bids_scans(make_folder([*WHOLE[:2], *others, *SECOND]))
     assert first["lesions"] == ""
