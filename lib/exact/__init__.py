@@ -7,7 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "adjoint": ["AdjointGradients", "checked_steps", "unsupported_reason"],
         "contract": ["TOLERANCE", "accepted_probe", "check_network", "of_each", "usable"],
-        "graph": ["frozen", "like_model", "n_channels"],
+        "graph": ["copied", "frozen", "like_model", "n_channels"],
         "held": ["NormalisedGradients", "WholeGradients"],
         "receptive_field": ["receptive_field"],
         "windows": [

@@ -1,13 +1,11 @@
 """What is asked of a network before its logits are predicted or explained, tried on a few small windows."""
 
-from contextlib import suppress
-from functools import lru_cache, partial
-from types import FunctionType, MethodType, ModuleType
+from functools import lru_cache
 from weakref import ref
 
 import torch
 
-from lib.exact.graph import frozen, like_model, n_channels
+from lib.exact.graph import frozen, held_by, like_model, n_channels
 
 # (X, Y, Z), tried in turn: networks want multiples of their strides, and some more than one voxel at their deepest level.
 SIZES = [(32, 32, 32), (64, 32, 32), *((side,) * 3 for side in (48, 54, 64, 80, 96))]
@@ -33,9 +31,9 @@ def _checked(network, _, shape):
     model = network()
     with frozen(model), torch.no_grad():
         probe, logits = accepted_probe(model, shape)
-        before = _held(model)
+        before = held_by(model)
         again, of_other = model(probe.clone()), _of_large(model, probe)
-        after = _held(model)
+        after = held_by(model)
     if not logits.isfinite().all():
         raise ValueError("the network gives NaN or infinite values for normal noise: its weights are not usable")
     if (again - logits).abs().max() > TOLERANCE * logits.abs().max():
@@ -47,35 +45,6 @@ def _checked(network, _, shape):
         raise ValueError(f"the network gives {found}, for logits are explained")
     same = (one is other and version == now for (one, version), (other, now) in zip(before, after, strict=False))
     return len(before) == len(after) and all(same)
-
-
-def _held(network):
-    """Everything that a network holds, also in the closures of hooks, with the versions of its tensors, which count
-    changes in place. Hooks of the network itself are left out: what they keep comes from its result."""
-    found, known = [], set()
-    waiting = [value for name, value in vars(network).items() if name != "_forward_hooks"]
-    while waiting:
-        value = waiting.pop()
-        is_tensor = isinstance(value, torch.Tensor)
-        found.append((value, value._version if is_tensor and not value.is_inference() else None))
-        if is_tensor or id(value) in known or isinstance(value, type | ModuleType):
-            continue
-        known.add(id(value))
-        if isinstance(value, dict):
-            waiting += value.values()
-        elif isinstance(value, list | tuple | set):
-            waiting += value
-        elif isinstance(value, FunctionType):
-            for cell in value.__closure__ or ():
-                with suppress(ValueError):  # an empty one
-                    waiting.append(cell.cell_contents)
-        elif isinstance(value, MethodType):
-            waiting.append(value.__self__)
-        elif isinstance(value, partial):
-            waiting += [value.func, *value.args, *value.keywords.values()]
-        elif hasattr(value, "__dict__"):
-            waiting += vars(value).values()
-    return found
 
 
 def usable(logits):

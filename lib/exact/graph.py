@@ -5,9 +5,11 @@ as it runs, those of functions and hooks too. Nothing is kept between calls, so 
 """
 
 from collections.abc import Callable
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from copy import deepcopy
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from types import FunctionType, MethodType, ModuleType
 
 import torch
 from torch.overrides import TorchFunctionMode
@@ -182,3 +184,39 @@ def _layout(tensor):
 
 def _memory(tensor):
     return tensor.untyped_storage()._cdata
+
+
+def held_by(network):
+    """Everything that a network holds, also in the closures of hooks, with the versions of its tensors, which count
+    changes in place. Hooks of the network itself are left out: what they keep comes from its result."""
+    found, known = [], set()
+    waiting = [value for name, value in vars(network).items() if name != "_forward_hooks"]
+    while waiting:
+        value = waiting.pop()
+        is_tensor = isinstance(value, torch.Tensor)
+        found.append((value, value._version if is_tensor and not value.is_inference() else None))
+        if is_tensor or id(value) in known or isinstance(value, type | ModuleType):
+            continue
+        known.add(id(value))
+        if isinstance(value, dict):
+            waiting += value.values()
+        elif isinstance(value, list | tuple | set):
+            waiting += value
+        elif isinstance(value, FunctionType):
+            for cell in value.__closure__ or ():
+                with suppress(ValueError):  # an empty one
+                    waiting.append(cell.cell_contents)
+        elif isinstance(value, MethodType):
+            waiting.append(value.__self__)
+        elif isinstance(value, partial):
+            waiting += [value.func, *value.args, *value.keywords.values()]
+        elif hasattr(value, "__dict__"):
+            waiting += vars(value).values()
+    return found
+
+
+def copied(network):
+    """A deep copy, also of a network that keeps tensors of its last call, as MONAI's DynUNet with deep supervision does:
+    torch does not copy these with the gradients behind them, the copy has their values."""
+    tensors = [value for value, _ in held_by(network) if isinstance(value, torch.Tensor)]
+    return deepcopy(network, {id(value): value.detach().clone() for value in tensors if not value.is_leaf})

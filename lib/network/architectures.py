@@ -1,12 +1,11 @@
 """The paper's networks and others of MONAI, by name."""
 
 import contextlib
-import copy
 
 import torch
 from torch import nn
 
-from lib.exact import like_model, n_channels
+from lib.exact import copied, like_model, n_channels
 
 PROBE = 96  # voxels a side, a multiple of most networks' strides
 
@@ -80,7 +79,7 @@ def _decoder_layer(model):
 @torch.enable_grad()
 def _advice(model):
     """How to name a layer, with the module that is the last to return feature maps of half the resolution that matter."""
-    network, seen = copy.deepcopy(model).to("meta").eval(), []
+    network, seen = copied(model).to("meta").eval(), []
     for name, module in network.named_modules():
         module.register_forward_hook(lambda *called, name=name: seen.append((name.removeprefix("network."), called[2])))
     half, shape = [], (PROBE // 2,) * 3
@@ -103,7 +102,7 @@ def check_side(model, side, name):
     tried on shapes, without values.  name: of that number, for the error."""
     patch = torch.empty(1, 2, *(side,) * 3, device="meta")
     try:
-        found = tuple(copy.deepcopy(model).to("meta").eval()(patch).shape)
+        found = tuple(copied(model).to("meta").eval()(patch).shape)
     except Exception as error:  # of the network's own kind
         found = error
     if found != tuple(patch.shape):

@@ -1,6 +1,5 @@
 """The score of one lesion as a function that any attribution method of captum can explain."""
 
-import copy
 import re
 import warnings
 
@@ -13,7 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from lib.exact import at_voxels, find_window, lesion_voxels, like_model, of_each
+from lib.exact import at_voxels, copied, find_window, lesion_voxels, like_model, of_each
 from lib.saliency.scores import class_logit
 
 SUMS, PRODUCTS = {"add", "sub", "rsub", "neg", "clone"}, {"mul", "div"}  # pointwise, but linear (in one factor)
@@ -37,7 +36,7 @@ class LesionScore(nn.Module):
         super().__init__()
         self.voxels, self.window = lesion_voxels(lesion, shape), find_window(model, lesion, shape)
         self.shape, self.score = tuple(shape), score
-        self.model = _leaky(copy.deepcopy(model)).eval().requires_grad_(False)
+        self.model = _leaky(copied(model)).eval().requires_grad_(False)
         for module in self.modules():
             if isinstance(module, tuple(SUPPORTED_NON_LINEAR)):  # captum changes the gradient of its whole input tensor
                 module.register_forward_pre_hook(lambda _, inputs: tuple(values.clone() for values in inputs))

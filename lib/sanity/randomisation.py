@@ -3,7 +3,6 @@
 Adebayo et al. 2018, "Sanity checks for saliency maps", NeurIPS.
 """
 
-import copy
 import re
 from itertools import zip_longest
 
@@ -11,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lib.exact import find_window, frozen, like_model
+from lib.exact import copied, find_window, frozen, like_model
 from lib.provenance import digest
 from lib.sanity.checks import correlate_maps, seeded_map
 
@@ -24,7 +23,7 @@ def weight_randomisation(model, image, lesion, where, *, most_layers, **noise):
     Returns mode ("cascading": all layers from the output up to this one are drawn, "independent": this one alone),
     depth (1: the layer at the output), layer, region, of ("magnitude", "signed"), value.  The model is not changed.
     """
-    network, trained, tables = copy.deepcopy(model), model.state_dict(), []
+    network, trained, tables = copied(model), model.state_dict(), []
     layers = layers_from_output(model, find_window(model, lesion, lesion.shape).crop(torch.as_tensor(image)[None]))
     reference = seeded_map(model, image, lesion, **noise)
     for depth in np.unique(np.linspace(1, len(layers), min(most_layers, len(layers))).round().astype(int)):

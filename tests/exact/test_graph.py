@@ -7,8 +7,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from literal import block, generator, literal, random_unet, relative_error, scan
+from monai.networks.nets import DynUNet
 from torch import nn
 
+from lib.exact.graph import copied
 from lib.saliency.gradients import smoothgrad
 
 SHAPE = (24, 18, 16)
@@ -101,3 +103,14 @@ def test_a_volume_is_let_go_when_it_is_explained():
     found = gone()
     gc.enable()
     assert found is None
+
+
+def test_a_network_that_keeps_tensors_of_its_last_call_is_copied():
+    """MONAI's DynUNet with deep supervision keeps its heads, in evaluation mode too."""
+    network = DynUNet(3, 2, 2, [3] * 3, [1, 2, 2], [2, 2], filters=[2, 4, 8], deep_supervision=True).eval()
+    volume = torch.randn(1, 2, 8, 8, 8, generator=torch.Generator().manual_seed(0), requires_grad=True)
+    before = network(volume)
+    assert not network.heads[0].is_leaf  # which torch does not copy
+    other = copied(network)
+    torch.testing.assert_close(other(volume), before)
+    assert all(one is not two for one, two in zip(network.parameters(), other.parameters(), strict=True))
