@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from nibabel.affines import apply_affine, voxel_sizes
 
-from lib.lesions import label_instances, voxel_mm3, voxel_sides
+from lib.lesions import brain_depth, label_instances, voxel_mm3, voxel_sides
 from lib.scans.images import FILES, open_image
 
 LABELS = dict(zip(FILES, ("FLAIR", "T1w", "lesion mask"), strict=True))
@@ -26,6 +26,8 @@ COMMONEST = 0.2
 SPREAD = 2  # SD of all voxels, which z-scores divide by, over that of the middle 98 %: 1.0 to 1.2 in MR images
 ROUNDING = 1e-3  # of the values of a mask
 LESION_SHARE = 0.5  # of the brain; the largest loads reach 0.15
+CORTEX_MM, DEEP_MM = (2, 8), 20  # below the surface of the brain; deeper, most is white matter
+COARSE_MM = 2  # voxels in which these are compared
 HEAD_ML = 2500  # brains with their fluid are smaller, heads larger
 
 
@@ -174,6 +176,10 @@ def _describe(row, image, flair, t1w, mask=None):
     outside, off_mm = (mask & ~brain).sum(), np.abs(spacing - 1).max()
     warnings = [
         (outside > 0, f"{outside} of {mask.sum()} lesion voxels lie outside the brain; check {row['lesions']}"),
+        (
+            _looks_swapped(flair, t1w, brain & ~mask, spacing),
+            f"white matter is brighter against cortex in {row['flair']} than in {row['t1w']}: are FLAIR and T1w swapped?",
+        ),
         (off_mm > 0.1, f"voxels of {_sides(spacing)}; the published network expects 1 mm, resample {row['flair']}"),
         *((flag, f"{row['flair']} {text}") for flag, text in _header_doubts(image)),
     ]
@@ -182,6 +188,24 @@ def _describe(row, image, flair, t1w, mask=None):
         text = f"{whole:.0%} of {row[name]} ({volume_ml:.0f} ml) is not 0; strip the skull and set the background to 0"
         warnings.append((whole > 0.95 or volume_ml > HEAD_ML, text))
     return facts, *([text for doubtful, text in doubts if doubtful] for doubts in (problems, warnings))
+
+
+def _looks_swapped(flair, t1w, tissue, spacing_mm):
+    """Whether white matter is brighter against cortex in the FLAIR than in the T1w, where it is bright.
+
+    flair, t1w: (X, Y, Z).  tissue: (X, Y, Z) bool, the brain without lesions, which are bright in FLAIR.
+    """
+    steps = np.maximum(np.round(COARSE_MM / spacing_mm), 1).astype(int)
+    coarse = tuple(slice(None, None, step) for step in steps)
+    below_mm = brain_depth((flair != 0)[coarse] | (t1w != 0)[coarse], steps * spacing_mm)
+    cortex, deep = (below_mm > CORTEX_MM[0]) & (below_mm <= CORTEX_MM[1]), below_mm > DEEP_MM
+    contrasts = []
+    for image in (flair[coarse], t1w[coarse]):
+        there = tissue[coarse] & (image != 0)
+        if not (there & cortex).any() or not (there & deep).any():
+            return False
+        contrasts.append((np.median(image[there & deep]) - np.median(image[there & cortex])) / image[there].std())
+    return contrasts[0] > contrasts[1]
 
 
 def _header_doubts(image):

@@ -11,6 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from lib.scans.checks import check_scans
 from lib.scans.images import FILES, load_scan
+from lib.scans.table import find_scans
 
 LAS = np.array([[-1.0, 0, 0, 5], [0, 1, 0, -6], [0, 0, 1, -7], [0, 0, 0, 1]])
 
@@ -341,3 +342,28 @@ def test_lesions_outside_the_brain_are_a_warning(write_scan):
     mask[0, 0, 0] = mask[4, 4, 4] = 1
     _, warnings = check_scans(pd.DataFrame([write_scan("01", lesions=mask)]))
     assert "1 of 2 lesion voxels lie outside the brain" in warnings[0]
+
+
+def test_white_matter_that_is_brighter_in_the_flair_is_told(write_scan):
+    """A ball of 28 mm, white matter more than 10 mm below its surface: against cortex dark in FLAIR, bright in T1w."""
+    axes, generator = np.ogrid[:34, :34, :34], np.random.default_rng(0)
+    radius_mm = 2 * np.sqrt(sum((axis - 16.5) ** 2 for axis in axes))
+    head, white = radius_mm < 28, radius_mm < 18
+    flair, t1w = (
+        np.where(head, generator.normal(np.where(white, inside, 100), 10), 0).astype(np.float32) for inside in (90, 130)
+    )
+    given = {"affine": np.diag([2.0, 2, 2, 1]), "lesions": np.zeros(head.shape, np.uint8), "shape": head.shape}
+    right, swapped = (
+        check_scans(pd.DataFrame([write_scan(name, flair=one, t1w=other, **given)]))[1]
+        for name, one, other in (("01", flair, t1w), ("02", t1w, flair))
+    )
+    assert not any("swapped" in text for text in right)
+    assert sum("are FLAIR and T1w swapped?" in text for text in swapped) == 1
+
+
+def test_real_scans_do_not_look_swapped_until_they_are(real_scans):
+    for patient in ("patient07", "patient19"):
+        rows = find_scans(Path(f"ljubljana:{real_scans / 'open_ms_data' / 'cross_sectional' / 'MNI' / patient}"))
+        assert not any("swapped" in text for text in check_scans(rows)[1])
+        turned = rows.rename(columns={"flair": "t1w", "t1w": "flair"})
+        assert any("swapped" in text for text in check_scans(turned)[1])
