@@ -60,7 +60,7 @@ class Folder:
         self.folder = folder
 
     def map(self, scan, description):
-        return self.folder / f"{scan}_{description}.nii.gz"
+        return self.folder / scan / f"{scan}_{description}.nii.gz"  # a folder each, which is emptied for other inputs
 
 
 def explain_scan(row, *, weights, path, dying=()):
