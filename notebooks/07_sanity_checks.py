@@ -20,30 +20,30 @@
 # **Writes** a table of each check, of every lesion and (scan "all") the mean over lesions with patient-bootstrap 95 % intervals, and figures.
 
 # %%
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 
 from lib.context import mean_image
 from lib.figures import plot_leakage, plot_sanity
-from lib.lesions import cut_labels, detected_lesions, select_lesions, signed_distance
+from lib.lesions import cut_labels, detected_lesions, select_lesions
 from lib.network import explained_unit, load_weights, loaded_scan
 from lib.run import Run
-from lib.saliency import lesion_generator, seconds_a_voxel
+from lib.saliency import seconds_a_voxel
 from lib.sanity import (
     LESION,
     add_means,
-    compare_networks,
+    compare_labels,
     curve_areas,
-    explain_lesion,
+    draw_weights,
+    explain_case,
     explained_by_mask,
-    infidelity,
-    leakage,
+    leak,
+    measure_infidelity,
     mirror_masks,
-    perturbation_curves,
+    perturb,
     stability,
     train_control,
-    weight_randomisation,
 )
 from lib.scans import load_map
 
@@ -83,6 +83,9 @@ cut = lru_cache(1)(lambda name, label: cut_labels(load(name).image, predicted(na
 noise = {"n_samples": n_samples, "noise_fraction": noise_fraction, "statistics": statistics}
 intervals = {"n_resamples": n_resamples, "generator": np.random.default_rng(seed)}
 baseline = lru_cache(1)(lambda name, label: cut_labels(mean_image(load(name)), predicted(name), label, patch)[0])
+scene = lru_cache(1)(
+    lambda name, label: (cut(name, label)[0], baseline(name, label), cut(name, label)[1], load(name).spacing_mm)
+)
 unit = explained_unit(description)
 if unit != "logit":
     print(f"explained: {description['explained']}, which is meant where a text says logit")
@@ -113,15 +116,9 @@ for row in selected.sort_values("voxels").tail(1).itertuples():  # none, if ther
 
 
 # %%
-def explain(facts):
-    name, label = facts["scan"], facts["label"]
-    (image, labels), spacing_mm = cut(name, label), load(name).spacing_mm
-    given = model, image, labels == label, baseline(name, label), spacing_mm
-    case = explain_lesion(*given, **noise, layer=layer, seed=[seed, name, label])
-    return case | {"facts": facts, "spacing_mm": spacing_mm}
-
-
-cases = run.compute_each(explain, selected[["subject", "scan", "label"]].to_dict("records"), desc="maps")
+given = {"scene": scene, "noise": noise, "seed": seed}
+facts = selected[["subject", "scan", "label"]].to_dict("records")
+cases = run.compute_each(partial(explain_case, model=model, layer=layer, **given), facts, desc="maps")
 
 # %% [markdown]
 # ## Do the maps depend on the weights?
@@ -131,15 +128,7 @@ cases = run.compute_each(explain, selected[["subject", "scan", "label"]].to_dict
 
 
 # %%
-def draw_weights(case):
-    name, label = case["facts"]["scan"], case["facts"]["label"]
-    image, labels = cut(name, label)
-    given = model, image, labels == label, case["where"]
-    table = weight_randomisation(*given, most_layers=most_layers, seed=[seed, name, label], **noise)
-    return table.assign(**case["facts"])
-
-
-drawn = run.compute_each(draw_weights, cases, desc="weights")
+drawn = run.compute_each(partial(draw_weights, model=model, **given, most_layers=most_layers), cases, desc="weights")
 drawn = run.save_table(add_means(drawn, ["mode", "depth", "layer", "region", "of"], **intervals), "randomisation")
 shown = drawn[drawn["scan"] == "all"]
 shown.pivot(index=["mode", "depth", "layer"], columns=["region", "of"], values="value").astype(float).round(2)
@@ -164,14 +153,7 @@ for labels, rows in labelled.items():
 
 
 # %%
-def compare(case):
-    name, label = case["facts"]["scan"], case["facts"]["label"]
-    image, labels = cut(name, label)
-    given = case["first"][0], networks, image, labels == label, case["where"]
-    return compare_networks(*given, seed=[seed, name, label], **noise).assign(**case["facts"])
-
-
-alike = run.compute_each(compare, cases if networks else [], desc="labels")
+alike = run.compute_each(partial(compare_labels, networks=networks, **given), cases if networks else [], desc="labels")
 alike = run.save_table(add_means(alike, ["networks", "region", "of"], **intervals), "labels")
 alike[alike["scan"] == "all"].drop(columns=LESION).round(2)
 
@@ -195,22 +177,10 @@ shown.pivot(index=["region", "maps"], columns="of", values="value").astype(float
 # %%
 fractions = np.geomspace(smallest_fraction, 1, n_fractions)
 random = np.random.default_rng(seed)
-
-
-def perturb(item):
-    case, in_random_order = item
-    rankings = {
-        "SmoothGrad": [np.abs(case["first"][0]).sum(0)],
-        "Grad-CAM++": [case["cam"][0]],
-        "distance": [-signed_distance(case["lesion"], case["spacing_mm"])],
-        "random": in_random_order,
-    }
-    curve = perturbation_curves(model, case["volume"], case["lesion"], case["baseline"], rankings, fractions)
-    return curve.assign(**case["facts"], of=curve["of"].replace("logit", unit))
-
-
 items = [(case, random.random((n_random, *case["lesion"].shape))) for case in cases]
-curves = run.compute_each(perturb, items, desc="deletion, insertion")
+curves = run.compute_each(
+    partial(perturb, model=model, fractions=fractions, unit=unit), items, desc="deletion, insertion"
+)
 
 # %%
 areas = [curve_areas(curve).assign(**curve[LESION].iloc[0]) for curve in curves]
@@ -227,23 +197,9 @@ areas[areas["scan"] == "all"].drop(columns=LESION).round(3)
 
 
 # %%
-def measure_infidelity(item):
-    case, shuffled = item
-    smooth = case["first"][0]
-    candidates = {
-        "SmoothGrad": smooth,
-        "shuffled": shuffled.reshape(smooth.shape),
-        "lesion mask": np.broadcast_to(case["lesion"], smooth.shape).astype(np.float32),
-    }
-    table = infidelity(
-        model, case["volume"], case["lesion"], candidates, sigma=case["sigma"], n_perturbations=n_perturbations,
-        generator=lesion_generator(seed + 2, *case["facts"].values()),
-    )  # fmt: skip
-    return table.assign(**case["facts"])
-
-
+measure = partial(measure_infidelity, model=model, n_perturbations=n_perturbations, seed=seed)
 items = [(case, random.permutation(case["first"][0].ravel())) for case in cases]
-unfaithful = run.compute_each(measure_infidelity, items, desc="infidelity")
+unfaithful = run.compute_each(measure, items, desc="infidelity")
 unfaithful = run.save_table(add_means(unfaithful, ["map", "of"], **intervals), "infidelity")
 unfaithful[unfaithful["scan"] == "all"].drop(columns=LESION).round(4)
 
@@ -282,17 +238,7 @@ run.save_figure(plot_sanity(drawn, stable, unfaithful, curves, explained), "sani
 
 
 # %%
-def leak(case):
-    name, label = case["facts"]["scan"], case["facts"]["label"]
-    maps = {
-        "SmoothGrad": np.abs(case["first"][0]).sum(0),
-        "Grad-CAM++": case["cam"][0],
-        "lesion mask": case["lesion"].astype(np.float32),
-    }
-    return leakage(model, *cut(name, label), label, baseline(name, label), maps).assign(**case["facts"])
-
-
-leaked = run.compute_each(leak, cases, desc="leakage")
+leaked = run.compute_each(partial(leak, model=model, scene=scene), cases, desc="leakage")
 intervals["generator"] = np.random.default_rng(seed)
 leaked = run.save_table(add_means(leaked, ["map", "of"], **intervals), "leakage")
 leaked[leaked["scan"] == "all"].drop(columns=LESION).round(3)

@@ -23,27 +23,27 @@
 
 # %%
 import warnings
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import product
 
 import numpy as np
 import pandas as pd
 import torch
 
-from lib.context import FILLS, SHARES, fill_images, mean_image, mean_shares, share_score
+from lib.context import SHARES, mean_image, mean_shares, share_lesion
 from lib.exact import find_window
 from lib.figures import plot_convergence, plot_methods, plot_shares
 from lib.lesions import cut_labels, detected_lesions, select_lesions, signed_distance
 from lib.network import explained_unit, load_weights, loaded_scan, seen_sequences
 from lib.run import Run
 from lib.saliency import (
-    compare_methods,
+    compare_lesion,
+    converge,
     correlate_methods,
     lesion_generator,
     measure_concentration,
     seconds_a_voxel,
     smoothgrad_until,
-    standard_errors,
 )
 from lib.scans import load_map, load_scan
 
@@ -79,6 +79,9 @@ load = lru_cache(1)(lambda name: loaded_scan(scans.loc[name], description))
 predicted = lru_cache(1)(lambda name: load_map(run.map(name, "desc-pred_dseg")))
 cut = lru_cache(1)(lambda name, label: cut_labels(load(name).image, predicted(name), label, patch))
 baseline = lru_cache(1)(lambda name, label: cut_labels(mean_image(load(name)), predicted(name), label, patch)[0])
+scene = lru_cache(1)(
+    lambda name, label: (cut(name, label)[0], baseline(name, label), cut(name, label)[1], load(name).spacing_mm)
+)
 unit = explained_unit(description)
 if unit != "logit":
     print(f"explained: {description['explained']}, which is meant where a text says logit")
@@ -109,18 +112,11 @@ for row in selected.sort_values("voxels").tail(1).itertuples():  # none, if ther
 
 
 # %%
-def explain(facts):
-    name, label = facts["scan"], facts["label"]
-    image, labels = cut(name, label)
-    volume, mask, rest = torch.as_tensor(image)[None], labels == label, torch.as_tensor(baseline(name, label))[None]
-    by_method = compare_methods(
-        model, volume, mask, rest, n_samples=n_samples, n_steps=n_steps, occluded_voxels=occluded_voxels,
-        most_cubes=most_cubes, layer=layer, statistics=statistics, seed=[seed, name, label],
-    )  # fmt: skip
-    return facts | {"maps": by_method, "mask": mask, "spacing_mm": load(name).spacing_mm}
-
-
-explained = run.compute_each(explain, selected[["scan", "label"]].to_dict("records"), desc="methods")
+compare = partial(
+    compare_lesion, model=model, scene=scene, seed=seed, n_samples=n_samples, n_steps=n_steps,
+    occluded_voxels=occluded_voxels, most_cubes=most_cubes, layer=layer, statistics=statistics,
+)  # fmt: skip
+explained = run.compute_each(compare, selected[["scan", "label"]].to_dict("records"), desc="methods")
 
 # %% [markdown]
 # **Figure.** Maps of the first of these lesions over FLAIR and MPRAGE, in the axial slice where it is largest. The methods differ in unit, so
@@ -168,17 +164,9 @@ concentration.groupby("method", sort=False)[["inside", "within_3mm"]].mean().rou
 
 
 # %%
-def converge(item):
-    one, aggregate = item
-    volume = torch.as_tensor(cut(one["scan"], one["label"])[0])[None]
-    curve = standard_errors(
-        model, volume, one["mask"], n_samples=largest_n_samples, aggregate=aggregate, statistics=statistics,
-        generator=lesion_generator(seed, one["scan"], one["label"]),
-    )  # fmt: skip
-    return curve.assign(scan=one["scan"], label=one["label"], method=f"SmoothGrad {aggregate}")
-
-
-curves = run.compute_each(converge, list(product(explained, ("max", "mean"))), desc="convergence")
+options = {"n_samples": largest_n_samples, "statistics": statistics}
+errors_of = partial(converge, model=model, scene=scene, seed=seed, **options)
+curves = run.compute_each(errors_of, list(product(explained, ("max", "mean"))), desc="convergence")
 curves = curves or [pd.DataFrame(columns=["copies", "standard_error", "scan", "label", "method"], dtype=float)]
 curves = run.save_table(pd.concat(curves, ignore_index=True), "convergence")
 shown = curves[curves["copies"].isin([2, 5, 10, 20, 50, 100, 200])]
@@ -214,19 +202,10 @@ shared = select_lesions(
     found, n_per_kind=n_shared, min_volume_mm3=min_volume_mm3, max_volume_mm3=max_volume_mm3,
     max_voxels=max_voxels, generator=np.random.default_rng(seed),
 )  # fmt: skip
-
-
-def share(facts):
-    name, label = facts["scan"], facts["label"]
-    scan, everywhere = load(name), predicted(name)
-    stored = load_scan(scans.loc[name], normalised=False).image
-    fills = fill_images(FILLS, scan, stored, (everywhere > 0) | scan.lesions)
-    fills = {fill: cut_labels(values, everywhere, label, patch)[0] for fill, values in fills.items()}
-    image, labels = cut(name, label)
-    of_lesion = share_score(model, torch.as_tensor(image)[None], labels == label, scan.spacing_mm, fills)
-    return of_lesion.assign(**facts)
-
-
+share = partial(
+    share_lesion, model=model, scene=scene, patch=patch,
+    scan_of=lambda name: (load(name), load_scan(scans.loc[name], normalised=False), predicted(name)),
+)  # fmt: skip
 shares = run.compute_each(share, shared[["scan", "subject", "label"]].to_dict("records"), desc="shares")
 
 # %%

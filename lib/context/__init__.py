@@ -10,6 +10,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "response": ["context_response", "mean_response"],
         "selection": ["spread_over_detection"],
         "shares": ["SHARES", "mean_shares", "share_score"],
-        "work": ["NO_PLACES", "NO_RESPONSES", "hide_surroundings", "measure_places"],
+        "work": ["NO_PLACES", "NO_RESPONSES", "hide_surroundings", "measure_places", "share_lesion"],
     },
 )

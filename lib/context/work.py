@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from lib.context.fills import fill_images
+from lib.context.fills import FILLS, fill_images
 from lib.context.plateau import field_extent, saliency_extent, saliency_reach
 from lib.context.response import CURVE, context_response
-from lib.lesions import patch_around, place_distances
+from lib.context.shares import share_score
+from lib.lesions import cut_labels, patch_around, place_distances
 from lib.network import loaded_network, loaded_scan
 from lib.saliency import lesion_generator, smoothgrad
 from lib.scans import load_map, load_scan
@@ -67,6 +68,21 @@ def measure_places(item, *, weights, device, path, farthest_mm, noise, seed, pat
         extents = np.append(extents, field_extent(model, lesion[part], scan.spacing_mm))
         rows.append(facts | dict(zip([*REACHES, *FIELDS], [*reach, *extents], strict=True)))
     return pd.DataFrame(rows)
+
+
+def share_lesion(facts, *, model, scan_of, scene, patch):
+    """`share_score` of one lesion by each of FILLS, a table that ends with the facts.
+
+    facts: scan, subject and label.  scan_of: function of scan that gives the scan as the network takes it and as stored,
+    and its predicted labels (X, Y, Z).  scene: as of `saliency.compare_lesion`.
+    """
+    name, label = facts["scan"], facts["label"]
+    scan, stored, everywhere = scan_of(name)
+    fills = fill_images(FILLS, scan, stored.image, (everywhere > 0) | scan.lesions)
+    fills = {fill: cut_labels(values, everywhere, label, patch)[0] for fill, values in fills.items()}
+    image, _, labels, _ = scene(name, label)
+    found = share_score(model, torch.as_tensor(image)[None], labels == label, scan.spacing_mm, fills)
+    return found.assign(**facts)
 
 
 def _scan(row, path, weights, device):

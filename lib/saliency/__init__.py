@@ -24,6 +24,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "measures": ["PERILESIONAL_MM", "channels", "measure_maps", "reach_mm"],
         "profiles": ["mean_profile", "rings"],
         "scores": ["SCORES", "class_logit"],
-        "work": ["NO_MAPS", "explain_instances", "find_instances"],
+        "work": ["NO_MAPS", "compare_lesion", "converge", "explain_instances", "find_instances"],
     },
 )

@@ -12,7 +12,18 @@ from lib.exact import predict_lesion, predict_lesions
 from lib.lesions import healthy_volumes, instance_mask, patch_around, white_and_grey_matter
 from lib.network import loaded_network, loaded_scan
 from lib.provenance import code_digest, kept_folder
-from lib.saliency.maps import are_saved, lesion_maps, map_name, numpy_generator, save_maps, saved_maps, scan_maps
+from lib.saliency.comparison import compare_methods
+from lib.saliency.convergence import standard_errors
+from lib.saliency.maps import (
+    are_saved,
+    lesion_generator,
+    lesion_maps,
+    map_name,
+    numpy_generator,
+    save_maps,
+    saved_maps,
+    scan_maps,
+)
 from lib.saliency.measures import NUMBERS, PROFILE, measure_maps
 from lib.scans import load_labels, load_map
 
@@ -108,3 +119,28 @@ def _maps(model, image, masks, identities, settings, patch):
         maps = lesion_maps(model, image[(slice(None), *part)], mask[part], identity=identity, **settings)
         outside = [(0, 0), *((side.start, size - side.stop) for side, size in zip(part, mask.shape, strict=True))]
         yield {method: np.pad(saliency, outside) for method, saliency in maps.items()}
+
+
+def compare_lesion(facts, *, model, scene, seed, **options):
+    """`compare_methods` of one lesion: facts with maps, mask and spacing_mm.
+
+    facts: scan and label.  scene: function of these that gives image and baseline (2, X, Y, Z), labels (X, Y, Z) and
+    spacing_mm.  options: of `compare_methods`.
+    """
+    name, label = facts["scan"], facts["label"]
+    image, baseline, labels, spacing_mm = scene(name, label)
+    volumes, mask = [torch.as_tensor(one)[None] for one in (image, baseline)], labels == label
+    maps = compare_methods(model, volumes[0], mask, volumes[1], seed=[seed, name, label], **options)
+    return facts | {"maps": maps, "mask": mask, "spacing_mm": spacing_mm}
+
+
+def converge(item, *, model, scene, seed, **options):
+    """`standard_errors` of one lesion, a table that ends with scan, label and method.
+
+    item: of `compare_lesion`, and aggregate.  scene: as there.  options: of `standard_errors`.
+    """
+    one, aggregate = item
+    name, label = one["scan"], one["label"]
+    volume, generator = torch.as_tensor(scene(name, label)[0])[None], lesion_generator(seed, name, label)
+    curve = standard_errors(model, volume, one["mask"], aggregate=aggregate, generator=generator, **options)
+    return curve.assign(scan=name, label=label, method=f"SmoothGrad {aggregate}")

@@ -18,5 +18,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "leakage": ["leakage"],
         "randomisation": ["weight_randomisation"],
         "relabelling": ["compare_networks", "mirror_masks", "train_control"],
+        "work": ["compare_labels", "draw_weights", "explain_case", "leak", "measure_infidelity", "perturb"],
     },
 )

@@ -3,11 +3,16 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from lesion_work import STEPS, VARIANTS, chosen_lesions
 from scipy import ndimage
 
+from lib.context.fills import FILLS, fill_images
+from lib.context.shares import share_score
+from lib.context.work import share_lesion
 from lib.exact.windows import predict_lesion
 from lib.network.loaded import loaded_network, loaded_scan
+from lib.scans.images import load_scan
 from lib.scans.maps import load_map
 
 
@@ -43,3 +48,24 @@ def test_places_of_a_lesion_are_the_same_among_others_and_alone(explored_run, wo
         voxels = np.argwhere(labels == found.label) * scan.spacing_mm
         nearest = min(np.linalg.norm(outside - voxel, axis=1).min() for voxel in voxels)
         assert found.surface_mm == pytest.approx(nearest)
+
+
+def test_shares_are_those_of_the_lesion_with_the_fills_of_its_scan(explored_run, work, item):
+    row, lesions = item
+    model, network_scan = loaded_network(work["hide surroundings"][0].keywords["weights"], "cpu")[0], loaded_scan(row)
+    stored, labels = load_scan(row, normalised=False), load_map(explored_run.map(row["scan"], "desc-pred_dseg"))
+    label = lesions[0]["label"]
+    facts = {"scan": row["scan"], "subject": row["subject"], "label": label}
+    scene = {(row["scan"], label): (network_scan.image, None, labels, network_scan.spacing_mm)}
+    found = share_lesion(
+        facts,
+        model=model,
+        scan_of=lambda name: (network_scan, stored, labels),
+        scene=lambda *names: scene[names],
+        patch=0,
+    )
+    fills = fill_images(FILLS, network_scan, stored.image, (labels > 0) | network_scan.lesions)
+    volume = torch.as_tensor(network_scan.image)[None]
+    expected = share_score(model, volume, labels == label, network_scan.spacing_mm, fills)
+    pd.testing.assert_frame_equal(found.drop(columns=list(facts)), expected)
+    assert found[list(facts)].drop_duplicates().to_dict("records") == [facts]

@@ -9,12 +9,15 @@ import pandas as pd
 import pytest
 import torch
 from lesion_work import SETTINGS, chosen_lesions
+from literal import block, random_unet, scan
 
 from lib.exact.windows import whole_logits
 from lib.lesions.patch import cut_patch, patch_around
 from lib.network.loaded import loaded_network, loaded_scan
-from lib.saliency.maps import lesion_maps, map_name, saved_maps
-from lib.saliency.work import scan_instances
+from lib.saliency.comparison import compare_methods
+from lib.saliency.convergence import standard_errors
+from lib.saliency.maps import lesion_generator, lesion_maps, map_name, saved_maps
+from lib.saliency.work import compare_lesion, converge, scan_instances
 from lib.scans.images import Scan, with_digests
 from lib.scans.maps import load_cut
 
@@ -152,3 +155,27 @@ def test_each_map_is_saved_for_its_own_lesion_though_another_has_written_one_mea
     monkeypatch.setattr("lib.saliency.work.are_saved", lambda *_: False)  # when it was asked, there was none
     found, _ = explain((row, lesions), folder=tmp_path)
     pd.testing.assert_frame_equal(found, expected)
+
+
+def test_methods_and_copies_of_one_lesion_are_those_of_its_own_seed():
+    shape, facts = (16, 16, 16), {"scan": "sub-1", "label": 2}
+    model, image = random_unet(), scan(shape)[0].numpy()
+    labels = 2 * block(shape, (8, 8, 8))
+
+    def scene(name, label):
+        assert (name, label) == ("sub-1", 2)
+        return image, 0 * image, labels, (1.0, 1.0, 2.0)
+
+    options = {"n_samples": 2, "n_steps": 2, "occluded_voxels": 8, "most_cubes": 8, "layer": "", "statistics": "exact"}
+    found = compare_lesion(facts, model=model, scene=scene, seed=5, **options)
+    volume = torch.as_tensor(image)[None]
+    expected = compare_methods(model, volume, labels == 2, 0 * volume, seed=[5, "sub-1", 2], **options)
+    assert list(found["maps"]) == list(expected)
+    for name, values in expected.items():
+        np.testing.assert_array_equal(found["maps"][name], values)
+    curve = converge((found, "max"), model=model, scene=scene, seed=5, n_samples=3, statistics="exact")
+    given = {"n_samples": 3, "aggregate": "max", "generator": lesion_generator(5, "sub-1", 2)}
+    expected = standard_errors(model, volume, labels == 2, **given)
+    pd.testing.assert_frame_equal(curve[list(expected)], expected)
+    assert (curve["method"] == "SmoothGrad max").all()
+    assert list(curve)[-3:] == ["scan", "label", "method"]
