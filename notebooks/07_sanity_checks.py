@@ -114,7 +114,6 @@ for row in selected.sort_values("voxels").tail(1).itertuples():  # none, if ther
     print(f"{voxels:,} voxels: about {4 * minutes:.1f} minutes for their maps, "
           f"{(1 + 2 * most_layers) * minutes:.1f} for those by other weights")  # fmt: skip
 
-
 # %%
 given = {"scene": scene, "noise": noise, "seed": seed}
 facts = selected[["subject", "scan", "label"]].to_dict("records")
@@ -125,7 +124,6 @@ cases = run.compute_each(partial(explain_case, model=model, layer=layer, **given
 # Layers are drawn anew, as at initialisation: in a cascade from the output towards the input, and one layer alone. Spearman's rank correlation
 # with the map of the trained network under the same noise, of magnitudes and of signed values (Adebayo et al. 2018, NeurIPS). Each lesion has
 # a draw of its own.
-
 
 # %%
 drawn = run.compute_each(partial(draw_weights, model=model, **given, most_layers=most_layers), cases, desc="weights")
@@ -150,7 +148,6 @@ for labels, rows in labelled.items():
         steps=control_steps, patch_sizes=[control_patch], window=description["window"], seed=seed,
     )  # fmt: skip
     print(f"{labels} masks: nDSC {ndsc:.3f} on {splits['validation'][0]['scan']}")
-
 
 # %%
 alike = run.compute_each(partial(compare_labels, networks=networks, **given), cases if networks else [], desc="labels")
@@ -195,7 +192,6 @@ areas[areas["scan"] == "all"].drop(columns=LESION).round(3)
 # average. *Shuffled*: the values of the SmoothGrad map in random places; *lesion
 # mask*: 1 in the lesion, in both sequences.
 
-
 # %%
 measure = partial(measure_infidelity, model=model, n_perturbations=n_perturbations, seed=seed)
 items = [(case, random.permutation(case["first"][0].ravel())) for case in cases]
@@ -235,7 +231,6 @@ run.save_figure(plot_sanity(drawn, stable, unfaithful, curves, explained), "sani
 # computed again. The off-target share is the sum of the magnitudes of the changes of all other lesions, over this sum and the
 # magnitude of the lesion's own change: 0 if it alone answers, near 1 if it hardly does. *Lesion mask*: its own voxels are replaced, which says how much
 # its neighbours need it whatever the map. Lesions whose logits cannot depend on a replaced voxel change by exactly 0; `reached` counts the others.
-
 
 # %%
 leaked = run.compute_each(partial(leak, model=model, scene=scene), cases, desc="leakage")

@@ -110,7 +110,6 @@ for row in selected.sort_values("voxels").tail(1).itertuples():  # none, if ther
     print(f"{voxels:,} voxels: about {minutes:.1f} minutes for their maps by SmoothGrad, "
           f"{minutes * largest_n_samples / n_samples:.1f} for its convergence")  # fmt: skip
 
-
 # %%
 compare = partial(
     compare_lesion, model=model, scene=scene, seed=seed, n_samples=n_samples, n_steps=n_steps,
@@ -161,7 +160,6 @@ concentration.groupby("method", sort=False)[["inside", "within_3mm"]].mean().rou
 # %% [markdown]
 # ## What N copies buy
 # The standard error over copies, of the voxel where it is largest, as a fraction of the map's largest magnitude.
-
 
 # %%
 options = {"n_samples": largest_n_samples, "statistics": statistics}
